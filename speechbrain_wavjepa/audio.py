@@ -1,0 +1,252 @@
+"""Levels, rates and channels: the only home of each.
+
+Everything that changes the amplitude, the sample rate or the channel count
+of a waveform is here, so that pretraining and evaluation cannot drift apart.
+The resampling filter and the level are those of WavJEPA
+(https://arxiv.org/abs/2509.23238).
+
+Shapes: B clips or windows, T samples, C channels.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import functools
+import math
+from typing import Optional
+
+import soxr
+import torch
+from torch import Tensor
+
+# Rates that audio files really have; the exact sinc filter between two of
+# them is small. For any other rate it is not (2.7 GiB for 44,101 Hz).
+USUAL_RATES = (
+    8000,
+    11025,
+    12000,
+    16000,
+    22050,
+    24000,
+    32000,
+    44100,
+    48000,
+    88200,
+    96000,
+)
+
+# The authors' filter, known as "kaiser best".
+FILTER_WIDTH = 64
+ROLLOFF = 0.9475937167399596
+KAISER_BETA = 14.769656459379492
+
+# Output positions that one row of the filter matrix computes at least: large
+# enough that the filter runs at the speed of a matrix product.
+MIN_PHASES = 128
+
+
+def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
+    """Change the sample rate of a waveform.
+
+    Between usual rates the filter is a sinc windowed by a Kaiser window, 64
+    zero crossings wide (the authors' choice), kept in memory once made. Any
+    other rate goes through the soxr library in its best quality.
+
+    Arguments
+    ---------
+    waveform : [T, C]
+        The waveform.
+    orig_rate : int
+        Its sample rate in Hz.
+    new_rate : int
+        The wanted sample rate in Hz.
+
+    Returns
+    -------
+    [ceil(T * new_rate / orig_rate), C]
+        The waveform at the new rate.
+
+    Raises
+    ------
+    ValueError
+        If a rate is not a positive integer.
+
+    Example
+    -------
+    >>> resample(torch.randn(44100, 2), 44100, 16000).shape
+    torch.Size([16000, 2])
+    """
+    for rate in (orig_rate, new_rate):
+        if rate != int(rate) or rate <= 0:
+            raise ValueError(
+                f"A sample rate must be a positive whole number of Hz, got "
+                f"{rate}: check the file's header or the yaml's sample_rate."
+            )
+    if orig_rate == new_rate:
+        return waveform
+    if orig_rate in USUAL_RATES and new_rate in USUAL_RATES:
+        return _resample_sinc(waveform, int(orig_rate), int(new_rate))
+    resampled = soxr.resample(
+        waveform.numpy(force=True), orig_rate, new_rate, quality="VHQ"
+    )
+    return torch.from_numpy(resampled).to(waveform)
+
+
+def _resample_sinc(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
+    """Apply the cached filter matrix to overlapping frames of the waveform."""
+    kernel, hop, width = _sinc_kernel(orig_rate, new_rate)
+    num_samples, channels = waveform.shape
+    new_samples = math.ceil(num_samples * new_rate / orig_rate)
+    phases, frame = kernel.shape
+    num_frames = math.ceil(new_samples / phases)
+    right = (num_frames - 1) * hop + frame - width - num_samples
+    padded = torch.nn.functional.pad(waveform.T, (width, max(right, 0)))
+    frames = padded.unfold(-1, frame, hop)[:, :num_frames]  # [C, F, frame]
+    resampled = frames @ kernel.T.to(waveform)  # [C, F, phases]
+    return resampled.reshape(channels, -1)[:, :new_samples].T.contiguous()
+
+
+@functools.cache
+def _sinc_kernel(orig_rate: int, new_rate: int) -> tuple[Tensor, int, int]:
+    """Design the filter in float64: ([phases, taps] matrix, hop, width)."""
+    common = math.gcd(orig_rate, new_rate)
+    hop, phases = orig_rate // common, new_rate // common
+    repeat = math.ceil(MIN_PHASES / phases)
+    hop, phases = hop * repeat, phases * repeat
+    cutoff = min(hop, phases) * ROLLOFF
+    width = math.ceil(FILTER_WIDTH * hop / cutoff)
+    taps = torch.arange(-width, width + hop, dtype=torch.float64) / hop
+    phase = torch.arange(phases, dtype=torch.float64) / phases
+    time = (taps[None, :] - phase[:, None]) * cutoff
+    time = time.clamp(-FILTER_WIDTH, FILTER_WIDTH)
+    beta = torch.tensor(KAISER_BETA, dtype=torch.float64)
+    inside = (1 - (time / FILTER_WIDTH) ** 2).clamp(min=0).sqrt()
+    window = torch.special.i0(beta * inside) / torch.special.i0(beta)
+    kernel = torch.sinc(time) * window * cutoff / hop
+    return kernel.float(), hop, width
+
+
+def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
+    """Bring a clip to a root-mean-square level with one gain for all channels.
+
+    A silent clip stays silent.
+
+    Arguments
+    ---------
+    waveform : [T, C]
+        The clip, without padding.
+    level_db : float
+        The wanted level in dB relative to full scale.
+
+    Returns
+    -------
+    [T, C]
+        The clip at that level.
+
+    Example
+    -------
+    >>> clip = rms_normalize(torch.randn(1600, 1), level_db=-20.0)
+    >>> round(20 * clip.square().mean().sqrt().log10().item(), 2)
+    -20.0
+    """
+    rms = waveform.square().mean().sqrt()
+    if rms == 0:
+        return waveform
+    return waveform * (10 ** (level_db / 20) / rms)
+
+
+def apply_channel_policy(
+    waveform: Tensor, channels: int, policy: str = "first"
+) -> Tensor:
+    """Give a waveform the channel count that the model was made for.
+
+    Arguments
+    ---------
+    waveform : [T, C]
+        The waveform as it was decoded.
+    channels : int
+        The model's channels. A mono waveform is duplicated for a model with
+        more; a waveform with the model's count is kept.
+    policy : str
+        How several channels become one: "first" takes the first channel (the
+        paper's choice), "mean" averages them.
+
+    Returns
+    -------
+    [T, channels]
+        The waveform for the model.
+
+    Raises
+    ------
+    ValueError
+        If the policy is unknown, or several channels would have to become
+        another number of several channels.
+
+    Example
+    -------
+    >>> apply_channel_policy(torch.randn(100, 4), channels=1).shape
+    torch.Size([100, 1])
+    """
+    if policy not in ("first", "mean"):
+        raise ValueError(
+            f"channel_policy must be 'first' or 'mean', got {policy!r}."
+        )
+    found = waveform.shape[1]
+    if found == channels:
+        return waveform
+    if found == 1:
+        return waveform.expand(-1, channels)
+    if channels == 1 and policy == "first":
+        return waveform[:, :1]
+    if channels == 1:
+        return waveform.mean(dim=1, keepdim=True)
+    raise ValueError(
+        f"A model with {channels} channels cannot take a waveform with "
+        f"{found}: give it {channels} channels, or one to duplicate."
+    )
+
+
+def standardize(
+    waveform: Tensor, lengths: Optional[Tensor] = None, eps: float = 1e-5
+) -> Tensor:
+    """Give each window zero mean and unit (unbiased) standard deviation.
+
+    One mean and one deviation per window, over time and channels together,
+    so that level differences between the ears survive. Runs in float32 at
+    least, whatever the precision around it.
+
+    Arguments
+    ---------
+    waveform : [B, T, C]
+        The windows.
+    lengths : [B], optional
+        Valid samples of each window. What lies behind is padding: it does
+        not enter the statistics and comes out as zero.
+    eps : float
+        Added to the deviation, so that silence stays finite.
+
+    Returns
+    -------
+    [B, T, C]
+        The standardized windows.
+
+    Example
+    -------
+    >>> window = standardize(3 + 5 * torch.randn(2, 32160, 1))
+    >>> bool(window.mean().abs() < 1e-5)
+    True
+    """
+    waveform = waveform.to(torch.promote_types(waveform.dtype, torch.float32))
+    if lengths is None:
+        mean = waveform.mean(dim=(1, 2), keepdim=True)
+        std = waveform.std(dim=(1, 2), keepdim=True)
+        return (waveform - mean) / (std + eps)
+    num_samples, channels = waveform.shape[1:]
+    position = torch.arange(num_samples, device=waveform.device)
+    valid = position[None, :, None] < lengths[:, None, None]  # [B, T, 1]
+    count = lengths[:, None, None] * channels
+    waveform = waveform * valid
+    mean = waveform.sum(dim=(1, 2), keepdim=True) / count
+    centred = (waveform - mean) * valid
+    variance = centred.square().sum(dim=(1, 2), keepdim=True) / (count - 1)
+    return centred / (variance.sqrt() + eps)

@@ -1,0 +1,210 @@
+"""Front-ends: from a waveform to tokens.
+
+The convolutional front-end is that of WavJEPA
+(https://arxiv.org/abs/2509.23238), after wav2vec 2.0
+(https://arxiv.org/abs/2006.11477).
+
+Shapes: B windows, T samples, C channels, N tokens of a channel.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+from collections.abc import Sequence
+from typing import Optional, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from speechbrain_wavjepa.sparse_gradient import SparseGradientStack
+
+# (dim, kernel, stride) of each layer: 200 tokens of 10 ms from 2.01 s
+WAVJEPA_LAYERS = (
+    (512, 10, 5),
+    (512, 3, 2),
+    (512, 3, 2),
+    (512, 3, 2),
+    (512, 3, 2),
+    (512, 2, 2),
+)
+
+
+class Frontend(Protocol):
+    """What WavJEPA asks of a front-end.
+
+    Example
+    -------
+    >>> frontend: Frontend = ConvFrontend()
+    >>> frontend.dim, frontend.channels, frontend.num_tokens(32160)
+    (512, 1, 200)
+    """
+
+    dim: int
+    channels: int
+
+    def num_tokens(self, num_samples: int) -> int:
+        """Return the number of tokens N of each channel."""
+
+    def __call__(
+        self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
+    ) -> Tensor:
+        """Turn [B, T, C] into channel-major tokens [B, C*N, dim].
+
+        ``gradient_mask`` [B, C*N] (on the CPU) is a promise of the caller
+        that only these tokens will send gradients back, so that a front-end
+        may spare the others.
+        """
+
+
+class ConvStack(nn.Module):
+    """The convolutions of one channel.
+
+    GroupNorm, one group for each feature, follows the first layer only;
+    GELU follows every layer. No bias.
+
+    Arguments
+    ---------
+    layers : sequence of (dim, kernel, stride)
+        The convolutions, from the waveform upwards.
+
+    Example
+    -------
+    >>> stack = ConvStack([(8, 10, 5), (8, 3, 2)])
+    >>> stack(torch.randn(2, 100)).shape
+    torch.Size([2, 9, 8])
+    """
+
+    def __init__(self, layers: Sequence[Sequence[int]]):
+        super().__init__()
+        dims = [1] + [dim for dim, _, _ in layers]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(below, dim, kernel, stride, bias=False)
+            for below, (dim, kernel, stride) in zip(dims, layers)
+        )
+        self.norm = nn.GroupNorm(dims[1], dims[1], eps=1e-5)
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight)
+
+    def forward(
+        self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
+    ) -> Tensor:
+        """Turn waveforms [B, T] into tokens [B, N, dim]."""
+        hidden = self.norm(self.layers[0](waveform[:, None]))  # [B, dim, T']
+        if gradient_mask is not None and torch.is_grad_enabled():
+            return SparseGradientStack.apply(
+                hidden,
+                gradient_mask,
+                [layer.stride[0] for layer in self.layers[1:]],
+                *(layer.weight for layer in self.layers[1:]),
+            )
+        hidden = nn.functional.gelu(hidden)
+        for layer in self.layers[1:]:
+            hidden = nn.functional.gelu(layer(hidden))
+        return hidden.transpose(1, 2)
+
+
+class ConvFrontend(nn.Module):
+    """The convolutional front-end of WavJEPA, for one or more channels.
+
+    Arguments
+    ---------
+    dim : int
+        Size of a token; equal to that of the last layer.
+    layers : sequence of [dim, kernel, stride]
+        The convolutions. The default turns 2.01 s at 16 kHz (32,160 samples)
+        into 200 tokens, one every 10 ms, each from 15 ms of sound.
+    channels : int
+        Channels of the waveform; each has a stack of its own.
+    share_weights : bool
+        Whether all channels use the same stack.
+
+    Raises
+    ------
+    ValueError
+        If the layers do not end in dim.
+
+    Example
+    -------
+    >>> frontend = ConvFrontend(dim=8, layers=[[8, 10, 5], [8, 3, 2]])
+    >>> frontend(torch.randn(2, 100, 1)).shape
+    torch.Size([2, 9, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int = 512,
+        layers: Sequence[Sequence[int]] = WAVJEPA_LAYERS,
+        channels: int = 1,
+        share_weights: bool = False,
+    ):
+        super().__init__()
+        if layers[-1][0] != dim:
+            raise ValueError(
+                f"The last convolution has {layers[-1][0]} features, but "
+                f"dim={dim}: make them equal."
+            )
+        self.dim = dim
+        self.channels = channels
+        self.share_weights = share_weights
+        self.stacks = nn.ModuleList(
+            ConvStack(layers) for _ in range(1 if share_weights else channels)
+        )
+
+    def num_tokens(self, num_samples: int) -> int:
+        """Return how many tokens a channel of num_samples gives."""
+        for layer in self.stacks[0].layers:
+            num_samples = (num_samples - layer.kernel_size[0]) // layer.stride[
+                0
+            ] + 1
+        return max(num_samples, 0)
+
+    def forward(
+        self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
+    ) -> Tensor:
+        """Turn waveforms into tokens.
+
+        Arguments
+        ---------
+        waveform : [B, T, C]
+            Standardized windows.
+        gradient_mask : [B, C*N] bool, optional
+            On the CPU. A promise that only these tokens will send gradients
+            back; the work for the others is spared.
+
+        Returns
+        -------
+        [B, C*N, dim]
+            All tokens of the first channel, then those of the second, ...
+
+        Raises
+        ------
+        ValueError
+            If the channels are not the model's or the waveform is shorter
+            than a token.
+        """
+        if waveform.shape[2] != self.channels:
+            raise ValueError(
+                f"This front-end takes [B, T, {self.channels}] waveforms, got "
+                f"{list(waveform.shape)}: see audio.apply_channel_policy."
+            )
+        num_tokens = self.num_tokens(waveform.shape[1])
+        if num_tokens == 0:
+            raise ValueError(
+                f"{waveform.shape[1]} samples are too short for one token: "
+                "pad the waveform."
+            )
+        masks = [None] * self.channels
+        if gradient_mask is not None:
+            masks = gradient_mask.split(num_tokens, dim=1)
+        stacks = self.stacks
+        if self.share_weights:
+            stacks = [self.stacks[0]] * self.channels
+        return torch.cat(
+            [
+                stack(channel, mask)
+                for stack, channel, mask in zip(
+                    stacks, waveform.unbind(dim=2), masks
+                )
+            ],
+            dim=1,
+        )
