@@ -89,14 +89,17 @@ class ConvStack(nn.Module):
         self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
     ) -> Tensor:
         """Turn waveforms [B, T] into tokens [B, N, dim]."""
-        hidden = self.norm(self.layers[0](waveform[:, None]))  # [B, dim, T']
         if gradient_mask is not None and torch.is_grad_enabled():
             return SparseGradientStack.apply(
-                hidden,
+                waveform,
                 gradient_mask,
-                [layer.stride[0] for layer in self.layers[1:]],
-                *(layer.weight for layer in self.layers[1:]),
+                [layer.stride[0] for layer in self.layers],
+                self.norm.eps,
+                self.norm.weight,
+                self.norm.bias,
+                *(layer.weight for layer in self.layers),
             )
+        hidden = self.norm(self.layers[0](waveform[:, None]))  # [B, dim, T']
         hidden = nn.functional.gelu(hidden)
         for layer in self.layers[1:]:
             hidden = nn.functional.gelu(layer(hidden))

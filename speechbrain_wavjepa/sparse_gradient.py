@@ -4,7 +4,7 @@ The target encoder's input is detached, so only context tokens, a fifth of
 all, send gradients into the front-end. The values of all tokens are
 computed as usual; of the layers' activations only those that a context token
 depends on are kept, and the backward pass works on these rows alone. It is
-exact: the gradients left out are zeros.
+exact: what is left out are zeros, and sums that can be had without them.
 
 Shapes: B windows, T positions, D dim, R rows (positions of all windows that
 count), N tokens.
@@ -13,7 +13,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,13 @@ class ActiveRows(NamedTuple):
 
     window: Tensor
     position: Tensor
-    inputs: Tensor = None
+    inputs: Optional[Tensor] = None
+
+    def to(self, device: torch.device) -> "ActiveRows":
+        """Move the indices to a device."""
+        return ActiveRows(
+            *(None if index is None else index.to(device) for index in self)
+        )
 
 
 def find_active_rows(
@@ -93,83 +99,146 @@ def find_active_rows(
 
 
 class SparseGradientStack(torch.autograd.Function):
-    """GELU, then (convolution, GELU) for every layer; gradients on rows.
+    """The front-end of one channel, with gradients computed on rows.
 
-    Call ``SparseGradientStack.apply(hidden, token_mask, strides, *weights)``
-    with hidden [B, D, T] (before its GELU), token_mask [B, N] bool on the
-    CPU and weights [D, D', kernel] without bias; it returns tokens [B, N, D].
+    ``SparseGradientStack.apply(waveform, token_mask, strides, epsilon,
+    norm_weight, norm_bias, *weights)``: convolution and GroupNorm (one group
+    for each feature), then GELU and convolution for every further layer, then
+    GELU. waveform is [B, T] and gets no gradient; token_mask [B, N] bool lies
+    on the CPU; weights are [D', D, kernel] without bias. Returns [B, N, D].
+
     Gradients that arrive for tokens outside token_mask are dropped: the
     caller promises that there are none.
 
     Example
     -------
-    >>> hidden = torch.randn(1, 4, 9, requires_grad=True)
     >>> mask = torch.tensor([[True, False, False, False]])
-    >>> weight = torch.randn(4, 4, 3, requires_grad=True)
-    >>> tokens = SparseGradientStack.apply(hidden, mask, [2], weight)
+    >>> norm = torch.ones(4, requires_grad=True), torch.zeros(4)
+    >>> weights = torch.randn(4, 1, 3), torch.randn(4, 4, 3)
+    >>> tokens = SparseGradientStack.apply(
+    ...     torch.randn(1, 20), mask, [2, 2], 1e-5, *norm, *weights
+    ... )
     >>> tokens[mask].sum().backward()
-    >>> hidden.grad.abs().sum(dim=(0, 1)) > 0
-    tensor([ True,  True,  True, False, False, False, False, False, False])
+    >>> norm[0].grad.shape
+    torch.Size([4])
     """
 
     @staticmethod
-    def forward(context, hidden, token_mask, strides, *weights):
+    def forward(
+        context,
+        waveform,
+        token_mask,
+        strides,
+        epsilon,
+        norm_weight,
+        norm_bias,
+        *weights,
+    ):
         """Compute all tokens; keep the rows that the gradient needs."""
-        hiddens = [hidden]
-        for weight, stride in zip(weights, strides):
-            hidden = nn.functional.gelu(hiddens[-1])
-            hiddens.append(nn.functional.conv1d(hidden, weight, stride=stride))
+        first = nn.functional.conv1d(
+            waveform[:, None], weights[0], stride=strides[0]
+        )
+        first = first.to(norm_weight)
+        batch, dim, positions = first.shape
+        hidden, mean, inverse = torch.native_group_norm(
+            first, norm_weight, norm_bias, batch, dim, positions, dim, epsilon
+        )
+        num_positions = [positions]
+        for weight, stride in zip(weights[1:], strides[1:]):
+            positions = (positions - weight.shape[2]) // stride + 1
+            num_positions.append(positions)
         layers = find_active_rows(
             token_mask,
-            [hidden.shape[2] for hidden in hiddens],
-            [weight.shape[2] for weight in weights],
-            list(strides),
+            num_positions,
+            [weight.shape[2] for weight in weights[1:]],
+            strides[1:],
         )
-        device = hidden.device
-        layers = [
-            ActiveRows(
-                *(index.to(device) for index in rows if index is not None)
-            )
-            for rows in layers
-        ]
-        kept = [
-            hidden.transpose(1, 2)[rows.window, rows.position]  # [R, D]
-            for hidden, rows in zip(hiddens, layers)
-        ]
-        context.save_for_backward(*weights, *kept)
+        layers = [rows.to(waveform.device) for rows in layers]
+        kept = []
+        for weight, stride, rows in zip(weights[1:], strides[1:], layers[1:]):
+            hidden = nn.functional.gelu(hidden)
+            hidden = nn.functional.conv1d(hidden, weight, stride=stride)
+            kept.append(hidden.transpose(1, 2)[rows.window, rows.position])
+        context.save_for_backward(
+            waveform, mean, inverse, norm_weight, norm_bias, *weights, *kept
+        )
         context.layers = layers
-        context.input_shape = hiddens[0].shape
-        context.input_dtype = hiddens[0].dtype
-        return nn.functional.gelu(hiddens[-1]).transpose(1, 2)
+        context.stride = strides[0]
+        return nn.functional.gelu(hidden).transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(context, grad_tokens):
         """Walk down the layers on the kept rows."""
-        num_layers = len(context.layers) - 1
-        weights = context.saved_tensors[:num_layers]
-        kept = context.saved_tensors[num_layers:]
-        top = context.layers[-1]
+        layers = context.layers
+        waveform, mean, inverse, norm_weight, norm_bias, *rest = (
+            context.saved_tensors
+        )
+        weights, kept = rest[: len(layers)], rest[len(layers) :]
+        bottom, top = layers[0], layers[-1]
+
+        # the lowest layer is cheaper to compute again than to keep
+        matrix = weights[0][:, 0]  # [D, kernel]
+        patches = waveform.to(matrix).unfold(
+            1, matrix.shape[1], context.stride
+        )  # [B, T', kernel]
+        inputs = patches[bottom.window, bottom.position]  # [R, kernel]
+        scale = inverse[bottom.window]  # [R, D]
+        normed = (inputs @ matrix.T - mean[bottom.window]) * scale
+        kept = [normed * norm_weight + norm_bias, *kept]
+
         grad = grad_tokens[top.window, top.position].to(kept[-1])
         grad_weights = []
         for weight, rows, above, below in zip(
-            weights[::-1], context.layers[:0:-1], kept[:0:-1], kept[-2::-1]
+            weights[:0:-1], layers[:0:-1], kept[:0:-1], kept[-2::-1]
         ):
             grad = torch.ops.aten.gelu_backward(grad, above)
-            matrix = weight.to(grad).transpose(1, 2).flatten(1)  # [D', k*D]
-            inputs = nn.functional.gelu(below).to(grad)[rows.inputs].flatten(1)
-            grad_weight = (grad.T @ inputs).view(
-                len(weight), -1, below.shape[1]
+            grad_weight, grad = _convolution_gradients(
+                grad, weight, rows, nn.functional.gelu(below)
             )
-            grad_weights.append(grad_weight.transpose(1, 2).to(weight))
-            grad_inputs = (grad @ matrix).view(-1, below.shape[1])
-            grad = torch.zeros_like(below).index_add_(
-                0, rows.inputs.flatten(), grad_inputs.to(below)
-            )
+            grad_weights.append(grad_weight)
         grad = torch.ops.aten.gelu_backward(grad, kept[0])
-        bottom = context.layers[0]
-        batch, dim, positions = context.input_shape
-        grad_hidden = grad.new_zeros(batch, positions, dim)
-        grad_hidden[bottom.window, bottom.position] = grad
-        grad_hidden = grad_hidden.transpose(1, 2).to(context.input_dtype)
-        return grad_hidden, None, None, *grad_weights[::-1]
+
+        # GroupNorm spreads the gradient over all positions through its two
+        # statistics. Their share in the first weights needs no positions,
+        # only sums over the waveform's patches.
+        grad_norm_weight = (grad * normed).sum(dim=0)
+        grad_norm_bias = grad.sum(dim=0)
+        count = patches.shape[1]
+        total = torch.zeros_like(mean)  # [B, D]
+        total_grad = total.index_add(0, bottom.window, grad)
+        total_product = total.index_add(0, bottom.window, grad * normed)
+        gain = norm_weight * inverse  # [B, D]
+        patch_sum = patches.sum(dim=1)  # [B, kernel]
+        correlation = patches.transpose(1, 2) @ patches  # [B, kernel, kernel]
+        normed_sum = inverse[:, :, None] * (
+            matrix @ correlation - mean[:, :, None] * patch_sum[:, None]
+        )  # sum over positions of the normed values times patches
+        grad_first = (grad * norm_weight * scale).T @ inputs
+        grad_first -= (gain * total_grad / count).T @ patch_sum
+        grad_first -= torch.einsum(
+            "bd,bdk->dk", gain * total_product / count, normed_sum
+        )
+        grad_weights.append(grad_first[:, None])
+        return (
+            *(None, None, None, None),
+            grad_norm_weight,
+            grad_norm_bias,
+            *grad_weights[::-1],
+        )
+
+
+def _convolution_gradients(grad, weight, rows, below):
+    """Gradients of a convolution's weight and of its input rows.
+
+    ``grad`` [R, D'] belongs to the output rows, ``below`` [R', D] are the
+    input rows.
+    """
+    matrix = weight.to(grad).transpose(1, 2).flatten(1)  # [D', kernel * D]
+    inputs = below.to(grad)[rows.inputs].flatten(1)  # [R, kernel * D]
+    grad_weight = (grad.T @ inputs).view(len(weight), -1, below.shape[1])
+    grad_inputs = (grad @ matrix).view(-1, below.shape[1]).to(below)
+    grad_below = torch.zeros_like(below).index_add_(
+        0, rows.inputs.flatten(), grad_inputs
+    )
+    return grad_weight.transpose(1, 2).to(weight), grad_below

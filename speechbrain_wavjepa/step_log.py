@@ -1,4 +1,4 @@
-"""A log of training with one JSON line for each logged step.
+"""The log of training: figures of single steps, for reading and for drawing.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -6,16 +6,19 @@ Authors
 
 import json
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 
 class StepLog:
-    """Appends the figures of a step to a file, and reads them back.
+    """Appends the figures of a step to a file of JSON lines.
 
     Arguments
     ---------
     path : str or Path
         The file; made when the first line is written.
+    tensorboard_folder : str or Path, optional
+        Where to write the same figures for TensorBoard (which has to be
+        installed), by optimizer step. None writes none.
 
     Example
     -------
@@ -27,22 +30,37 @@ class StepLog:
     [{'step': 10, 'loss': 0.5}]
     """
 
-    def __init__(self, path: Union[str, Path]):
+    def __init__(
+        self,
+        path: Union[str, Path],
+        tensorboard_folder: Optional[Union[str, Path]] = None,
+    ):
         self.path = Path(path)
+        self.tensorboard_folder = tensorboard_folder
+        self.writer = None
 
-    def append(self, **figures):
-        """Write one line; ``step`` is among the figures."""
+    def append(self, step: int, **figures: float):
+        """Write the figures of one step."""
         with open(self.path, "a", encoding="utf-8") as file:
-            print(json.dumps(figures), file=file)
+            print(json.dumps({"step": step, **figures}), file=file)
+        if self.tensorboard_folder is None:
+            return
+        if self.writer is None:
+            # torch.utils.tensorboard needs a package of its own
+            from torch.utils.tensorboard import SummaryWriter
 
-    def read(self) -> list[dict]:
+            self.writer = SummaryWriter(
+                self.tensorboard_folder, purge_step=step
+            )
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, step)
+
+    def read(self) -> list[dict[str, float]]:
         """Return all lines, in the order in which they were written."""
         if not self.path.exists():
             return []
-        return [
-            json.loads(line)
-            for line in self.path.read_text(encoding="utf-8").splitlines()
-        ]
+        text = self.path.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
 
     def forget_after(self, step: int):
         """Drop lines of steps that a resumed run will take again."""

@@ -37,6 +37,7 @@ class Attention(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> packing = Packing.from_lengths(torch.tensor([2, 3]))
     >>> Attention(dim=8, num_heads=2)(torch.randn(5, 8), packing).shape
     torch.Size([5, 8])
@@ -92,6 +93,7 @@ class Block(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> packing = Packing.from_lengths(torch.tensor([2, 3]))
     >>> Block(dim=8, num_heads=2)(torch.randn(5, 8), packing).shape
     torch.Size([5, 8])
@@ -159,6 +161,7 @@ class TransformerEncoder(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> encoder = TransformerEncoder(dim=8, depth=2, num_heads=2)
     >>> encoder(torch.randn(3, 200, 8)).shape
     torch.Size([3, 200, 8])

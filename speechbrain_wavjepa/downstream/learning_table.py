@@ -10,6 +10,7 @@ Authors
 """
 
 from collections.abc import Callable, Sequence
+from typing import Union
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ def learning_table(
     initial_model: nn.Module,
     model: nn.Module,
     window_samples: int = 32160,
+    device: Union[str, torch.device] = "cpu",
 ) -> dict[str, float]:
     """Measure three linear probes, each on held-out clips.
 
@@ -46,6 +48,8 @@ def learning_table(
         WavJEPA after pretraining.
     window_samples : int
         Samples of a window.
+    device : str or torch.device
+        Where the models are.
 
     Returns
     -------
@@ -67,10 +71,10 @@ def learning_table(
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "log-mel mean": lambda clips: log_mel_features(clips.mean(dim=2)),
         "random encoder": lambda clips: embed_clips(
-            initial_model, clips, window_samples
+            initial_model, clips.to(device), window_samples
         ),
         "pretrained encoder": lambda clips: embed_clips(
-            model, clips, window_samples
+            model, clips.to(device), window_samples
         ),
     }
     labels = [fold_labels for _, fold_labels in folds]
