@@ -1,0 +1,40 @@
+# `make demo` and `make test` need only Python >= 3.10 and make.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    pretrain a small WavJEPA on synthetic sounds (minutes)"
+	@echo "make test    check the style and run all tests"
+	@echo "make lint    check the style"
+	@echo "make format  put the style right"
+	@echo "make clean   remove the environment and all results"
+
+$(INSTALLED): setup.py constraints.txt speechbrain_wavjepa/__init__.py
+	$(PYTHON) -m venv $(VENV)
+	"$(RUN)/python" -m pip install --quiet --upgrade pip
+	"$(RUN)/python" -m pip install --quiet -c constraints.txt -e ".[test]"
+	touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	cd recipes/AudioSet/WavJEPA && \
+		"$(RUN)/python" train.py hparams/wavjepa_mini.yaml
+
+test: lint
+	"$(RUN)/python" -m pytest -q
+
+lint: $(INSTALLED)
+	"$(RUN)/ruff" check .
+	"$(RUN)/ruff" format --check .
+	"$(RUN)/yamllint" --strict .
+	"$(RUN)/codespell"
+
+format: $(INSTALLED)
+	"$(RUN)/ruff" check --fix .
+	"$(RUN)/ruff" format .
+
+clean:
+	rm -rf $(VENV) recipes/AudioSet/WavJEPA/results

@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""Make tar shards of FLAC clips out of a folder of AudioSet clips.
+
+To make shards (the same command takes up a run that was stopped):
+> python audioset_prepare.py --input CLIPS --output SHARDS --sample_rate 16000
+
+To check shards, these or others:
+> python audioset_prepare.py --check SHARDS
+
+A shard holds ``KEY.flac`` and ``KEY.json`` of each clip. ``manifest.json``
+beside the shards has the count, size and hash of each, and the clips that
+could not be read. The same clips and settings give the same bytes.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import argparse
+import functools
+import hashlib
+import io
+import math
+import os
+import sys
+from pathlib import Path
+
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.data.manifest import (
+    MANIFEST_NAME,
+    find_change,
+    read_manifest,
+    write_manifest,
+)
+from speechbrain_wavjepa.data.shard_check import (
+    ClipPool,
+    check_shards,
+    read_whole,
+)
+from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
+from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
+
+FINE_SUBTYPES = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+NAMES_PRINTED = 20
+
+
+def prepare_audioset(
+    input_folder,
+    output_folder,
+    clips_per_shard=2000,
+    sample_rate=None,
+    num_workers=0,
+):
+    """Write all shards that are not there yet.
+
+    Arguments
+    ---------
+    input_folder : str
+        Folder of clips, however nested.
+    output_folder : str
+        Folder for the shards and their manifest.
+    clips_per_shard : int
+        Clips of a shard; the last one may have fewer.
+    sample_rate : int, optional
+        Rate of the clips in Hz; by default they keep theirs.
+    num_workers : int
+        Processes that decode and encode; 0 works in this process.
+
+    Returns
+    -------
+    dict
+        The manifest.
+    """
+    if clips_per_shard < 1:
+        raise ValueError(
+            f"--clips_per_shard must be 1 or more, got {clips_per_shard}."
+        )
+    if sample_rate is not None and not 1000 <= sample_rate <= 192000:
+        raise ValueError(
+            "--sample_rate must lie between 1000 and 192000, got "
+            f"{sample_rate}; leave it out to keep each clip's own."
+        )
+    folder, output = Path(input_folder), Path(output_folder)
+    clips = list(find_clips(folder).items())
+    manifest = open_manifest(
+        output,
+        {
+            "clips_per_shard": clips_per_shard,
+            "sample_rate": sample_rate,
+            "num_files": len(clips),
+            "files_sha256": hash_listing(folder, clips),
+        },
+    )
+    encode = functools.partial(encode_clip, folder, sample_rate)
+    bar = tqdm(total=len(clips), unit=" clips", dynamic_ncols=True)
+    with bar, ClipPool(num_workers) as pool:
+        number = first = 0
+        while first < len(clips):
+            shard = output / f"shard-{number:06d}.tar"
+            entry = manifest["shards"].get(shard.name)
+            if entry is not None and not find_change(shard, entry):
+                bar.update(entry["num_files"])
+            else:
+                rest = clips[first:]
+                unreadable = {}
+                encoded = fill_shard(pool, encode, rest, clips_per_shard)
+                entry = write_shard(shard, sort_out(encoded, unreadable, bar))
+                entry["num_files"] = entry["clips"] + len(unreadable)
+                manifest["unreadable"].update(unreadable)
+                if entry["clips"]:
+                    manifest["shards"][shard.name] = entry
+                write_manifest(output, manifest)
+            first += entry["num_files"]
+            number += 1
+    return manifest
+
+
+def find_clips(folder):
+    """Map the key of each clip below a folder to its path, sorted."""
+    if not folder.is_dir():
+        raise ValueError(f"--input {folder} is no folder.")
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if is_clip_name(path.name) and path.is_file()
+    )
+    if not names:
+        raise ValueError(
+            f"--input {folder} holds no {', '.join(AUDIO_SUFFIXES)} file."
+        )
+    clips = {}
+    for name in names:
+        # other readers of such shards end the key at the first dot
+        stem = Path(name).stem.replace(".", "_")
+        key = Path(name).with_name(stem).as_posix()
+        if key in clips:
+            raise ValueError(
+                f"{clips[key]} and {name} in {folder} would share the key "
+                f"{key}: rename or remove one of them."
+            )
+        clips[key] = name
+    return clips
+
+
+def hash_listing(folder, clips):
+    """Hash the names and sizes of the input, to notice when it changes."""
+    digest = hashlib.sha256()
+    for _, name in clips:
+        digest.update(f"{name} {(folder / name).stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def open_manifest(output, settings):
+    """Read the manifest of a run that was stopped, or begin a new one."""
+    output.mkdir(parents=True, exist_ok=True)
+    manifest = read_manifest(output)
+    if not manifest:
+        if any(output.glob("*.tar")):
+            raise ValueError(
+                f"--output {output} holds tar files but no manifest of this "
+                "script: give another folder."
+            )
+        manifest = {"settings": settings, "shards": {}, "unreadable": {}}
+        write_manifest(output, manifest)
+    for name, value in settings.items():
+        found = manifest["settings"].get(name)
+        if found != value:
+            raise ValueError(
+                f"--output {output} was begun with {name}={found}, and now "
+                f"it is {value}: use the same input and settings to go on, or "
+                "another output folder."
+            )
+    return manifest
+
+
+def fill_shard(pool, encode, clips, clips_per_shard):
+    """Yield encoded and unreadable clips until a shard is full."""
+    first = num_good = 0
+    while num_good < clips_per_shard and first < len(clips):
+        batch = clips[first : first + clips_per_shard - num_good]
+        for result in pool.imap(encode, batch):
+            num_good += result[2] is not None
+            yield result
+        first += len(batch)
+
+
+def sort_out(encoded, unreadable, bar):
+    """Yield the clips for a shard; note why the others were left out."""
+    for key, name, data, about in encoded:
+        bar.update()
+        if data is None:
+            unreadable[name] = about
+        else:
+            yield key, data, about
+
+
+def encode_clip(folder, sample_rate, clip):
+    """Read a clip and make it FLAC: key, name, data or None, about it."""
+    key, name = clip
+    try:
+        data = (folder / name).read_bytes()
+        waveform, rate = read_whole(data)  # [T, C]
+        if waveform.shape[1] > 8:
+            raise ValueError(f"{waveform.shape[1]} channels; FLAC holds 8")
+        new_rate = sample_rate or rate
+        num_samples = math.ceil(len(waveform) * new_rate / rate)
+        info = soundfile.info(io.BytesIO(data))
+        if info.format != "FLAC" or new_rate != rate:
+            samples = resample(waveform, rate, new_rate).numpy()
+            if new_rate == rate and info.subtype.startswith("PCM"):
+                # integers stay what they are
+                samples, _ = soundfile.read(io.BytesIO(data), dtype="int32")
+            subtype = "PCM_24" if info.subtype in FINE_SUBTYPES else "PCM_16"
+            data = encode_flac(samples, new_rate, subtype)
+    except (ValueError, OSError, soundfile.SoundFileError) as error:
+        return key, name, None, str(error)
+    about = {
+        "key": key,
+        "source": name,
+        "sample_rate": new_rate,
+        "channels": waveform.shape[1],
+        "num_samples": num_samples,
+    }
+    return key, name, data, about
+
+
+def main(arguments=None):
+    """Run from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--input", help="folder of clips, nested as you like")
+    parser.add_argument("--output", help="folder for shards and manifest")
+    parser.add_argument("--clips_per_shard", type=int, default=2000)
+    parser.add_argument("--sample_rate", type=int, help="default: as it is")
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count())
+    parser.add_argument("--check", metavar="SHARDS", help="check shards")
+    options = parser.parse_args(arguments)
+    if bool(options.check) == bool(options.input and options.output):
+        parser.error("give --input and --output, or --check")
+    try:
+        if options.check:
+            return int(check_shards(options.check, options.num_workers) > 0)
+        manifest = prepare_audioset(
+            options.input,
+            options.output,
+            options.clips_per_shard,
+            options.sample_rate,
+            options.num_workers,
+        )
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"Error: {error}. Finished shards are kept; put that right and run "
+            "the same command again.",
+            file=sys.stderr,
+        )
+        return 1
+    return report(manifest)
+
+
+def report(manifest):
+    """Print what was made; the exit code is 1 if that is nothing."""
+    unreadable = manifest["unreadable"]
+    for name, reason in list(unreadable.items())[:NAMES_PRINTED]:
+        print(f"Left out {name}: {reason}")
+    shards = manifest["shards"].values()
+    num_clips = sum(entry["clips"] for entry in shards)
+    size = sum(entry["bytes"] for entry in shards) / 1e9
+    print(
+        f"{num_clips} clips in {len(shards)} shards ({size:.3f} GB), "
+        f"{len(unreadable)} clips left out (see {MANIFEST_NAME})"
+    )
+    return int(num_clips == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,354 @@
+#!/usr/bin/env python3
+"""Pretrain WavJEPA (https://arxiv.org/abs/2509.23238) from raw waveforms.
+
+To try it without any download (5 minutes on a laptop's CPU):
+> python train.py hparams/wavjepa_mini.yaml
+
+To run the paper's setting on AudioSet shards:
+> python train.py hparams/wavjepa.yaml --data_folder /path/to/shards
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import copy
+import logging
+import os
+import sys
+
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from results import write_results
+from speechbrain.utils.distributed import (
+    ddp_init_group,
+    if_main_process,
+    run_on_main,
+)
+from tqdm import tqdm
+
+from speechbrain_wavjepa.audio import standardize
+from speechbrain_wavjepa.collapse import (
+    effective_rank,
+    mean_deviation,
+    pool_windows,
+)
+from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
+from speechbrain_wavjepa.shards import ClipCollator, ClipStream
+from speechbrain_wavjepa.wavjepa import masked_mse
+from speechbrain_wavjepa.windows import random_windows
+
+logger = logging.getLogger(__name__)
+
+
+class WavJEPABrain(sb.Brain):
+    """Pretrains WavJEPA; every number it uses comes from the yaml."""
+
+    # The training step
+
+    def compute_forward(self, batch, stage):
+        """Cut windows out of the clips and predict their hidden blocks."""
+        windows = self.cut_windows(batch.to(self.device))
+        return self.modules.wavjepa(windows, batch.block_mask)
+
+    def cut_windows(self, batch):
+        """Cut standardized windows, always the same from the same batch."""
+        windows, lengths = random_windows(
+            batch.waveform,
+            self.hparams.window_samples,
+            self.hparams.windows_per_clip,
+            batch.lengths,
+            torch.Generator().manual_seed(batch.seed),
+        )
+        return standardize(windows, lengths)
+
+    def compute_objectives(self, output, batch, stage):
+        """Compare predictions and targets."""
+        return masked_mse(output.prediction, output.target, output.target_masks)
+
+    def check_loss_isfinite(self, loss):
+        """Remember whose clips gave a loss that is not finite.
+
+        What follows from it is decided in ``optimizers_step``, alike on all
+        processes, since their gradients are averaged there.
+        """
+        if not torch.isfinite(loss):
+            self.suspects.append(self.batch.keys)
+
+    def optimizers_step(self):
+        """Clip all gradients and step, unless they are not finite."""
+        learning_rate = self.hparams.learning_rate(self.optimizer_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(
+            self.trainable, self.max_grad_norm
+        )
+        self.stepped = bool(torch.isfinite(self.gradient_norm))
+        if self.stepped:
+            self.optimizer.step()
+            self.optimizer_step += 1
+        else:
+            self.count_nonfinite_step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.suspects = []
+
+    def count_nonfinite_step(self):
+        """Report a skipped step; stop after too many of them."""
+        self.nonfinite_count += 1
+        clips = ", ".join(key for keys in self.suspects for key in keys)
+        report = (
+            f"Step {self.optimizer_step}: the loss or a gradient is not "
+            f"finite (time {self.nonfinite_count} in this epoch). Neither "
+            f"weights nor target encoder were changed. Clips: {clips or '?'}."
+        )
+        if self.nonfinite_count > self.nonfinite_patience:
+            raise ValueError(
+                f"{report} That is more than nonfinite_patience="
+                f"{self.nonfinite_patience}: check these clips, lower lr, or "
+                "train with --precision fp32."
+            )
+        logger.warning(report)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Note the batch at work."""
+        self.batch = batch
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Move the target encoder behind the context encoder; log."""
+        self.hparams.stream_state.update(batch.position)
+        if should_step and self.stepped:
+            self.hparams.wavjepa.target_encoder.update(
+                self.hparams.wavjepa.context_encoder,
+                self.hparams.ema_decay(self.optimizer_step - 1),
+            )
+            if self.optimizer_step % self.hparams.log_interval_steps == 0:
+                self.log_step(outputs, loss.item())
+        self.progress.set_postfix(
+            loss=f"{loss.item():.3f}",
+            lr=f"{self.optimizer.param_groups[0]['lr']:.1e}",
+            refresh=False,
+        )
+        self.progress.update(len(batch.keys))
+
+    def init_optimizers(self):
+        """Give the optimizer the trainable parameters only."""
+        self.trainable = [
+            parameter
+            for parameter in self.modules.parameters()
+            if parameter.requires_grad
+        ]
+        self.optimizer = self.opt_class(self.trainable)
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+        self.suspects = []
+
+    # Logs and checkpoints
+
+    def on_fit_start(self):
+        """Prepare as usual, then forget logs behind the recovered step."""
+        super().on_fit_start()
+        if if_main_process():
+            self.hparams.step_log.forget_after(self.optimizer_step)
+
+    def on_stage_start(self, stage, epoch=None):
+        """Open a progress bar that counts clips."""
+        training = stage == sb.Stage.TRAIN
+        clips = self.hparams.clips_per_batch
+        self.progress = tqdm(
+            desc=f"epoch {epoch}, {stage.name.lower()}",
+            total=self.hparams.batches_per_epoch * clips if training else None,
+            initial=self.step * clips if training else 0,
+            unit=" clips",
+            dynamic_ncols=True,
+            disable=self.noprogressbar or not if_main_process(),
+        )
+
+    def evaluate_batch(self, batch, stage):
+        """Compute the loss of a held-out batch."""
+        self.progress.update(len(batch.keys))
+        return super().evaluate_batch(batch, stage)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """After validation, log the epoch and save a checkpoint."""
+        self.progress.close()
+        if stage == sb.Stage.TRAIN:
+            self.train_loss = stage_loss
+            return
+        self.hparams.train_logger.log_stats(
+            stats_meta={"epoch": epoch, "step": self.optimizer_step},
+            train_stats={"loss": self.train_loss},
+            valid_stats={"loss": stage_loss},
+        )
+        self.write_log(valid_loss=stage_loss)
+        self.save_checkpoint(end_of_epoch=True, meta={"loss": stage_loss})
+
+    def _save_intra_epoch_ckpt(self):
+        """Save within an epoch, keeping the checkpoint before."""
+        self.save_checkpoint(end_of_epoch=False, meta={})
+
+    def save_checkpoint(self, end_of_epoch, meta):
+        """Save, then delete all but the most recent checkpoints."""
+        self.checkpointer.save_and_keep_only(
+            meta={"step": self.optimizer_step, **meta},
+            end_of_epoch=end_of_epoch,
+            num_to_keep=self.hparams.checkpoints_to_keep,
+        )
+
+    @torch.no_grad()
+    def log_step(self, output, loss):
+        """Log the figures of a step; a collapse shows in the last three."""
+        pooled = pool_windows(output.context.float(), output.context_mask)
+        self.write_log(
+            loss=loss,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            ema_decay=self.hparams.ema_decay(self.optimizer_step - 1),
+            gradient_norm=self.gradient_norm.item(),
+            target_deviation=mean_deviation(output.target.flatten(0, 1)),
+            prediction_deviation=mean_deviation(output.prediction),
+            effective_rank=effective_rank(pooled),
+            bad_clips=self.batch.num_bad,
+        )
+
+    def write_log(self, **figures):
+        """Write figures of this step to the log."""
+        if if_main_process():
+            self.hparams.step_log.append(self.optimizer_step, **figures)
+
+
+def make_streams(hparams):
+    """Make the streams of training and held-out clips."""
+    if hparams["train_shards"] == hparams.get("synthetic_folder"):
+        run_on_main(
+            hparams["synthetic_corpus"].write_shards,
+            args=[hparams["synthetic_folder"]],
+        )
+    train_shards = expand_shards(hparams["train_shards"])
+    if hparams["valid_shards"] is not None:
+        valid_shards = expand_shards(hparams["valid_shards"])
+    else:
+        held_out = hparams["num_valid_shards"]
+        valid_shards = train_shards[-held_out:]
+        train_shards = train_shards[:-held_out]
+    if not train_shards or set(train_shards) & set(valid_shards):
+        raise ValueError(
+            f"Training needs shards apart from the {len(valid_shards)} held "
+            f"out for validation, {valid_shards[:3]}: give more train_shards "
+            "or other valid_shards."
+        )
+    train_stream = ClipStream(
+        train_shards,
+        shuffle_buffer=hparams["shuffle_buffer"],
+        **hparams["clip_options"],
+    )
+    # every process validates on the same clips
+    valid_stream = ClipStream(
+        valid_shards,
+        passes=1,
+        shuffle=False,
+        rank=0,
+        world_size=1,
+        **hparams["clip_options"],
+    )
+    return train_stream, valid_stream
+
+
+def report_settings(hparams, brain):
+    """Check settings that depend on each other, and print the batch."""
+    accumulation = brain.grad_accumulation_factor
+    for key in ("batches_per_epoch", "ckpt_interval_steps"):
+        if hparams[key] % accumulation:
+            raise ValueError(
+                f"{key}={hparams[key]} must be a multiple of "
+                f"grad_accumulation_factor={accumulation}, so that no "
+                "gradient is lost between two steps."
+            )
+    if brain.precision == "fp16":
+        raise ValueError("Train with --precision bf16 or fp32, not fp16.")
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    clips = hparams["clips_per_batch"] * processes
+    hours = clips * hparams["batches_per_epoch"] * hparams["clip_seconds"]
+    logger.info(
+        f"Effective batch: {clips * accumulation} clips x "
+        f"{hparams['windows_per_clip']} windows = "
+        f"{clips * accumulation * hparams['windows_per_clip']} windows on "
+        f"{processes} process(es); {hours / 3600:.1f} hours of audio in a "
+        f"nominal epoch of {hparams['batches_per_epoch']} batches."
+    )
+
+
+def main():
+    """Read the yaml, pretrain, write what was learned."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    ddp_init_group(run_opts)
+    with open(hparams_file, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+    brain = WavJEPABrain(
+        modules=hparams["modules"],
+        opt_class=hparams["optimizer"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    report_settings(hparams, brain)
+
+    # Labelled clips for the table at the end, and the model to compare with
+    folds = initial_model = None
+    if hparams["probe_task"] is not None:
+        folds = read_multiclass_folds(hparams["probe_task"])
+    elif "probe_folds" in hparams:
+        folds = [corpus.load() for corpus in hparams["probe_folds"]]
+    if folds is not None:
+        initial_model = copy.deepcopy(hparams["wavjepa"])
+
+    train_stream, valid_stream = make_streams(hparams)
+    num_workers = hparams["num_workers"]
+    train_stream.check_split(num_workers)
+    hparams["stream_state"].attach(train_stream)
+    collator = ClipCollator(
+        hparams["block_masker"],
+        hparams["frontend"].num_tokens(hparams["window_samples"]),
+        windows_per_clip=hparams["windows_per_clip"],
+        window_samples=hparams["window_samples"],
+        clip_samples=round(hparams["clip_seconds"] * hparams["sample_rate"]),
+        channels=hparams["channels"],
+        seed=hparams["seed"],
+    )
+    loader_options = {
+        "batch_size": hparams["clips_per_batch"],
+        "collate_fn": collator,
+    }
+    brain.fit(
+        hparams["epoch_counter"],
+        train_stream,
+        valid_stream,
+        progressbar=False,  # the Brain has its own
+        train_loader_kwargs={
+            "num_workers": num_workers,
+            "looped_nominal_epoch": hparams["batches_per_epoch"],
+            "pin_memory": "cuda" in brain.device,
+            **loader_options,
+        },
+        valid_loader_kwargs=loader_options,
+    )
+    if if_main_process():
+        batch = next(
+            iter(
+                brain.make_dataloader(
+                    valid_stream,
+                    sb.Stage.TEST,
+                    ckpt_prefix=None,
+                    **loader_options,
+                )
+            )
+        )  # noqa: E501
+        write_results(brain, hparams, batch, folds, initial_model)
+
+
+if __name__ == "__main__":
+    main()

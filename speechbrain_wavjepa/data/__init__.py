@@ -1,0 +1,1 @@
+"""The data path below ``speechbrain_wavjepa.shards``: from bytes to batches."""

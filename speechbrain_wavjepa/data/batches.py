@@ -1,0 +1,170 @@
+"""Batches of clips, complete with the masks of their windows.
+
+Masks are drawn while a batch is collated, as in I-JEPA
+(https://arxiv.org/abs/2301.08243), from a seed that depends on the place of
+its clips in the stream only.
+
+Shapes: B clips, W windows per clip, T samples, C channels, N tokens.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import dataclasses
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+
+from speechbrain_wavjepa.data.clips import Clip
+from speechbrain_wavjepa.data.seeds import stable_seed
+from speechbrain_wavjepa.masking import BlockMask, BlockMasker
+
+
+@dataclasses.dataclass
+class ClipBatch:
+    """A batch of clips, complete with its masks.
+
+    Arguments
+    ---------
+    waveform : [B, T, C]
+        The clips, with zeros behind the end of each.
+    lengths : [B]
+        Valid samples of each clip.
+    block_mask : BlockMask or None
+        Masks of B * W windows. They stay on the CPU, where the model turns
+        them into gather indices.
+    keys : list of str
+        Shard and member of each clip.
+    seed : int
+        Seeds every later random draw for this batch.
+    position : dict
+        Where the stream stands after this batch.
+    num_short : int
+        Clips of this batch that are shorter than a window.
+
+    Example
+    -------
+    >>> position = {"rank": 0, "worker": 0, "seen": 1, "bad": 0}
+    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.flac", position)
+    >>> batch = ClipCollator(None, 200)([clip])
+    >>> batch.waveform.shape, batch.lengths, batch.num_short
+    (torch.Size([1, 160000, 1]), tensor([1600]), 1)
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+    block_mask: Optional[BlockMask]
+    keys: list[str]
+    seed: int
+    position: dict
+    num_short: int
+
+    @property
+    def num_bad(self) -> int:
+        """Bad clips that the batch's worker has met so far."""
+        return self.position["bad"]
+
+    @property
+    def batchsize(self) -> int:
+        """Clips in the batch (the name that SpeechBrain asks for)."""
+        return len(self.keys)
+
+    def to(
+        self, device: Union[str, torch.device], non_blocking: bool = False
+    ) -> "ClipBatch":
+        """Move the waveform; masks and lengths are needed on the CPU."""
+        self.waveform = self.waveform.to(device, non_blocking=non_blocking)
+        return self
+
+    def pin_memory(self) -> "ClipBatch":
+        """Pin the waveform's memory, for a fast copy to a GPU."""
+        self.waveform = self.waveform.pin_memory()
+        return self
+
+
+class ClipCollator:
+    """Pads clips to one length and draws the masks of their windows.
+
+    Arguments
+    ---------
+    masker : BlockMasker or None
+        Draws the masks; None leaves them out.
+    num_tokens : int
+        Tokens of a window and channel.
+    windows_per_clip : int
+        Windows that will be cut out of each clip.
+    window_samples : int
+        Samples of a window; shorter clips are counted.
+    clip_samples : int
+        Samples that clips are padded to.
+    channels : int
+        Channels of a clip.
+    seed : int
+        Seed of the run.
+
+    Raises
+    ------
+    ValueError
+        If a window is longer than a clip.
+
+    Example
+    -------
+    >>> position = {"rank": 0, "worker": 0, "seen": 1, "bad": 0}
+    >>> clip = Clip(torch.ones(160000, 1), "0.tar::0.flac", position)
+    >>> batch = ClipCollator(BlockMasker(), 200)([clip])
+    >>> batch.block_mask.context_mask.shape
+    torch.Size([8, 200])
+    """
+
+    def __init__(
+        self,
+        masker: Optional[BlockMasker],
+        num_tokens: int,
+        windows_per_clip: int = 8,
+        window_samples: int = 32160,
+        clip_samples: int = 160000,
+        channels: int = 1,
+        seed: int = 0,
+    ):
+        if window_samples > clip_samples:
+            raise ValueError(
+                f"window_samples={window_samples} is more than a clip's "
+                f"{clip_samples}: raise clip_seconds or lower window_samples."
+            )
+        self.masker = masker
+        self.num_tokens = num_tokens
+        self.windows_per_clip = windows_per_clip
+        self.window_samples = window_samples
+        self.clip_samples = clip_samples
+        self.channels = channels
+        self.seed = seed
+
+    def __call__(self, clips: list[Clip]) -> ClipBatch:
+        """Make a batch, a pure function of its clips and the seed."""
+        short = [len(c.waveform) < self.window_samples for c in clips]
+        waveform = torch.zeros(len(clips), self.clip_samples, self.channels)
+        for row, clip in zip(waveform, clips, strict=True):
+            row[: len(clip.waveform)] = clip.waveform
+        position = clips[-1].position
+        seed = stable_seed(
+            self.seed, position["rank"], position["worker"], position["seen"]
+        )
+        block_mask = None
+        if self.masker is not None:
+            block_mask = self.masker(
+                len(clips) * self.windows_per_clip,
+                self.num_tokens,
+                self.channels,
+                torch.Generator().manual_seed(seed),
+            )
+        return ClipBatch(
+            waveform=waveform,
+            lengths=torch.tensor([len(clip.waveform) for clip in clips]),
+            block_mask=block_mask,
+            keys=[clip.key for clip in clips],
+            # another seed, or the draws would repeat those of the masks
+            seed=stable_seed(seed),
+            position=position,
+            num_short=sum(short),
+        )

@@ -1,0 +1,132 @@
+"""The manifest beside shards: how many clips each has, its size and hash.
+
+``audioset_prepare.py`` writes it. Readers of a damaged shard learn from it
+how many clips are lost; checks compare with it.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Optional
+
+from speechbrain_wavjepa.data.urls import is_remote
+
+MANIFEST_NAME = "manifest.json"
+PIECE = 1024**2  # bytes hashed at once
+
+
+def read_manifest(folder: Path) -> dict:
+    """Read the manifest of a folder.
+
+    Arguments
+    ---------
+    folder : Path
+        Folder of shards.
+
+    Returns
+    -------
+    dict
+        The manifest, empty if there is none or another program's.
+
+    Example
+    -------
+    >>> read_manifest(getfixture("tmp_path"))
+    {}
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return {}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # whatever it is, it was not written by write_manifest
+        return {}
+    is_ours = isinstance(manifest, dict) and "shards" in manifest
+    return manifest if is_ours else {}
+
+
+def write_manifest(folder: Path, manifest: dict) -> None:
+    """Write the manifest of a folder; a reader never sees half of it.
+
+    Arguments
+    ---------
+    folder : Path
+        Folder of shards.
+    manifest : dict
+        With "shards": for each name "clips", "bytes" and "sha256".
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> write_manifest(folder, {"shards": {}})
+    >>> read_manifest(folder)
+    {'shards': {}}
+    """
+    aside = folder / f"{MANIFEST_NAME}.part"
+    text = json.dumps(manifest, indent=1, sort_keys=True)
+    aside.write_text(f"{text}\n", encoding="utf-8")
+    os.replace(aside, folder / MANIFEST_NAME)
+
+
+def find_entry(shard: str) -> Optional[dict]:
+    """Look up a shard in the manifest beside it.
+
+    Arguments
+    ---------
+    shard : str
+        A shard.
+
+    Returns
+    -------
+    dict or None
+        Its "clips", "bytes" and "sha256"; None for a url, and for a shard
+        that no manifest of ours lists.
+
+    Example
+    -------
+    >>> find_entry("https://example.org/shard-000000.tar") is None
+    True
+    """
+    if is_remote(shard):
+        return None
+    path = Path(shard)
+    return read_manifest(path.parent).get("shards", {}).get(path.name)
+
+
+def find_change(shard: Path, entry: dict) -> str:
+    """Compare a shard with its entry in the manifest.
+
+    Arguments
+    ---------
+    shard : Path
+        The shard.
+    entry : dict
+        Its entry.
+
+    Returns
+    -------
+    str
+        What differs, empty if nothing does.
+
+    Example
+    -------
+    >>> shard = getfixture("tmp_path") / "0.tar"
+    >>> _ = shard.write_bytes(b"abc")
+    >>> find_change(shard, {"bytes": 4, "sha256": ""})
+    '3 bytes, where the manifest has 4'
+    """
+    if not shard.is_file():
+        return "it is missing"
+    size = shard.stat().st_size
+    if size != entry["bytes"]:
+        return f"{size} bytes, where the manifest has {entry['bytes']}"
+    digest = hashlib.sha256()
+    with open(shard, "rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    if digest.hexdigest() != entry["sha256"]:
+        return "its sha256 is not that of the manifest"
+    return ""

@@ -1,0 +1,194 @@
+"""Check shards: hashes, counts, and whether every clip can be decoded.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from speechbrain_wavjepa.data.clips import read_waveform
+from speechbrain_wavjepa.data.manifest import (
+    find_change,
+    find_entry,
+    read_manifest,
+)
+from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.data.sources import expand_shards
+
+MAX_SECONDS = 600  # a longer file is no clip
+
+
+class ClipPool:
+    """Maps a function over clips or shards, in their order.
+
+    Arguments
+    ---------
+    num_workers : int
+        Processes of one thread each; 0 works in this process.
+
+    Raises
+    ------
+    ValueError
+        If the number is negative.
+
+    Example
+    -------
+    >>> with ClipPool(0) as pool:
+    ...     list(pool.imap(abs, [-1]))
+    [1]
+    """
+
+    def __init__(self, num_workers: int):
+        if num_workers < 0:
+            raise ValueError(
+                f"--num_workers must be 0 or more, got {num_workers}."
+            )
+        self._pool = None
+        if num_workers > 0:
+            context = multiprocessing.get_context("spawn")
+            self._pool = context.Pool(num_workers, torch.set_num_threads, (1,))
+
+    def __enter__(self) -> "ClipPool":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+
+    def imap(self, function: Callable, items: Iterable) -> Iterator:
+        """Yield the results in the order of the items."""
+        if self._pool is None:
+            return map(function, items)
+        return self._pool.imap(function, items)
+
+
+def read_whole(data: bytes) -> tuple[Tensor, int]:
+    """Decode a clip to its end.
+
+    Arguments
+    ---------
+    data : bytes
+        The encoded clip.
+
+    Returns
+    -------
+    waveform : [T, C]
+        The clip.
+    rate : int
+        Its sample rate in Hz.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be decoded, is not finite, or is too long for a clip.
+
+    Example
+    -------
+    >>> read_whole(b"text")
+    Traceback (most recent call last):
+        ...
+    ValueError: it cannot be decoded: Format not recognised
+    """
+    waveform, rate = read_waveform(data, MAX_SECONDS)
+    if len(waveform) >= MAX_SECONDS * rate:
+        raise ValueError(f"it is longer than {MAX_SECONDS} s: cut it to clips")
+    if not torch.isfinite(waveform).all():
+        raise ValueError("it holds values that are not finite")
+    return waveform, rate
+
+
+def check_shard(shard: str) -> tuple[int, str]:
+    """Check a shard against its manifest, if it has one, and decode all.
+
+    Arguments
+    ---------
+    shard : str
+        A shard.
+
+    Returns
+    -------
+    num_clips : int
+        Clips that can be read.
+    problem : str
+        What is wrong, empty if nothing is.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "0.flac"
+    >>> _ = path.write_bytes(b"text")
+    >>> check_shard(str(path))
+    (0, '0.flac: it cannot be decoded: Format not recognised')
+    """
+    entry = find_entry(shard)
+    problems = [find_change(Path(shard), entry)] if entry else []
+    num_clips = num_bad = 0
+    try:
+        for member in iterate_members(shard):
+            try:
+                if member.problem:
+                    raise ValueError(member.problem)
+                read_whole(member.data)
+                num_clips += 1
+            except ValueError as error:
+                num_bad += 1
+                if num_bad == 1:
+                    problems.append(f"{member.name}: {error}")
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    if num_bad > 1:
+        problems.append(f"and {num_bad - 1} more that cannot be read")
+    if entry and num_clips != entry["clips"]:
+        problems.append(f"{num_clips} of {entry['clips']} clips can be read")
+    return num_clips, "; ".join(filter(None, problems))
+
+
+def check_shards(spec: str, num_workers: int = 0) -> int:
+    """Check shards and print a line for each bad one.
+
+    Arguments
+    ---------
+    spec : str
+        A folder, or any setting of shards that training understands.
+    num_workers : int
+        Processes that decode; 0 decodes in this process.
+
+    Returns
+    -------
+    int
+        The number of bad shards.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "0.flac"
+    >>> _ = path.write_bytes(b"text")
+    >>> check_shards(str(path))
+    <BLANKLINE>
+    ...0.flac: 0.flac: it cannot be decoded: Format not recognised
+    1 shards, 1 of them bad, 0 clips can be read
+    1
+    """
+    names = read_manifest(Path(spec)).get("shards", {})
+    # the manifest also knows of shards that are missing
+    shards = [str(Path(spec) / name) for name in names] or expand_shards(spec)
+    num_bad = total = 0
+    bar = tqdm(total=len(shards), unit=" shards", dynamic_ncols=True)
+    with bar, ClipPool(num_workers) as pool:
+        checked = pool.imap(check_shard, shards)
+        for shard, (num_clips, problem) in zip(shards, checked, strict=True):
+            bar.update()
+            total += num_clips
+            if problem:
+                num_bad += 1
+                bar.write(f"{shard}: {problem}", file=sys.stdout)
+    print(
+        f"{len(shards)} shards, {num_bad} of them bad, {total} clips can be "
+        "read"
+    )
+    return num_bad

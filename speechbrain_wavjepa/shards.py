@@ -1,0 +1,299 @@
+"""ClipStream: an endless, exactly resumable stream of clips out of shards.
+
+The order of the clips is a pure function of the seed and the pass, so a
+position is a handful of numbers. Shards are permuted in every pass and split
+over processes and workers; each worker reads its shards in order and
+shuffles blocks of still encoded clips. A position names the block by the
+place where it began, and the clip by its rank within the block: to resume,
+one block is read again, and what lies before it in its tar file passed over.
+
+Shapes: T samples, C channels.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import collections
+import functools
+import itertools
+import logging
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from speechbrain_wavjepa.audio import apply_channel_policy
+from speechbrain_wavjepa.data import stream_order
+from speechbrain_wavjepa.data.batches import ClipBatch, ClipCollator
+from speechbrain_wavjepa.data.clips import Clip, decode_clip
+from speechbrain_wavjepa.data.members import Member, iterate_members
+from speechbrain_wavjepa.data.sources import expand_shards, is_clip_name
+from speechbrain_wavjepa.data.stream_state import StreamState
+from speechbrain_wavjepa.data.urls import is_remote
+
+# the whole data path is imported from here
+__all__ = [
+    "ClipBatch",
+    "ClipCollator",
+    "ClipStream",
+    "StreamState",
+    "decode_clip",
+]
+
+logger = logging.getLogger(__name__)
+
+MIN_CLIPS_TO_JUDGE = 100
+NAMES_IN_ERROR = 5
+
+
+class ClipStream(IterableDataset):
+    """Decoded clips out of shards, endless, split and resumable.
+
+    Arguments
+    ---------
+    shards : str or list of str
+        What ``sources.expand_shards`` understands.
+    sample_rate : int
+        Rate of the clips in Hz.
+    clip_seconds : float
+        Length that longer clips are cut to.
+    channels : int
+        Channels of the clips.
+    channel_policy : str
+        How several channels become one: "first" or "mean".
+    level_db : float
+        Level of the clips in dB relative to full scale.
+    shuffle_buffer : int
+        Encoded clips that are shuffled together, and kept in memory.
+    seed : int
+        Seed of the order.
+    max_bad_fraction : float
+        Part of a worker's clips that may be unreadable before it stops.
+    passes : int, optional
+        Passes over the shards; endless by default.
+    shuffle : bool
+        False keeps the order of the shards and of the clips in them.
+    rank : int, optional
+        Number of this process (default: torch.distributed, or RANK).
+    world_size : int, optional
+        Number of processes (default: torch.distributed, or WORLD_SIZE).
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range or no shard is found.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "0.flac", numpy.ones(8000) / 2, 16000)
+    >>> for clip in ClipStream(str(folder), passes=1):
+    ...     print(clip.waveform.shape, clip.position["seen"])
+    torch.Size([8000, 1]) 1
+    """
+
+    def __init__(
+        self,
+        shards: Union[str, list[str]],
+        sample_rate: int = 16000,
+        clip_seconds: float = 10.0,
+        channels: int = 1,
+        channel_policy: str = "first",
+        level_db: float = -14.0,
+        shuffle_buffer: int = 256,
+        seed: int = 0,
+        max_bad_fraction: float = 0.05,
+        passes: Optional[int] = None,
+        shuffle: bool = True,
+        rank: Optional[int] = None,
+        world_size: Optional[int] = None,
+    ):
+        for name, value, low, high in (
+            ("sample_rate", sample_rate, 1, math.inf),
+            ("clip_seconds", clip_seconds, 0.001, 3600),
+            ("channels", channels, 1, math.inf),
+            ("shuffle_buffer", shuffle_buffer, 1, math.inf),
+            ("max_bad_fraction", max_bad_fraction, 0, 1),
+        ):
+            if not low <= value <= high:
+                raise ValueError(
+                    f"{name} must lie between {low} and {high}, got {value}."
+                )
+        apply_channel_policy(torch.zeros(1, 1), channels, channel_policy)
+        self.shards = expand_shards(shards)
+        self.decode_settings = {
+            "sample_rate": sample_rate,
+            "clip_samples": round(clip_seconds * sample_rate),
+            "channels": channels,
+            "channel_policy": channel_policy,
+            "level_db": level_db,
+        }
+        self.block_size = shuffle_buffer if shuffle else 1
+        self.seed = seed
+        self.max_bad_fraction = max_bad_fraction
+        self.passes = passes
+        self.shuffle = shuffle
+        self.rank, self.world_size = stream_order.find_process(rank, world_size)
+        self._positions: dict[int, dict] = {}
+        self._first_worker = 0
+
+    def check_split(
+        self, num_workers: int = 0, world_size: Optional[int] = None
+    ) -> None:
+        """Stop before training if a worker would be left without a shard.
+
+        Arguments
+        ---------
+        num_workers : int
+            Workers of each process's DataLoader.
+        world_size : int, optional
+            Number of processes, if not that of this stream.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer shards than workers in all processes.
+        """
+        processes = self.world_size if world_size is None else world_size
+        workers = max(num_workers, 1)
+        if len(self.shards) < processes * workers:
+            raise ValueError(
+                f"{len(self.shards)} shards cannot be split over {processes} "
+                f"processes x {workers} workers = {processes * workers}: set "
+                f"num_workers to {len(self.shards) // processes} at most, or "
+                "make more, smaller shards (audioset_prepare.py "
+                "--clips_per_shard)."
+            )
+
+    def check_shards(self) -> None:
+        """Stop before training if local tar or parquet files are empty.
+
+        Raises
+        ------
+        ValueError
+            With a line for each shard that holds no clip.
+        """
+        problems = []
+        for shard in self.shards:
+            if not (is_remote(shard) or is_clip_name(shard)):
+                try:
+                    next(iterate_members(shard))
+                except ValueError as error:
+                    problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def load_positions(
+        self, positions: dict[int, dict], first_worker: int = 0
+    ) -> None:
+        """Let iterations that begin from now on continue elsewhere.
+
+        Arguments
+        ---------
+        positions : dict
+            By worker, the position of the last clip that was used. A worker
+            without one starts at the beginning.
+        first_worker : int
+            Worker that gives the first batch: the one after the worker of
+            the last batch, since a DataLoader asks them in turn.
+        """
+        self._positions = {int(w): dict(p) for w, p in positions.items()}
+        self._first_worker = first_worker
+
+    @functools.cached_property
+    def identity(self) -> dict:
+        """What a position depends on besides the split; integers only."""
+        names = "\n".join(os.path.basename(shard) for shard in self.shards)
+        return {
+            "seed": self.seed,
+            "block_size": self.block_size,
+            "num_shards": len(self.shards),
+            "shard_names_crc32": zlib.crc32(names.encode()),
+        }
+
+    def __iter__(self) -> Iterator[Clip]:
+        """Stream this worker's clips from its loaded position on."""
+        info = get_worker_info()
+        num_workers = info.num_workers if info else 1
+        self.check_split(num_workers)
+        worker = self._first_worker + (info.id if info else 0)
+        first = stream_order.first_position(
+            self.rank, self.world_size, worker % num_workers, num_workers
+        )
+        position = self._positions.get(first["worker"], first)
+        stream_order.check_split(position, first)
+        return self._clips(position)
+
+    def _clips(self, position: dict) -> Iterator[Clip]:
+        """Decode the clips behind a position, leaving out the bad ones."""
+        seen, bad = position["seen"], position["bad"]
+        bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
+        while self.passes is None or position["pass"] < self.passes:
+            for key, member, place in self._members(position):
+                waveform, num_bad, reason = self._decode(member)
+                seen, bad = seen + max(num_bad, 1), bad + num_bad
+                if reason:
+                    logger.warning("Left out %s: %s", key, reason)
+                    bad_keys.append(key)
+                if seen >= MIN_CLIPS_TO_JUDGE:
+                    self._judge(seen, bad, bad_keys)
+                if waveform is not None:
+                    yield Clip(
+                        waveform, key, {**place, "seen": seen, "bad": bad}
+                    )
+            self._judge(seen, bad, bad_keys)
+            position = {**position, "pass": position["pass"] + 1}
+            position.update(shard=0, member=0, offset=0)
+
+    def _members(self, position: dict) -> Iterator[tuple[str, Member, dict]]:
+        """Read the rest of a pass in shuffled blocks: key, clip, position."""
+        seed = self.seed if self.shuffle else None
+        shards = stream_order.split_shards(self.shards, position, seed)
+        members = _read_shards(shards, position["shard"], position["member"])
+        while block := list(itertools.islice(members, self.block_size)):
+            last_shard, last = block[-1]
+            after = {"shard": last_shard, "member": last.index + 1, "offset": 0}
+            order = stream_order.shuffle_block(len(block), position, self.seed)
+            for offset in range(position["offset"], len(block)):
+                shard, member = block[order[offset]]
+                block[order[offset]] = None  # frees its memory
+                position = {**position, "offset": offset + 1}
+                if offset + 1 == len(block):
+                    position.update(after)
+                yield f"{shards[shard]}::{member.name}", member, position
+
+    def _decode(self, member: Member) -> tuple[Optional[Tensor], int, str]:
+        """Decode a clip: waveform, or the number of bad clips and why."""
+        if member.problem:
+            return None, member.num_lost, member.problem
+        try:
+            return decode_clip(member.data, **self.decode_settings), 0, ""
+        except ValueError as error:
+            return None, 1, str(error)
+
+    def _judge(self, seen: int, bad: int, bad_keys: Iterable[str]) -> None:
+        """Stop if too many clips failed, or all of them."""
+        if bad <= self.max_bad_fraction * seen and bad < seen:
+            return
+        raise ValueError(
+            f"{bad} of {seen} clips could not be read ({bad / seen:.1%}), and "
+            f"max_bad_fraction={self.max_bad_fraction} are allowed. The last: "
+            f"{', '.join(bad_keys)}. Check the shards (audioset_prepare.py "
+            "--check) or raise max_bad_fraction in the yaml."
+        )
+
+
+def _read_shards(
+    shards: list[str], first_shard: int, first_member: int
+) -> Iterator[tuple[int, Member]]:
+    """Chain the members of shards, from a member of a shard on."""
+    for index in range(first_shard, len(shards)):
+        start = first_member if index == first_shard else 0
+        for member in iterate_members(shards[index], start):
+            yield index, member

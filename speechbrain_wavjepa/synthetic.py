@@ -1,0 +1,192 @@
+"""A procedural, labelled corpus of sounds for the runs without a download.
+
+Every clip is a pure function of the seed and its index: a sound of one
+class at a random place in the clip, over coloured background noise, at a
+random level.
+
+Shapes: n clips, T samples.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from speechbrain_wavjepa.synthetic_sounds import SOUNDS
+
+CLASSES = tuple(SOUNDS)
+
+
+class SyntheticCorpus:
+    """A corpus of labelled synthetic clips.
+
+    Arguments
+    ---------
+    num_clips : int
+        How many clips; classes take turns.
+    clip_seconds : float
+        Length of a clip.
+    sample_rate : int
+        Rate in Hz.
+    seed : int
+        Clips with another seed are other clips.
+
+    Raises
+    ------
+    ValueError
+        If there are no clips, or the clips are too short to tell apart.
+
+    Example
+    -------
+    >>> corpus = SyntheticCorpus(num_clips=30, seed=7)
+    >>> waveform, label = corpus[4]
+    >>> waveform.shape, CLASSES[label]
+    (torch.Size([32160]), 'falling sweep')
+    """
+
+    def __init__(
+        self,
+        num_clips: int,
+        clip_seconds: float = 2.01,
+        sample_rate: int = 16000,
+        seed: int = 0,
+    ):
+        if num_clips < 1 or clip_seconds < 1:
+            raise ValueError(
+                "A synthetic corpus needs clips of at least one second, got "
+                f"num_clips={num_clips}, clip_seconds={clip_seconds}."
+            )
+        self.num_clips = num_clips
+        self.clip_seconds = clip_seconds
+        self.sample_rate = sample_rate
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return self.num_clips
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Make one clip [T] and its class."""
+        if not 0 <= index < self.num_clips:
+            raise IndexError(f"Clip {index} of {self.num_clips}.")
+        random = np.random.default_rng([self.seed, index])
+        label = index % len(CLASSES)
+        num_samples = round(self.clip_seconds * self.sample_rate)
+        length = int(num_samples * random.uniform(0.6, 1.0))
+        sound = SOUNDS[CLASSES[label]](random, length, self.sample_rate)
+        fade = np.minimum(1, np.arange(1, length + 1) / (0.01 * length))
+        sound = sound * fade * fade[::-1]
+        sound = sound / (np.sqrt(np.mean(sound**2)) + 1e-9)
+        clip = self._background(random, num_samples)
+        clip *= 10 ** (-random.uniform(5, 25) / 20)
+        start = random.integers(0, num_samples - length + 1)
+        clip[start : start + length] += sound
+        clip *= 10 ** (-random.uniform(0, 20) / 20) / np.abs(clip).max()
+        return torch.from_numpy(clip.astype(np.float32)), label
+
+    def _background(
+        self, random: np.random.Generator, num_samples: int
+    ) -> np.ndarray:
+        """Make noise whose power falls by 0 to 6 dB in an octave."""
+        spectrum = np.fft.rfft(random.standard_normal(num_samples))
+        frequency = np.fft.rfftfreq(num_samples, 1 / self.sample_rate)
+        slope = random.uniform(0, 1)
+        noise = np.fft.irfft(
+            spectrum * np.maximum(frequency, 50) ** -slope, num_samples
+        )
+        return noise / np.sqrt(np.mean(noise**2))
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Make all clips: waveform [n, T, 1] and labels [n]."""
+        clips = [
+            self[index]
+            for index in tqdm(
+                range(len(self)), desc="labelled sounds", leave=False
+            )
+        ]
+        waveform = torch.stack([clip for clip, _ in clips])[:, :, None]
+        return waveform, torch.tensor([label for _, label in clips])
+
+    def write_shards(
+        self, folder: Union[str, Path], clips_per_shard: int = 100
+    ) -> None:
+        """Write tar shards of FLAC clips; whole shards there are kept.
+
+        Arguments
+        ---------
+        folder : str or Path
+            Where to write shard-000000.tar and so on.
+        clips_per_shard : int
+            Clips of a shard; the last one may have fewer.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds something else than this corpus.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claim(folder, clips_per_shard)
+        starts = range(0, self.num_clips, clips_per_shard)
+        for number, start in enumerate(
+            tqdm(starts, desc=f"synthetic corpus, {folder}", unit=" shards")
+        ):
+            path = folder / f"shard-{number:06d}.tar"
+            if path.exists():
+                continue
+            aside = path.with_suffix(".tar.unfinished")
+            stop = min(start + clips_per_shard, self.num_clips)
+            with tarfile.open(aside, "w") as shard:
+                for index in range(start, stop):
+                    self._add_clip(shard, index)
+            os.replace(aside, path)
+
+    def _claim(self, folder: Path, clips_per_shard: int) -> None:
+        """Write the manifest, or compare with the one that is there."""
+        settings = {
+            "corpus": "speechbrain_wavjepa.synthetic",
+            "num_clips": self.num_clips,
+            "clip_seconds": self.clip_seconds,
+            "sample_rate": self.sample_rate,
+            "seed": self.seed,
+            "clips_per_shard": clips_per_shard,
+            "classes": list(CLASSES),
+        }
+        manifest = folder / "synthetic.json"
+        found = "no manifest"
+        if manifest.exists():
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        elif not any(folder.iterdir()):
+            found = settings
+            manifest.write_text(
+                json.dumps(settings, indent=1), encoding="utf-8"
+            )
+        if found != settings:
+            raise ValueError(
+                f"{folder} holds something else than this corpus ({found}): "
+                "delete it or choose another synthetic_folder."
+            )
+
+    def _add_clip(self, shard: tarfile.TarFile, index: int) -> None:
+        """Add one clip as KEY.flac and its class as KEY.json."""
+        waveform, label = self[index]
+        flac = io.BytesIO()
+        soundfile.write(
+            flac, waveform.numpy(), self.sample_rate, "PCM_16", format="FLAC"
+        )
+        text = json.dumps({"label": CLASSES[label]}).encode()
+        for suffix, content in (("flac", flac.getvalue()), ("json", text)):
+            member = tarfile.TarInfo(f"{index:06d}.{suffix}")
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))

@@ -1,0 +1,181 @@
+"""The rules of CONTRIBUTING.md and docs/architecture.md, held by tests."""
+
+import csv
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import checks
+import pytest
+from speechbrain.utils.run_opts import RunOptions
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "speechbrain_wavjepa"
+RECIPE = ROOT / "recipes" / "AudioSet" / "WavJEPA"
+YAMLS = sorted((ROOT / "recipes").glob("*/*/hparams/*.yaml"))
+PAGES = [
+    path
+    for path in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "recipes").rglob("*.md"),
+    ]
+    if ".venv" not in path.parts
+]
+
+
+def tracked_files():
+    """List the text files that git tracks, or would if they were added."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    suffixes = (".py", ".md", ".yaml", ".toml", ".txt", ".csv")
+    return [
+        ROOT / name
+        for name in listing
+        if name.endswith(suffixes)
+        and (ROOT / name).exists()
+        and "consistency" not in name
+    ]
+
+
+def test_imports_follow_the_levels():
+    problems = checks.import_problems(PACKAGE, set(sys.stdlib_module_names))
+    assert problems == []
+
+
+def test_the_import_check_finds_a_wrong_import(tmp_path):
+    (tmp_path / "audio.py").write_text(
+        "import speechbrain\nimport pandas\n"
+        "from speechbrain_wavjepa.wavjepa import WavJEPA\n"
+    )
+    problems = checks.import_problems(tmp_path, set(sys.stdlib_module_names))
+    assert problems == [
+        "audio imports speechbrain",
+        "audio imports pandas",
+        "audio imports wavjepa",
+    ]
+
+
+def test_the_model_needs_no_speechbrain():
+    code = (
+        "import sys, speechbrain_wavjepa.embedding, "
+        "speechbrain_wavjepa.wavjepa, speechbrain_wavjepa.frontends, "
+        "speechbrain_wavjepa.targets, speechbrain_wavjepa.predictor\n"
+        "assert 'speechbrain' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_layout():
+    assert checks.layout_problems(ROOT, tracked_files()) == []
+
+
+def test_the_layout_check_finds_a_long_file(tmp_path):
+    package = tmp_path / "speechbrain_wavjepa"
+    package.mkdir()
+    (package / "long.py").write_text("\n" * 301)
+    bad = package / "bad.py"
+    bad.write_text("try:\n    pass\nexcept:\n    pass\n")
+    assert len(checks.layout_problems(tmp_path, [bad])) == 2
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem
+)
+def test_docstrings(path):
+    source = path.read_text(encoding="utf-8")
+    assert checks.docstring_problems(source) == []
+
+
+def test_the_docstring_check_finds_a_missing_example():
+    source = '"""Module."""\ndef shout(word):\n    """Shout."""\n'
+    assert checks.docstring_problems(source) == [
+        "shout has no runnable example",
+        "shout does not describe its arguments",
+        "shout does not describe ['word']",
+    ]
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_yaml_header_seed_and_keys(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ####")
+    keys = re.findall(r"^(\w+):", text, flags=re.MULTILINE)
+    assert keys[:2] == ["seed", "__set_seed"]
+    script = "".join(
+        file.read_text(encoding="utf-8")
+        for file in sorted(path.parents[1].glob("*.py"))
+    )
+    run_options = RunOptions().as_dict()
+    assert checks.unused_yaml_keys(text, script, run_options) == []
+
+
+def test_the_yaml_check_finds_an_unused_key():
+    yaml = "used: 1\nother: !ref <used>\nforgotten: 2\nread: 3\n"
+    script = 'hparams["read"] + hparams.other'
+    assert checks.unused_yaml_keys(yaml, script, {}) == ["forgotten"]
+
+
+def test_mini_differs_from_the_paper_in_values_only():
+    texts = [
+        (RECIPE / "hparams" / name).read_text(encoding="utf-8")
+        for name in ("wavjepa.yaml", "wavjepa_mini.yaml")
+    ]
+    paper, mini = (
+        set(re.findall(r"^(\w+):", text, flags=re.MULTILINE)) for text in texts
+    )
+    assert paper - mini == {"data_folder"}
+    assert mini - paper == {
+        "synthetic_folder",
+        "synthetic_corpus",
+        "probe_folds",
+    }
+
+
+def test_every_yaml_has_a_row_in_the_table_of_recipes():
+    rows = []
+    for table in (ROOT / "tests" / "recipes").glob("*.csv"):
+        with open(table, encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    assert {ROOT / row["Hparam_file"] for row in rows} == set(YAMLS)
+    for row in rows:
+        assert row["test_debug_flags"]
+        for column in ("Script_file", "Hparam_file", "Readme_file"):
+            assert (ROOT / row[column]).exists(), row[column]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    assert checks.broken_links(page) == []
+
+
+def test_make_targets_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^make (\w+)", readme, flags=re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_the_installed_set_is_the_tested_one():
+    import speechbrain
+    import torch
+    import torchaudio
+
+    assert (
+        torch.__version__.split(".")[:2]
+        == (torchaudio.__version__.split(".")[:2])
+    )
+    assert speechbrain.__version__ == version("speechbrain")
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n")
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    for name in ("torch", "torchaudio", "speechbrain"):
+        assert version(name).split("+")[0] == pins[name]

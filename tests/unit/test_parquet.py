@@ -1,0 +1,133 @@
+"""Parquet shards as AudioSet is published."""
+
+import http.server
+import sys
+import threading
+from functools import partial
+
+import pytest
+from shard_factory import make_clip
+
+from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.shards import ClipStream
+
+
+@pytest.fixture(autouse=True)
+def pyarrow_parquet():
+    """Skip at run time where the extra [data] is not installed."""
+    return pytest.importorskip("pyarrow.parquet")
+
+
+def write_parquet(path, rows, rows_per_group=2):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, path, row_group_size=rows_per_group)
+
+
+def audioset_row(number, data):
+    return {
+        "video_id": f"id{number}",
+        "audio": {"bytes": data, "path": f"/etc/{number}.flac"},
+        "labels": ["/m/09x0r"],
+        "human_labels": ["Speech"],
+    }
+
+
+def test_rows_are_members_from_any_start(tmp_path):
+    clips = [make_clip(number) for number in range(5)]
+    rows = [audioset_row(number, clip) for number, clip in enumerate(clips)]
+    write_parquet(tmp_path / "0.parquet", rows)
+    shard = str(tmp_path / "0.parquet")
+    for start in range(6):
+        found = list(iterate_members(shard, start))
+        assert [member.data for member in found] == clips[start:]
+        assert [member.index for member in found] == list(range(5))[start:]
+        assert [m.name for m in found] == [f"id{n}" for n in range(5)][start:]
+
+
+def test_row_without_bytes_never_opens_its_path(tmp_path):
+    secret = tmp_path / "secret.flac"
+    secret.write_bytes(make_clip(0))
+    rows = [
+        {"video_id": "a", "audio": {"bytes": None, "path": str(secret)}},
+        {"video_id": "b", "audio": None},
+        {"video_id": "c", "audio": {"bytes": b"too long", "path": "c"}},
+        {"video_id": None, "audio": {"bytes": b"ok", "path": "d.flac"}},
+    ]
+    write_parquet(tmp_path / "0.parquet", rows)
+    found = list(iterate_members(str(tmp_path / "0.parquet"), max_bytes=7))
+    assert [member.data for member in found] == [b"", b"", b"", b"ok"]
+    assert [member.problem for member in found] == [
+        "the row holds no bytes",
+        "the row holds no bytes",
+        "it has 8 bytes, over 7",
+        "",
+    ]
+    assert found[3].name == "d.flac"
+
+
+def test_damaged_row_group_counts_its_clips(tmp_path):
+    import pyarrow.parquet
+
+    rows = [audioset_row(n, make_clip(n)) for n in range(6)]
+    path = tmp_path / "0.parquet"
+    write_parquet(path, rows, rows_per_group=2)
+    group = pyarrow.parquet.ParquetFile(path).metadata.row_group(1)
+    start = group.column(0).dictionary_page_offset
+    start = start or group.column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + group.total_byte_size // 2] = b"\xff" * (
+        group.total_byte_size // 2
+    )
+    path.write_bytes(data)
+    found = list(iterate_members(str(path)))
+    assert [m.name for m in found if m.data] == ["id0", "id1", "id4", "id5"]
+    (lost,) = [member for member in found if member.problem]
+    assert lost.num_lost == 2
+    assert lost.problem.startswith("damaged row group 1, 2 clips lost")
+    assert list(iterate_members(str(path), start=3)) == found[3:]
+
+
+def test_cut_file_and_foreign_columns(tmp_path):
+    path = tmp_path / "0.parquet"
+    write_parquet(path, [audioset_row(0, make_clip(0))])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="0.parquet holds no clip .not a whol"):
+        list(iterate_members(str(path)))
+    write_parquet(path, [{"text": "hello"}])
+    with pytest.raises(ValueError, match="no column 'audio'.*columns: text"):
+        list(iterate_members(str(path)))
+    write_parquet(path, [{"audio": "hello"}])
+    with pytest.raises(ValueError, match="no column 'audio' with a field"):
+        list(iterate_members(str(path)))
+
+
+def test_stream_over_http_equals_local(tmp_path):
+    rows = [audioset_row(n, make_clip(n)) for n in range(4)]
+    write_parquet(tmp_path / "0.parquet", rows)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            """Keep the test's output clean."""
+
+    handler = partial(Quiet, directory=tmp_path)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/0.parquet"
+    local = list(ClipStream(str(tmp_path / "0.parquet"), passes=1))
+    remote = list(ClipStream(url, passes=1))
+    server.shutdown()
+    server.server_close()
+    assert len(local) == 4
+    for clip, other in zip(local, remote, strict=True):
+        assert clip.waveform.equal(other.waveform)
+        assert clip.key.split("::")[1] == other.key.split("::")[1]
+
+
+def test_without_pyarrow_the_error_has_the_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "speechbrain_wavjepa.data.parquet", False)
+    with pytest.raises(ImportError, match=r'pip install "speechbrain-wavjepa'):
+        list(iterate_members(str(tmp_path / "0.parquet")))

@@ -1,0 +1,147 @@
+"""Which shards does a setting name?"""
+
+import huggingface_hub
+import pytest
+
+from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.data.urls import open_url
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def relative(shards, folder):
+    return [shard.removeprefix(f"{folder}/") for shard in shards]
+
+
+def test_brace_ranges_keep_their_zeros_and_multiply():
+    shards = expand_shards("https://example.org/{0..1}/s-{008..010}.tar")
+    assert shards == [
+        f"https://example.org/{part}/s-{number}.tar"
+        for part in (0, 1)
+        for number in ("008", "009", "010")
+    ]
+
+
+def test_brace_range_that_counts_down():
+    with pytest.raises(ValueError, match=r"\{9\.\.3\}.*counts down"):
+        expand_shards("s-{9..3}.tar")
+
+
+def test_missing_shards_of_a_range_are_counted_and_named(tmp_path):
+    touch(tmp_path, "s-0.tar", "s-2.tar")
+    with pytest.raises(ValueError, match=r"2 of 4 files.*s-1\.tar"):
+        expand_shards(f"{tmp_path}/s-{{0..3}}.tar")
+
+
+def test_glob_is_sorted_and_must_match(tmp_path):
+    touch(tmp_path, "b.tar", "a.tar", "c.txt")
+    found = expand_shards(f"{tmp_path}/*.tar")
+    assert relative(found, tmp_path) == ["a.tar", "b.tar"]
+    with pytest.raises(ValueError, match="No file matches .*parquet"):
+        expand_shards(f"{tmp_path}/*.parquet")
+
+
+def test_folder_prefers_tar_then_parquet_then_clips(tmp_path):
+    clips = ["deep/er/1.WAV", "deep/0.flac", "2.mp3"]
+    touch(tmp_path, *clips, "notes.txt", "deep/._0.flac", "deep/0.pkl")
+    found = relative(expand_shards(str(tmp_path)), tmp_path)
+    assert sorted(found) == sorted(clips)
+    touch(tmp_path, "0.parquet")
+    assert relative(expand_shards(str(tmp_path)), tmp_path) == ["0.parquet"]
+    touch(tmp_path, "1.tar", "0.tar")
+    assert relative(expand_shards(str(tmp_path)), tmp_path) == [
+        "0.tar",
+        "1.tar",
+    ]
+
+
+def test_folder_without_clips(tmp_path):
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(ValueError, match="holds no .tar, no .parquet"):
+        expand_shards(str(tmp_path))
+
+
+def test_csv_manifest(tmp_path):
+    touch(tmp_path, "a.wav", "sub/b.flac")
+    path = tmp_path / "train.csv"
+    path.write_text(
+        "ID, duration, wav, spk_id\n"
+        f"a, 1.0, {tmp_path}/a.wav, x\n"
+        "b, 2.0, sub/b.flac, y\n"
+    )
+    found = relative(expand_shards(str(path)), tmp_path)
+    assert found == ["a.wav", "sub/b.flac"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("ID,path\na,b.wav\n", "no column 'wav'"),
+        ("ID,duration,wav\n", "lists 0 clips"),
+        ("ID,duration,wav\na,1.0,a.wav\nb,1.0\n", "1 of them without a path"),
+        ("ID,wav\na,a.wav\nb,a.wav\n", "named twice"),
+        ("ID,wav\na,a.txt\n", "of no kind that can be read"),
+    ],
+)
+def test_csv_that_cannot_be_used(tmp_path, text, message):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        expand_shards(str(path))
+
+
+@pytest.mark.parametrize(
+    "path", ["pipe:cat s.tar", "ftp://host/s.tar", "s3://b/s.tar", "file:///s"]
+)
+def test_commands_and_other_schemes_are_refused(path):
+    for function in (expand_shards, open_url):
+        with pytest.raises(ValueError, match="other schemes are refused"):
+            function(path)
+    with pytest.raises(ValueError, match="other schemes are refused"):
+        expand_shards(["https://example.org/s.tar", path])
+
+
+def test_same_shard_twice(tmp_path):
+    touch(tmp_path, "0.tar", "1.tar")
+    with pytest.raises(ValueError, match=r"0\.tar is named twice"):
+        expand_shards([f"{tmp_path}/*.tar", f"{tmp_path}/0.tar"])
+
+
+def test_empty_list_and_compressed_tar(tmp_path):
+    with pytest.raises(ValueError, match="list of shards is empty"):
+        expand_shards([])
+    touch(tmp_path, "0.tar.gz")
+    with pytest.raises(ValueError, match="unpack compressed tars"):
+        expand_shards(f"{tmp_path}/0.tar.gz")
+
+
+class FakeHub:
+    """Stands in for the hub: its files lie in a local folder."""
+
+    folder = None
+
+    def glob(self, pattern):
+        assert pattern.startswith("hf://")
+        names = sorted(path.name for path in self.folder.iterdir())
+        return [f"datasets/someone/clips/{name}" for name in names]
+
+    def open(self, path, mode):
+        prefix = "hf://datasets/someone/clips/"
+        assert path.startswith(prefix)
+        return open(self.folder / path.removeprefix(prefix), mode)
+
+
+def test_hub_urls(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "HfFileSystem", FakeHub)
+    monkeypatch.setattr(FakeHub, "folder", tmp_path)
+    touch(tmp_path, "1.tar", "0.tar")
+    found = expand_shards("hf://datasets/someone/clips/*.tar")
+    assert found == [f"hf://datasets/someone/clips/{n}.tar" for n in (0, 1)]
+    assert expand_shards("hf://datasets/someone/clips/{0..1}.tar") == found
+    with open_url(found[0]) as file:
+        assert file.read() == b"x"

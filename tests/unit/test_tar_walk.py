@@ -1,0 +1,160 @@
+"""Tar files that are whole, damaged, cut or malicious."""
+
+import io
+import random
+import tarfile
+
+import pytest
+from shard_factory import write_tar
+
+from speechbrain_wavjepa.data.sources import is_clip_name
+from speechbrain_wavjepa.data.tar_walk import TarDamage, TarMember, walk_tar
+
+
+def make_members(count=6, size=3000):
+    return [
+        (f"{number}.flac", random.Random(number).randbytes(size + number))
+        for number in range(count)
+    ]
+
+
+def walk(data, max_bytes=10**6):
+    return list(walk_tar(io.BytesIO(data), is_clip_name, max_bytes))
+
+
+def members_of(found):
+    return [tuple(item) for item in found if isinstance(item, TarMember)]
+
+
+def damages_of(found):
+    return [item for item in found if isinstance(item, TarDamage)]
+
+
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT]
+)
+def test_whole_tar_equals_the_standard_library(tmp_path, tar_format):
+    members = make_members()
+    if tar_format != tarfile.USTAR_FORMAT:
+        members.append(("d/" * 80 + "long.flac", b"long"))
+        members.append(("unicode-\u00e9" * 30 + ".wav", b"not ascii"))
+    write_tar(tmp_path / "0.tar", members, format=tar_format)
+    found = walk((tmp_path / "0.tar").read_bytes())
+    assert found == members
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        assert [name for name, _ in found] == tar.getnames()
+
+
+def test_only_regular_members_with_audio_suffix_are_read():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name in ("0.pkl", "0.json", "0.sh", "._0.flac", "0.flac.exe"):
+            header = tarfile.TarInfo(name)
+            header.size = 700
+            tar.addfile(header, io.BytesIO(bytes(700)))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE):
+            header = tarfile.TarInfo("link.flac")
+            header.type, header.linkname = kind, "/etc/hostname"
+            tar.addfile(header)
+        header = tarfile.TarInfo("../../escape.OGG")
+        header.size = 3
+        tar.addfile(header, io.BytesIO(b"ogg"))
+    assert walk(file.getvalue()) == [("../../escape.OGG", b"ogg")]
+
+
+def test_damaged_headers_cost_their_members_only(tmp_path):
+    members = make_members()
+    offsets = write_tar(tmp_path / "0.tar", members)
+    data = bytearray((tmp_path / "0.tar").read_bytes())
+    for name in ("1.flac", "4.flac"):
+        data[offsets[name] + 150] ^= 0xFF  # in the checksum
+    found = walk(bytes(data))
+    assert members_of(found) == [members[i] for i in (0, 2, 3, 5)]
+    assert damages_of(found) == [
+        (offsets[name], "damaged header") for name in ("1.flac", "4.flac")
+    ]
+
+
+def test_damage_over_several_members_is_one_gap(tmp_path):
+    members = make_members()
+    offsets = write_tar(tmp_path / "0.tar", members)
+    data = bytearray((tmp_path / "0.tar").read_bytes())
+    start, stop = offsets["1.flac"], offsets["3.flac"] + 1000
+    data[start:stop] = random.Random(0).randbytes(stop - start)
+    found = walk(bytes(data))
+    assert members_of(found) == [members[i] for i in (0, 4, 5)]
+    assert damages_of(found) == [(start, "damaged header")]
+
+
+@pytest.mark.parametrize("size", [10**7, 2**33, 2**63, 2**80, -5])
+def test_size_that_lies_is_a_gap(tmp_path, size):
+    members = make_members()
+    offsets = write_tar(tmp_path / "0.tar", members)
+    data = bytearray((tmp_path / "0.tar").read_bytes())
+    header = tarfile.TarInfo("2.flac")
+    header.size = size
+    block = header.tobuf(tarfile.GNU_FORMAT)
+    data[offsets["2.flac"] : offsets["2.flac"] + 512] = block
+    found = walk(bytes(data))
+    assert members_of(found) == [members[i] for i in (0, 1, 3, 4, 5)]
+    assert [damage.position for damage in damages_of(found)] == [
+        offsets["2.flac"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind, size", [(tarfile.GNUTYPE_LONGNAME, 2**40), (b"x", 2**40)]
+)
+def test_name_that_claims_a_terabyte(kind, size):
+    header = tarfile.TarInfo("name")
+    header.type, header.size = kind, size
+    data = header.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+    assert walk(data) == [(0, "damaged header")]
+
+
+def test_every_cut_is_told(tmp_path):
+    members = make_members(count=3, size=1500)
+    write_tar(tmp_path / "0.tar", members)
+    data = (tmp_path / "0.tar").read_bytes()
+    assert not any(data[3 * 2048 :])  # a header and three blocks for each
+    for stop in range(1, 3 * 2048 + 1, 97):
+        found = walk(data[:stop])
+        assert len(damages_of(found)) == 1, stop
+        assert members_of(found) == [
+            (name, content)
+            for number, (name, content) in enumerate(members)
+            if stop >= 2048 * number + 512 + len(content)
+        ]
+
+
+def test_empty_files_are_not_damaged():
+    assert walk(b"") == walk(bytes(10240)) == []
+
+
+def test_tars_put_behind_each_other_are_read_on(tmp_path):
+    members = make_members()
+    write_tar(tmp_path / "0.tar", members[:3])
+    write_tar(tmp_path / "1.tar", members[3:])
+    data = b"".join((tmp_path / f"{n}.tar").read_bytes() for n in (0, 1))
+    assert walk(data) == members
+
+
+def test_random_damage_never_invents_or_repeats_a_member(tmp_path):
+    members = make_members(count=8, size=900)
+    write_tar(tmp_path / "0.tar", members)
+    whole = (tmp_path / "0.tar").read_bytes()
+    generator = random.Random(0)
+    num_gaps = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        start = generator.randrange(8 * 1536 - 4000)  # not in the end mark
+        length = generator.choice([1, 40, 600, 3000])
+        data[start : start + length] = generator.randbytes(length)
+        found = walk(bytes(data))
+        names = [name for name, _ in members_of(found)]
+        num_gaps += bool(damages_of(found))
+        assert len(set(names)) == len(names)
+        num_changed = len(set(members) - set(members_of(found)))
+        assert num_changed <= 2 + length // 900
+        assert num_changed > 0 or not damages_of(found)
+    assert num_gaps > 50
