@@ -1,0 +1,209 @@
+"""The whole model against the dense reference."""
+
+import numpy as np
+import pytest
+import torch
+from dense_reference import DenseReference
+
+from speechbrain_wavjepa.convert import map_official_state
+from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.masking import BlockMasker
+from speechbrain_wavjepa.predictor import Predictor
+from speechbrain_wavjepa.targets import TargetEncoder
+from speechbrain_wavjepa.transformer import TransformerEncoder
+from speechbrain_wavjepa.wavjepa import WavJEPA, masked_mse
+
+LAYERS = [[8, 10, 5], [8, 4, 4], [8, 8, 8]]  # 60 tokens from 9,640 samples
+SAMPLES = 9640
+
+
+def make_model(channels=1, device="cpu"):
+    """Make a small model whose parts all matter."""
+    torch.manual_seed(1)
+    encoder = TransformerEncoder(24, 3, 3)
+    model = WavJEPA(
+        ConvFrontend(8, LAYERS, channels),
+        encoder,
+        TargetEncoder(encoder, 2),
+        Predictor(24, 16, 2, 2),
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.double().to(device)
+
+
+def make_batch(channels=1, device="cpu", num_windows=5):
+    """Make windows and masks."""
+    generator = torch.Generator().manual_seed(2)
+    masker = BlockMasker(target_span=5, context_drop_span=5)
+    block_mask = masker(num_windows, 60, channels, generator)
+    waveform = torch.randn(
+        num_windows, SAMPLES, channels, generator=generator
+    ).double()
+    return waveform.to(device), block_mask
+
+
+def compute_loss(model, batch):
+    """Run the forward pass and the loss."""
+    output = model(*batch)
+    return output, masked_mse(
+        output.prediction, output.target, output.target_masks
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_equals_the_dense_reference(channels, device):
+    model = make_model(channels, device)
+    batch = make_batch(channels, device)
+    reference = DenseReference(model).double().to(device)
+    output, loss = compute_loss(model, batch)
+    expected, predictions, targets = reference(*batch)
+    masks = batch[1].target_masks.to(device)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(output.target, targets, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        output.prediction, predictions[masks], rtol=0, atol=1e-12
+    )
+    loss.backward()
+    expected.backward()
+    gradients = map_official_state(
+        {
+            name: parameter.grad
+            for name, parameter in reference.named_parameters()
+            if parameter.requires_grad
+        }
+    )
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(
+                parameter.grad, gradients[name], rtol=1e-10, atol=1e-13
+            )
+
+
+def test_every_trainable_parameter_has_a_gradient():
+    model = make_model()
+    compute_loss(model, make_batch())[1].backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("target_encoder."):
+            assert parameter.grad is None
+        else:
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_loss_is_a_mean_over_target_tokens():
+    output, loss = compute_loss(make_model(), make_batch())
+    prediction, errors = output.prediction.detach().numpy(), []
+    for row, (window, _, token) in enumerate(
+        output.target_masks.nonzero().tolist()
+    ):
+        difference = prediction[row] - output.target[window, token].numpy()
+        errors.append((difference**2).mean())
+    np.testing.assert_allclose(loss.item(), np.mean(errors), rtol=1e-12)
+
+
+def test_hidden_sound_cannot_change_the_prediction():
+    """Only GroupNorm's statistics hear all; a front-end without it."""
+    model, (waveform, block_mask) = make_model(), make_batch()
+    tokens = torch.randn(5, 60, 8).double()
+
+    class Fixed(torch.nn.Module):
+        dim, channels = 8, 1
+
+        def num_tokens(self, num_samples):
+            return 60
+
+        def forward(self, waveform, gradient_mask=None):
+            return tokens
+
+    model.frontend = Fixed()
+    before = model(waveform, block_mask).prediction
+    tokens = torch.where(
+        block_mask.context_mask[:, :, None], tokens, tokens + 10
+    )
+    output = model(waveform, block_mask)
+    assert torch.equal(output.prediction, before)
+
+
+def test_encode_keeps_what_it_should(device):
+    model = make_model(device=device)
+    waveform, block_mask = make_batch(device=device)
+    keep_mask = block_mask.context_mask
+    encoded = model.encode(waveform, keep_mask).detach()
+    assert torch.all(encoded[~keep_mask.to(device)] == 0)
+    output = model(waveform, block_mask)
+    torch.testing.assert_close(
+        encoded[keep_mask.to(device)], output.context, rtol=0, atol=1e-12
+    )
+    everything = torch.ones_like(keep_mask)
+    torch.testing.assert_close(
+        model.encode(waveform, everything),
+        model.encode(waveform),
+        rtol=0,
+        atol=1e-12,
+    )
+
+
+def test_bf16_keeps_targets_and_loss_in_float32(device):
+    model = make_model(device=device).float()
+    waveform, block_mask = make_batch(device=device)
+    exact = compute_loss(model, (waveform.float(), block_mask))[1]
+    with torch.autocast(device.type, torch.bfloat16):
+        output, loss = compute_loss(model, (waveform.float(), block_mask))
+    assert output.target.dtype == loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+    loss.backward()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all()
+
+
+def test_state_dict_keys_are_a_contract():
+    keys = set(make_model(channels=2).state_dict())
+    block = {
+        f"attention.{part}.{kind}"
+        for part in ("query_key_value", "projection")
+        for kind in ("weight", "bias")
+    } | {
+        f"{part}.{kind}"
+        for part in ("mlp.0", "mlp.2", "norm1", "norm2")
+        for kind in ("weight", "bias")
+    }
+    expected = set()
+    for encoder, depth in (
+        ("context_encoder", 3),
+        ("target_encoder.encoder", 3),
+        ("predictor.encoder", 2),
+    ):
+        expected |= {f"{encoder}.norm.weight", f"{encoder}.norm.bias"}
+        expected |= {
+            f"{encoder}.layers.{layer}.{name}"
+            for layer in range(depth)
+            for name in block
+        }
+    for ear in range(2):
+        expected |= {
+            f"frontend.stacks.{ear}.layers.{layer}.weight" for layer in range(3)
+        }
+        expected |= {
+            f"frontend.stacks.{ear}.norm.{kind}" for kind in ("weight", "bias")
+        }
+    for part in (
+        "token_norm",
+        "token_projection",
+        "predictor.input_projection",
+        "predictor.output_projection",
+    ):
+        expected |= {f"{part}.weight", f"{part}.bias"}
+    assert keys == expected | {"predictor.mask_token"}
+
+
+def test_masks_that_do_not_fit_are_refused():
+    model, (waveform, _) = make_model(), make_batch()
+    with pytest.raises(ValueError, match="num_tokens=60"):
+        model(waveform, BlockMasker()(5, 200))
+
+
+def test_unknown_keys_are_refused():
+    with pytest.raises(ValueError, match="wav2vec.weight"):
+        map_official_state({"wav2vec.weight": torch.zeros(1)})
