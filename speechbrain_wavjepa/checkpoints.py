@@ -9,38 +9,54 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 import yaml
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.checkpoints import (
+    DEFAULT_SAVE_HOOKS,
+    METAFNAME,
+    PARAMFILE_EXT,
+    Checkpoint,
+    Checkpointer,
+    get_default_hook,
+)
+from speechbrain.utils.distributed import (
+    MainProcessContext,
+    ddp_barrier,
+    ddp_broadcast,
+    if_main_process,
+)
 
 logger = logging.getLogger(__name__)
 
 CHECKSUM_FILE = "checksums.json"
-ASIDE_FOLDER = ".unfinished"
+ASIDE_FOLDER = ".unfinished"  # SpeechBrain looks at CKPT* only
 
 
 class AtomicCheckpointer(Checkpointer):
     """A Checkpointer whose checkpoints are whole or not there.
 
     A damaged checkpoint is never loaded: the one before is, with a warning.
-    Takes the arguments of SpeechBrain's Checkpointer.
+    Takes the arguments of SpeechBrain's Checkpointer. A saver may talk to
+    other processes before it writes, not after: the writing may fail.
 
     Raises
     ------
     ValueError
         On recovery, if there are checkpoints and all are damaged, or one
-        does not fit the model.
+        is of another model.
     OSError
-        On saving, if the disk does not take the files. Earlier checkpoints
-        stay as they are.
+        On saving, on every process, if the disk does not take the files.
+        Earlier checkpoints stay as they are.
 
     Example
     -------
@@ -56,107 +72,132 @@ class AtomicCheckpointer(Checkpointer):
     True
     """
 
-    def save_checkpoint(self, *args, **kwargs) -> Optional[Checkpoint]:
-        """Write a checkpoint aside, then put it in place at once."""
+    def save_checkpoint(
+        self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO
+    ) -> Optional[Checkpoint]:
+        """Write a checkpoint aside, then put it in place at once.
+
+        Takes SpeechBrain's arguments; gives the Checkpoint on the main
+        process and None on the others.
+        """
+        hooks = {
+            key: self.custom_save_hooks.get(key)
+            or get_default_hook(recoverable, DEFAULT_SAVE_HOOKS)
+            for key, recoverable in self.recoverables.items()
+        }
+        if None in hooks.values():
+            raise ValueError(f"Add custom_save_hooks for the None in {hooks}.")
         aside = self.checkpoints_dir / ASIDE_FOLDER
-        if if_main_process():
-            # what an earlier, killed process may have left
-            shutil.rmtree(aside, ignore_errors=True)
-        try:
-            saved = super().save_checkpoint(*args, **kwargs)
-            if saved is not None:  # on the main process
-                _seal(saved.path)
-                final = self.checkpoints_dir / saved.path.name
-                os.rename(saved.path, final)
-                _sync(self.checkpoints_dir)
-                saved = saved._replace(
-                    path=final,
-                    paramfiles={
-                        name: final / file.name
-                        for name, file in saved.paramfiles.items()
-                    },
-                )
-        except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
-            raise OSError(
-                error.errno,
-                f"The checkpoint could not be saved in {self.checkpoints_dir} "
-                f"({error}; {free:.0f} MiB free). Earlier checkpoints are "
-                "untouched: make room and start the same command again",
-            ) from error
+        errors, saved, failure = [], None, None
+        with _collect(errors):
+            if if_main_process():
+                # what a killed process left; mkdir fails if it cannot go
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
         ddp_barrier()
+        # here savers do not wait for the main process, which may have failed
+        with MainProcessContext():
+            for key, hook in hooks.items():
+                with _collect(errors):
+                    hook(self.recoverables[key], aside / (key + PARAMFILE_EXT))
+        with _collect(errors):
+            if if_main_process() and not errors:
+                meta = {**(meta or {}), "checksums": CHECKSUM_FILE}
+                saved = self._commit(aside, meta, end_of_epoch, name)
+                logger.log(verbosity, f"Saved the checkpoint {saved.path}")
+        if errors:
+            free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
+            shutil.rmtree(aside, ignore_errors=True)
+            failure = (
+                f"The checkpoint could not be saved in {self.checkpoints_dir}: "
+                f"{errors[0]} ({free:.0f} MiB free). Earlier checkpoints are "
+                "untouched. If the disk is full, make room and start the same "
+                "command again."
+            )
+        failure = ddp_broadcast(failure)
+        if failure is not None:
+            raise OSError(failure) from (errors[0] if errors else None)
         return saved
 
     def save_and_keep_only(self, *args, **kwargs) -> None:
         """Save, then delete the least important checkpoints."""
-        # SpeechBrain appends to its default list at every call
-        kwargs.setdefault("importance_keys", [])
+        # SpeechBrain appends to this list, its shared default included
+        kwargs["importance_keys"] = list(kwargs.get("importance_keys", ()))
         super().save_and_keep_only(*args, **kwargs)
 
     def recover_if_possible(self, *args, **kwargs) -> Optional[Checkpoint]:
         """Load the best checkpoint that is not damaged, if there is any."""
-        damaged = [
-            path
-            for path in self._list_checkpoint_dirs()
-            if _read_meta(path) is None
-        ]
-        for path in damaged:
-            logger.warning(f"Passed over {path}: CKPT.yaml is damaged.")
+        damaged = []
+        for path in self._list_checkpoint_dirs():
+            if damage := _find_meta_damage(path):
+                damaged.append(f"{path}: {damage}")
+                logger.warning(f"Passed over a checkpoint, {damaged[-1]}.")
         for checkpoint in self.find_checkpoints(*args, **kwargs):
             damage = find_damage(checkpoint.path)
             if damage is None:
                 self.load_checkpoint(checkpoint)
                 return checkpoint
-            logger.warning(f"Passed over {checkpoint.path}: {damage}.")
-            damaged.append(checkpoint.path)
+            damaged.append(f"{checkpoint.path}: {damage}")
+            logger.warning(f"Passed over a checkpoint, {damaged[-1]}.")
         if damaged:
             raise ValueError(
                 f"All {len(damaged)} checkpoints in {self.checkpoints_dir} "
-                "are damaged. Restore one from a copy, or delete them to "
-                "start from the beginning."
+                f"are damaged ({'; '.join(damaged)}). Restore one from a "
+                "copy, or delete them to start from the beginning."
             )
         logger.info("No checkpoint yet: starting from the beginning.")
         return None
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Load a checkpoint; explain if it belongs to another model."""
+        """Load a checkpoint; explain why if it is of another model."""
         try:
             super().load_checkpoint(checkpoint)
         except (RuntimeError, KeyError) as error:
             raise ValueError(
-                f"The checkpoint {checkpoint.path} does not fit this model: "
-                f"{_shorten(str(error))} Use the yaml that it was made with, "
-                "or another output_folder."
+                f"The checkpoint {checkpoint.path} does not fit this run: "
+                f"{' '.join(str(error).split())[:600]} Resume with the yaml "
+                "that it was made with, or begin a new run in another "
+                "output_folder."
             ) from error
 
     def list_checkpoints(self) -> list[Checkpoint]:
-        """List the checkpoints whose CKPT.yaml can be read."""
+        """List the checkpoints whose CKPT.yaml is whole."""
+        # small, and it decides the order: verified whenever it is used
+        paths = self._list_checkpoint_dirs()
         return self._construct_checkpoint_objects(
-            [
-                path
-                for path in self._list_checkpoint_dirs()
-                if _read_meta(path) is not None
-            ]
+            [path for path in paths if _find_meta_damage(path) is None]
         )
 
-    def _new_checkpoint_dirpath(self) -> Path:
-        """Choose a free name; the folder itself is written aside."""
-        name = super()._new_checkpoint_dirpath().name
-        return self.checkpoints_dir / ASIDE_FOLDER / name
-
-    def _custom_checkpoint_dirpath(self, name: str) -> Path:
-        """Take the given name; the folder itself is written aside."""
-        path = super()._custom_checkpoint_dirpath(name)
-        if path.exists():
-            raise ValueError(
-                f"The checkpoint {path} exists: choose another name."
-            )
-        return self.checkpoints_dir / ASIDE_FOLDER / path.name
+    def _commit(
+        self, aside: Path, meta: dict, end_of_epoch: bool, name: Optional[str]
+    ) -> Checkpoint:
+        """Complete and seal what was written aside, and give it its name."""
+        if name is None:
+            final = self._new_checkpoint_dirpath()
+        else:
+            final = self._custom_checkpoint_dirpath(name)
+        if final.exists():
+            raise FileExistsError(f"{final} exists, choose another name")
+        meta = self._save_checkpoint_metafile(
+            aside / METAFNAME, meta, end_of_epoch
+        )
+        seal = {}
+        for path in sorted(aside.iterdir()):
+            _sync(path)
+            seal[path.name] = _measure(path)
+        text = json.dumps(seal, indent=1)
+        (aside / CHECKSUM_FILE).write_text(text, encoding="utf-8")
+        _sync(aside / CHECKSUM_FILE)
+        _sync(aside)
+        os.rename(aside, final)
+        _sync(self.checkpoints_dir)
+        names = self.recoverables
+        files = {key: final / (key + PARAMFILE_EXT) for key in names}
+        return Checkpoint(final, meta, files)
 
 
 def find_damage(folder: Path) -> Optional[str]:
-    """Compare a checkpoint with its checksums.
+    """Compare all files of a checkpoint with its checksums.
 
     Arguments
     ---------
@@ -167,46 +208,87 @@ def find_damage(folder: Path) -> Optional[str]:
     -------
     str or None
         What is wrong with it; None if it is whole. One that SpeechBrain's
-        own Checkpointer wrote has no checksums and counts as whole if no
-        file is empty.
+        own Checkpointer wrote has no checksums and counts as whole, with a
+        warning, if no file is empty or cut off.
 
     Example
     -------
     >>> folder = Path(getfixture("tmpdir"))
+    >>> meta = "{unixtime: 1., end-of-epoch: on}"
+    >>> _ = (folder / "CKPT.yaml").write_text(meta)
     >>> _ = (folder / "model.ckpt").write_bytes(b"")
     >>> find_damage(folder)
     'model.ckpt is empty'
     """
-    checksum_file = folder / CHECKSUM_FILE
-    if not checksum_file.exists():
+    if damage := _find_meta_damage(folder):
+        return damage
+    seal = _read_seal(folder)
+    if seal is None:
+        if (folder / CHECKSUM_FILE).exists():
+            return f"{CHECKSUM_FILE} is damaged"
+        if CHECKSUM_FILE in (folder / METAFNAME).read_text(encoding="utf-8"):
+            return f"{CHECKSUM_FILE} is missing"
         for path in sorted(folder.iterdir()):
-            if path.stat().st_size == 0:
+            with open(path, "rb") as file:
+                start = file.read(2)
+            if not start:
                 return f"{path.name} is empty"
+            if start == b"PK" and not zipfile.is_zipfile(path):
+                return f"{path.name} is cut off"
         logger.warning(f"{folder} has no {CHECKSUM_FILE}: not verified.")
         return None
-    try:
-        checksums = json.loads(checksum_file.read_text(encoding="utf-8"))
-    except ValueError:
-        return f"{CHECKSUM_FILE} is damaged"
-    for name, expected in checksums.items():
-        path = folder / name
-        if not path.exists():
+    for name, expected in seal.items():
+        if not (folder / name).exists():
             return f"{name} is missing"
-        if _hash_file(path) != expected:
+        if _measure(folder / name) != expected:
             return f"{name} differs from its checksum"
     return None
 
 
-def _seal(folder: Path) -> None:
-    """Bring all files to disk and write their checksums beside them."""
-    checksums = {}
-    for path in sorted(folder.iterdir()):
-        _sync(path)
-        checksums[path.name] = _hash_file(path)
-    checksum_file = folder / CHECKSUM_FILE
-    checksum_file.write_text(json.dumps(checksums, indent=1), encoding="utf-8")
-    _sync(checksum_file)
-    _sync(folder)
+def _find_meta_damage(folder: Path) -> Optional[str]:
+    """Say what is wrong with CKPT.yaml; None if nothing is."""
+    path = folder / METAFNAME
+    try:
+        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kinds = type(meta["unixtime"]), type(meta["end-of-epoch"])
+    except (yaml.YAMLError, ValueError, TypeError, KeyError):
+        kinds = None
+    if kinds != (float, bool):
+        return f"{METAFNAME} is damaged"
+    seal = _read_seal(folder)
+    if seal is not None and seal.get(METAFNAME) != _measure(path):
+        return f"{METAFNAME} differs from its checksum"
+    return None
+
+
+def _read_seal(folder: Path) -> Optional[dict]:
+    """Read the checksums; None if they are missing or damaged."""
+    try:
+        seal = json.loads((folder / CHECKSUM_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return seal if isinstance(seal, dict) else None
+
+
+def _measure(path: Path) -> dict:
+    """Give a file's size and hash, without reading it at once."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**22):
+            digest.update(part)
+        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+
+
+@contextlib.contextmanager
+def _collect(errors: list) -> Iterator[None]:
+    """Collect the main process's errors, so that it stays in step."""
+    try:
+        yield
+    # torch.save meets a full disk with a RuntimeError
+    except (OSError, RuntimeError) as error:
+        if not if_main_process():
+            raise
+        errors.append(error)
 
 
 def _sync(path: Path) -> None:
@@ -216,30 +298,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _hash_file(path: Path) -> str:
-    """Hash a file without reading it at once."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(2**22):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _read_meta(folder: Path) -> Optional[dict]:
-    """Read CKPT.yaml; None if it is not what SpeechBrain writes."""
-    try:
-        text = (folder / "CKPT.yaml").read_text(encoding="utf-8")
-        meta = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-    if not isinstance(meta, dict) or "unixtime" not in meta:
-        return None
-    return meta
-
-
-def _shorten(message: str, most: int = 600) -> str:
-    """Keep the beginning of a long list of mismatches."""
-    message = " ".join(message.split())
-    return message if len(message) <= most else message[:most] + " ..."

@@ -25,6 +25,7 @@ from speechbrain.utils.distributed import (
     if_main_process,
     run_on_main,
 )
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from speechbrain_wavjepa.audio import standardize
@@ -113,11 +114,12 @@ class WavJEPABrain(sb.Brain):
     def on_fit_batch_start(self, batch, should_step):
         """Note the batch at work."""
         self.batch = batch
+        self.stepped = False
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the target encoder behind the context encoder; log."""
         self.hparams.stream_state.update(batch.position)
-        if should_step and self.stepped:
+        if self.stepped:
             self.hparams.wavjepa.target_encoder.update(
                 self.hparams.wavjepa.context_encoder,
                 self.hparams.ema_decay(self.optimizer_step - 1),
@@ -129,7 +131,7 @@ class WavJEPABrain(sb.Brain):
             lr=f"{self.optimizer.param_groups[0]['lr']:.1e}",
             refresh=False,
         )
-        self.progress.update(len(batch.keys))
+        self.progress.update(batch.batchsize)
 
     def init_optimizers(self):
         """Give the optimizer the trainable parameters only."""
@@ -166,7 +168,7 @@ class WavJEPABrain(sb.Brain):
 
     def evaluate_batch(self, batch, stage):
         """Compute the loss of a held-out batch."""
-        self.progress.update(len(batch.keys))
+        self.progress.update(batch.batchsize)
         return super().evaluate_batch(batch, stage)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
@@ -207,7 +209,7 @@ class WavJEPABrain(sb.Brain):
             target_deviation=mean_deviation(output.target.flatten(0, 1)),
             prediction_deviation=mean_deviation(output.prediction),
             effective_rank=effective_rank(pooled),
-            bad_clips=self.batch.num_bad,
+            bad_clips=self.hparams.stream_state.num_bad,
         )
 
     def write_log(self, **figures):
@@ -250,6 +252,9 @@ def make_streams(hparams):
         world_size=1,
         **hparams["clip_options"],
     )
+    train_stream.check_split(hparams["num_workers"])
+    train_stream.check_shards()
+    hparams["stream_state"].attach(train_stream, hparams["num_workers"])
     return train_stream, valid_stream
 
 
@@ -301,15 +306,12 @@ def main():
     folds = initial_model = None
     if hparams["probe_task"] is not None:
         folds = read_multiclass_folds(hparams["probe_task"])
-    elif "probe_folds" in hparams:
+    elif hparams.get("probe_folds") is not None:
         folds = [corpus.load() for corpus in hparams["probe_folds"]]
     if folds is not None:
         initial_model = copy.deepcopy(hparams["wavjepa"])
 
     train_stream, valid_stream = make_streams(hparams)
-    num_workers = hparams["num_workers"]
-    train_stream.check_split(num_workers)
-    hparams["stream_state"].attach(train_stream)
     collator = ClipCollator(
         hparams["block_masker"],
         hparams["frontend"].num_tokens(hparams["window_samples"]),
@@ -329,7 +331,7 @@ def main():
         valid_stream,
         progressbar=False,  # the Brain has its own
         train_loader_kwargs={
-            "num_workers": num_workers,
+            "num_workers": hparams["num_workers"],
             "looped_nominal_epoch": hparams["batches_per_epoch"],
             "pin_memory": "cuda" in brain.device,
             **loader_options,
@@ -337,17 +339,8 @@ def main():
         valid_loader_kwargs=loader_options,
     )
     if if_main_process():
-        batch = next(
-            iter(
-                brain.make_dataloader(
-                    valid_stream,
-                    sb.Stage.TEST,
-                    ckpt_prefix=None,
-                    **loader_options,
-                )
-            )
-        )  # noqa: E501
-        write_results(brain, hparams, batch, folds, initial_model)
+        example = next(iter(DataLoader(valid_stream, **loader_options)))
+        write_results(brain, hparams, example, folds, initial_model)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""Whole pretraining runs through the real command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
+ROOT = RECIPE.parents[2]
+
+# a tiny model on a tiny corpus: seconds on one core
+TINY = {
+    "encoder_dim": 32,
+    "encoder_depth": 2,
+    "top_k_layers": 2,
+    "predictor_dim": 32,
+    "predictor_depth": 1,
+    "frontend_dim": 32,
+    "frontend_layers": "[[16, 20, 10], [32, 16, 16], [32, 2, 2]]",
+    "target_span": 5,
+    "context_drop_span": 5,
+    "clips_per_batch": 4,
+    "batches_per_epoch": 30,
+    "number_of_epochs": 2,
+    "total_steps": 60,
+    "warmup_steps": 6,
+    "log_interval_steps": 5,
+    "ckpt_interval_steps": 10,
+    "shuffle_buffer": 16,
+}
+CORPUS = """
+import sys
+from speechbrain_wavjepa.synthetic import SyntheticCorpus
+SyntheticCorpus(60, clip_seconds=2.5, seed=1).write_shards(sys.argv[1], 15)
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """A corpus of four shards."""
+    folder = tmp_path_factory.mktemp("shards")
+    subprocess.run(
+        [sys.executable, "-c", CORPUS, str(folder)], cwd=ROOT, check=True
+    )
+    return folder
+
+
+def make_command(shards, output_folder, *more, launcher=(), **settings):
+    """Build the command line of a tiny run."""
+    settings = {
+        **TINY,
+        "clip_seconds": 2.5,
+        "train_shards": shards,
+        "output_folder": output_folder,
+        "probe_folds": "null",
+        **settings,
+    }
+    options = [f"--{key}={value}" for key, value in settings.items()]
+    python = [sys.executable, *launcher]
+    return [*python, "train.py", "hparams/wavjepa_mini.yaml", *options, *more]
+
+
+def run(command, fails=False):
+    """Run a command in the recipe's folder; return what it prints."""
+    result = subprocess.run(
+        command,
+        cwd=RECIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (result.returncode != 0) == fails, result.stdout[-3000:]
+    return result.stdout
+
+
+def read_log(output_folder):
+    """Read the figures of the logged steps."""
+    lines = (output_folder / "steps.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def newest_checkpoint(output_folder):
+    """Find the checkpoint that was saved last."""
+    return max(
+        (output_folder / "save").glob("CKPT+*"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
+
+
+def load(path):
+    """Load a saved state."""
+    return torch.load(path, weights_only=True)
+
+
+def test_it_learns_and_leaves_its_results(shards, tmp_path):
+    printed = run(make_command(shards, tmp_path))
+    assert "4 clips x 2 windows = 8 windows" in printed
+    assert "hours of audio in a nominal epoch of 30 batches" in printed
+    figures = [line for line in read_log(tmp_path) if "loss" in line]
+    losses = [line["loss"] for line in figures]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    assert figures[-1]["step"] == 60
+    for line in figures:
+        assert line["target_deviation"] > 0.1
+        assert line["effective_rank"] > 1.0
+        assert line["gradient_norm"] > 0
+    assert (
+        len([line for line in read_log(tmp_path) if "valid_loss" in line]) == 2
+    )
+    for name in ("learning_curve.png", "masks.png", "train_log.txt"):
+        assert (tmp_path / name).stat().st_size > 100
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_killed_run_resumes_bitwise(shards, tmp_path, num_workers):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    settings = {"num_workers": num_workers, "grad_accumulation_factor": 2}
+    settings |= {"total_steps": 30, "ckpt_interval_steps": 6}
+    run(make_command(shards, straight, **settings))
+    command = make_command(shards, killed, **settings)
+    process = subprocess.Popen(
+        command,
+        cwd=RECIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not list((killed / "save").glob("CKPT+*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.2)  # a few steps more, which are lost
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run(command)
+    ends = [newest_checkpoint(folder) for folder in (straight, killed)]
+    weights = [load(end / "wavjepa.ckpt") for end in ends]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+    states = [load(end / "optimizer.ckpt")["state"] for end in ends]
+    for index, state in states[0].items():
+        for name, value in state.items():
+            assert torch.equal(value, states[1][index][name])
+    positions = [(end / "stream_state.ckpt").read_text() for end in ends]
+    assert positions[0] == positions[1]
+    assert read_log(straight) == read_log(killed)
+
+
+def test_two_processes_end_with_equal_weights(shards, tmp_path):
+    script = tmp_path / "compare.py"
+    script.write_text(
+        "import sys, torch\n"
+        f"sys.path.insert(0, {str(RECIPE)!r})\n"
+        "import train\n"
+        "def compare(brain, *_):\n"
+        "    flat = torch.cat([p.detach().flatten()\n"
+        "        for p in brain.hparams.wavjepa.parameters()])\n"
+        "    all_ranks = [torch.empty_like(flat) for _ in range(2)]\n"
+        "    torch.distributed.all_gather(all_ranks, flat)\n"
+        "    assert torch.equal(*all_ranks)\n"
+        "    print('equal weights', flat.abs().sum().item() > 0)\n"
+        "fit = train.WavJEPABrain.fit\n"
+        "def fit_and_compare(brain, *args, **kwargs):\n"
+        "    fit(brain, *args, **kwargs)\n"
+        "    compare(brain)\n"
+        "train.WavJEPABrain.fit = fit_and_compare\n"
+        "train.main()\n"
+    )
+    command = make_command(
+        shards,
+        tmp_path / "run",
+        "--distributed_backend=gloo",
+        "--device=cpu",
+        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
+                  "--master_port=29511"),
+        num_workers=1,
+        batches_per_epoch=5,
+        ckpt_interval_steps=5,
+    )  # fmt: skip
+    command[command.index("train.py")] = str(script)
+    printed = run(command)
+    assert printed.count("equal weights True") == 2
+    assert "8 clips x 2 windows = 16 windows on 2 process(es)" in printed
+    state = json.loads(
+        (newest_checkpoint(tmp_path / "run") / "stream_state.ckpt").read_text()
+    )
+    assert len(state["processes"]) == 2
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_stops(shards, tmp_path):
+    """With a learning rate like this the weights overflow at once."""
+    printed = run(
+        make_command(
+            shards,
+            tmp_path,
+            lr=1e38,
+            warmup_steps=1,
+            nonfinite_patience=2,
+            ckpt_interval_steps=1,
+            checkpoints_to_keep=50,
+        ),
+        fails=True,
+    )
+    assert printed.count("Neither weights nor target encoder") == 3
+    assert "more than nonfinite_patience=2" in printed
+    assert ".tar::" in printed.split("ValueError")[-1]  # names the clips
+    states = [
+        load(folder / "wavjepa.ckpt")
+        for folder in sorted((tmp_path / "save").glob("CKPT+*"))[-2:]
+    ]
+    for name, value in states[0].items():
+        assert torch.equal(value.nan_to_num(), states[1][name].nan_to_num()), (
+            name
+        )
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"train_shards": "nowhere/shard-{000000..000009}.tar"}, "nowhere"),
+        ({"num_workers": 9}, "num_workers"),
+        ({"target_prob": 0.99}, "min_context_ratio"),
+        ({"grad_accumulation_factor": 7}, "grad_accumulation_factor=7"),
+        ({"learnin_rate": 1}, "learnin_rate"),
+        ({"sample_rate": 0}, "sample_rate"),
+        ({"window_samples": 50000}, "window_samples=50000"),
+        ({"encoder_heads": 5}, "num_heads=5"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_get_one_clear_message(shards, tmp_path, settings, message):
+    printed = run(make_command(shards, tmp_path, **settings), fails=True)
+    assert message in printed.strip().split("\n")[-1]
+    assert not (tmp_path / "save").exists() or not list(
+        (tmp_path / "save").glob("CKPT+*")
+    )
+
+
+def test_a_checkpoint_of_another_model_is_refused(shards, tmp_path):
+    few = {"number_of_epochs": 1, "batches_per_epoch": 2}
+    few["ckpt_interval_steps"] = 2
+    run(make_command(shards, tmp_path, **few))
+    few["encoder_dim"], few["number_of_epochs"] = 64, 2
+    printed = run(make_command(shards, tmp_path, **few), fails=True)
+    assert "output_folder" in printed.strip().split("\n")[-1]
