@@ -150,9 +150,11 @@ class AtomicCheckpointer(Checkpointer):
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Load a checkpoint; explain why if it is of another model."""
+        for name in self.recoverables:  # only add_recoverable fills this
+            self.optional_recoverables.setdefault(name, False)
         try:
             super().load_checkpoint(checkpoint)
-        except (RuntimeError, KeyError) as error:
+        except RuntimeError as error:
             raise ValueError(
                 f"The checkpoint {checkpoint.path} does not fit this run: "
                 f"{' '.join(str(error).split())[:600]} Resume with the yaml "
@@ -213,12 +215,8 @@ def find_damage(folder: Path) -> Optional[str]:
 
     Example
     -------
-    >>> folder = Path(getfixture("tmpdir"))
-    >>> meta = "{unixtime: 1., end-of-epoch: on}"
-    >>> _ = (folder / "CKPT.yaml").write_text(meta)
-    >>> _ = (folder / "model.ckpt").write_bytes(b"")
-    >>> find_damage(folder)
-    'model.ckpt is empty'
+    >>> find_damage(Path(getfixture("tmpdir")))
+    'CKPT.yaml is missing'
     """
     if damage := _find_meta_damage(folder):
         return damage
@@ -251,6 +249,8 @@ def _find_meta_damage(folder: Path) -> Optional[str]:
     try:
         meta = yaml.safe_load(path.read_text(encoding="utf-8"))
         kinds = type(meta["unixtime"]), type(meta["end-of-epoch"])
+    except FileNotFoundError:
+        return f"{METAFNAME} is missing"
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         kinds = None
     if kinds != (float, bool):
@@ -264,10 +264,9 @@ def _find_meta_damage(folder: Path) -> Optional[str]:
 def _read_seal(folder: Path) -> Optional[dict]:
     """Read the checksums; None if they are missing or damaged."""
     try:
-        seal = json.loads((folder / CHECKSUM_FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
+        return dict(json.loads((folder / CHECKSUM_FILE).read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
         return None
-    return seal if isinstance(seal, dict) else None
 
 
 def _measure(path: Path) -> dict:

@@ -38,14 +38,15 @@ class SyntheticCorpus:
     clip_seconds : float
         Length of a clip.
     sample_rate : int
-        Rate in Hz.
+        Rate in Hz, 16,000 at least: some sounds reach up to 6 kHz.
     seed : int
         Clips with another seed are other clips.
 
     Raises
     ------
     ValueError
-        If there are no clips, or the clips are too short to tell apart.
+        If there are no clips, or they are too short or too low in rate to
+        tell the classes apart.
 
     Example
     -------
@@ -62,10 +63,11 @@ class SyntheticCorpus:
         sample_rate: int = 16000,
         seed: int = 0,
     ):
-        if num_clips < 1 or clip_seconds < 1:
+        if num_clips < 1 or clip_seconds < 1 or sample_rate < 16000:
             raise ValueError(
-                "A synthetic corpus needs clips of at least one second, got "
-                f"num_clips={num_clips}, clip_seconds={clip_seconds}."
+                "A synthetic corpus needs clips of at least one second at "
+                f"16,000 Hz or more, got num_clips={num_clips}, "
+                f"clip_seconds={clip_seconds}, sample_rate={sample_rate}."
             )
         self.num_clips = num_clips
         self.clip_seconds = clip_seconds
@@ -133,8 +135,14 @@ class SyntheticCorpus:
         Raises
         ------
         ValueError
-            If the folder holds something else than this corpus.
+            If the folder holds something else than this corpus, or a shard
+            is to have no clips.
         """
+        if clips_per_shard < 1:
+            raise ValueError(
+                f"A shard needs one clip or more, got {clips_per_shard}: "
+                "raise clips_per_shard."
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._claim(folder, clips_per_shard)
@@ -169,9 +177,9 @@ class SyntheticCorpus:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         elif not any(folder.iterdir()):
             found = settings
-            manifest.write_text(
-                json.dumps(settings, indent=1), encoding="utf-8"
-            )
+            aside = manifest.with_suffix(".unfinished")
+            aside.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+            os.replace(aside, manifest)
         if found != settings:
             raise ValueError(
                 f"{folder} holds something else than this corpus ({found}): "

@@ -132,6 +132,9 @@ class ClipCollator:
                 f"window_samples={window_samples} is more than a clip's "
                 f"{clip_samples}: raise clip_seconds or lower window_samples."
             )
+        if masker is not None:
+            # impossible settings are refused here rather than in a worker
+            masker(1, num_tokens, channels, torch.Generator())
         self.masker = masker
         self.num_tokens = num_tokens
         self.windows_per_clip = windows_per_clip

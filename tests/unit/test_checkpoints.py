@@ -1,5 +1,6 @@
 """Checkpoints survive kills, full disks and damage."""
 
+import inspect
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import time
 
 import pytest
 import torch
+from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_wavjepa.checkpoints import AtomicCheckpointer, find_damage
 
@@ -70,7 +72,9 @@ def test_no_checkpoint_is_a_fresh_start(tmp_path):
     assert make(tmp_path)[1].recover_if_possible() is None
 
 
-@pytest.mark.parametrize("name", ["a.ckpt", "b.ckpt", "CKPT.yaml"])
+@pytest.mark.parametrize(
+    "name", ["a.ckpt", "b.ckpt", "CKPT.yaml", "checksums.json"]
+)
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "missing"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path, caplog, name, damage
@@ -91,6 +95,21 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     # without its CKPT.yaml a folder is no checkpoint to SpeechBrain
     if (name, damage) != ("CKPT.yaml", "missing"):
         assert str(saved[1].path) in caplog.text
+        assert name in caplog.text
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    checkpoint = save_two(tmp_path)[2][1]
+    chance = random.Random(0)
+    for path in sorted(checkpoint.path.iterdir()):
+        whole = path.read_bytes()
+        for place in chance.sample(range(len(whole)), 60):
+            content = bytearray(whole)
+            content[place] ^= 1 << chance.randrange(8)
+            path.write_bytes(content)
+            assert find_damage(checkpoint.path), (path.name, place)
+        path.write_bytes(whole)
+    assert find_damage(checkpoint.path) is None
 
 
 def test_only_damaged_checkpoints_stop_the_run(tmp_path):
@@ -102,10 +121,48 @@ def test_only_damaged_checkpoints_stop_the_run(tmp_path):
 
 
 def test_another_architecture_is_explained(tmp_path):
-    save_two(tmp_path)
+    saved = save_two(tmp_path)[2]
     _, other = make(tmp_path, size=5)
-    with pytest.raises(ValueError, match="does not fit.*output_folder"):
+    with pytest.raises(ValueError) as error:
         other.recover_if_possible()
+    for part in ("does not fit", "weight", "[3, 3]", "[5, 5]", "output_folder"):
+        assert part in str(error.value)
+    assert str(saved[1].path) in str(error.value)
+
+
+def test_a_recoverable_that_was_not_saved_is_named(tmp_path):
+    models, _, _ = save_two(tmp_path)
+    models["c"] = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="path for c .*output_folder"):
+        AtomicCheckpointer(tmp_path, models).recover_if_possible()
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    models, checkpointer = make(tmp_path)
+    fill(models, 1)
+    checkpointer.save_checkpoint(name="best")
+    fill(models, 2)
+    with pytest.raises(OSError, match="CKPT.best exists, choose another"):
+        checkpointer.save_checkpoint(name="best")
+    checkpointer.recover_if_possible()
+    assert torch.all(models["a"].bias == 1)
+
+
+def test_what_cannot_be_saved_is_named(tmp_path):
+    checkpointer = AtomicCheckpointer(tmp_path, {"number": 3})
+    with pytest.raises(ValueError, match="'number': None"):
+        checkpointer.save_checkpoint()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_list_grows_from_save_to_save(tmp_path):
+    _, checkpointer = make(tmp_path)
+    mine = []
+    checkpointer.save_and_keep_only(importance_keys=mine)
+    checkpointer.save_and_keep_only()
+    signature = inspect.signature(Checkpointer.save_and_keep_only)
+    assert mine == signature.parameters["importance_keys"].default == []
+    assert len(checkpointer.list_checkpoints()) == 1
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
@@ -122,11 +179,39 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert checkpointer.recover_if_possible().path == saved[1].path
 
 
+def save_plain(folder):
+    """Save with SpeechBrain's own Checkpointer, ones and then twos."""
+    models, checkpointer = make(folder)
+    plain = Checkpointer(folder, models)
+    saved = []
+    for value in (1, 2):
+        fill(models, value)
+        saved.append(plain.save_checkpoint())
+    return models, checkpointer, saved
+
+
 def test_speechbrains_own_checkpoint_is_loaded(tmp_path, caplog):
-    _, checkpointer, saved = save_two(tmp_path)
-    (saved[1].path / "checksums.json").unlink()
+    models, checkpointer, saved = save_plain(tmp_path)
+    fill(models, 0)
     assert checkpointer.recover_if_possible().path == saved[1].path
+    assert torch.all(models["b"].bias == 2)
     assert "not verified" in caplog.text
+
+
+@pytest.mark.parametrize("length", [0, 600])
+def test_speechbrains_own_broken_checkpoint_is_passed_over(tmp_path, length):
+    models, checkpointer, saved = save_plain(tmp_path)
+    path = saved[1].paramfiles["b"]
+    path.write_bytes(path.read_bytes()[:length])
+    assert checkpointer.recover_if_possible().path == saved[0].path
+    assert torch.all(models["b"].bias == 1)
+
+
+def test_a_damaged_time_does_not_decide_the_order(tmp_path):
+    _, checkpointer, saved = save_plain(tmp_path)
+    path = saved[1].path / "CKPT.yaml"
+    path.write_text(path.read_text().replace("unixtime: ", "unixtime: q"))
+    assert checkpointer.recover_if_possible().path == saved[0].path
 
 
 def test_kills_at_random_points_never_leave_a_broken_checkpoint(tmp_path):

@@ -1,12 +1,18 @@
 """The synthetic corpus is what it says."""
 
+import json
 import tarfile
 
+import numpy as np
 import pytest
 import torch
+import torchaudio
 
 from speechbrain_wavjepa.shards import ClipStream
 from speechbrain_wavjepa.synthetic import CLASSES, SyntheticCorpus
+from speechbrain_wavjepa.synthetic_sounds import SOUNDS
+
+SUFFIXES = ("flac", "json")
 
 
 def test_a_clip_depends_on_seed_and_index_only():
@@ -88,6 +94,102 @@ def test_a_foreign_folder_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.wav"]
 
 
-def test_impossible_sizes_are_refused():
-    with pytest.raises(ValueError, match="num_clips=0"):
-        SyntheticCorpus(0)
+@pytest.mark.parametrize(
+    "name, value",
+    [("num_clips", 0), ("clip_seconds", 0.5), ("sample_rate", 0)],
+)
+def test_impossible_sizes_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        SyntheticCorpus(**{"num_clips": 3, name: value})
+
+
+def test_shards_without_clips_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="got 0"):
+        SyntheticCorpus(3).write_shards(tmp_path / "new", clips_per_shard=0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unfinished_shard_is_made_again(tmp_path):
+    corpus = SyntheticCorpus(4, clip_seconds=1.0, seed=2)
+    corpus.write_shards(tmp_path, clips_per_shard=2)
+    whole = (tmp_path / "shard-000001.tar").read_bytes()
+    (tmp_path / "shard-000001.tar").unlink()
+    aside = tmp_path / "shard-000001.tar.unfinished"
+    aside.write_bytes(whole[:1000])  # as a kill leaves it
+    corpus.write_shards(tmp_path, clips_per_shard=2)
+    with tarfile.open(tmp_path / "shard-000001.tar") as shard:
+        names = shard.getnames()
+        labels = [json.load(shard.extractfile(name)) for name in names[1::2]]
+    assert names == [f"00000{n}.{end}" for n in (2, 3) for end in SUFFIXES]
+    assert labels == [{"label": CLASSES[2]}, {"label": CLASSES[3]}]
+    assert not aside.exists()
+
+
+def describe(waveform):
+    """Give the mean log-mel spectrum, its deviation and that of its steps."""
+    mel = torchaudio.transforms.MelSpectrogram(
+        16000, n_fft=1024, hop_length=160, n_mels=64
+    )
+    spectrum = (mel(waveform[..., 0]) + 1e-6).log()
+    mean = spectrum.mean(dim=-1)
+    deviations = spectrum.std(dim=-1), spectrum.diff(dim=-1).std(dim=-1)
+    return mean, torch.cat([mean, *deviations], dim=1)
+
+
+def score_centroids(features, labels, test_features, test_labels):
+    """Give each class the mean of its features; count the nearest ones."""
+    mean, std = features.mean(dim=0), features.std(dim=0)
+    features, test_features = (
+        (part - mean) / std for part in (features, test_features)
+    )
+    centroids = torch.stack(
+        [features[labels == label].mean(dim=0) for label in labels.unique()]
+    )
+    nearest = torch.cdist(test_features, centroids).argmin(dim=1)
+    return (nearest == test_labels).double().mean().item()
+
+
+def test_classes_differ_and_more_in_time_than_on_average():
+    waveform, labels = SyntheticCorpus(30 * len(CLASSES), seed=1).load()
+    test_waveform, test_labels = SyntheticCorpus(
+        20 * len(CLASSES), seed=2
+    ).load()
+    averaged, in_time = (
+        score_centroids(*parts, test_labels)
+        for parts in zip(
+            describe(waveform), [labels] * 2, describe(test_waveform)
+        )
+    )
+    chance = 1 / len(CLASSES)
+    assert 2 * chance < averaged < in_time - 0.05
+    assert in_time > 4 * chance
+
+
+def test_gusts_and_tremolo_move_the_level_of_the_sound():
+    def level_range(name):
+        """How much the 40 ms levels of a class spread, in dB."""
+        random = np.random.default_rng(0)
+        spreads = []
+        for _ in range(20):
+            wave = SOUNDS[name](random, 32000, 16000)
+            level = np.log10(np.mean(wave.reshape(50, 640) ** 2, axis=1))
+            spreads.append(10 * np.std(level))
+        return np.median(spreads)
+
+    assert level_range("gusty noise") > 2 * level_range("steady noise")
+    assert level_range("tremolo tone") > 2 * level_range("steady tone")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_makes_sound_that_varies(name):
+    sounds = [
+        SOUNDS[name](np.random.default_rng(seed), 20000, 16000)
+        for seed in (0, 0, 1)
+    ]
+    for sound in sounds:
+        assert sound.shape == (20000,) and np.isfinite(sound).all()
+        # noticeable in a tenth of the time at least
+        blocks = np.abs(sound).reshape(100, 200).max(axis=1)
+        assert np.mean(blocks > 0.1 * blocks.max()) > 0.1
+    assert np.array_equal(sounds[0], sounds[1])
+    assert not np.allclose(sounds[0], sounds[2])

@@ -46,10 +46,9 @@ logger = logging.getLogger(__name__)
 class WavJEPABrain(sb.Brain):
     """Pretrains WavJEPA; every number it uses comes from the yaml."""
 
-    # The training step
-
     def compute_forward(self, batch, stage):
         """Cut windows out of the clips and predict their hidden blocks."""
+        self.batch = batch
         windows = self.cut_windows(batch.to(self.device))
         return self.modules.wavjepa(windows, batch.block_mask)
 
@@ -97,11 +96,12 @@ class WavJEPABrain(sb.Brain):
     def count_nonfinite_step(self):
         """Report a skipped step; stop after too many of them."""
         self.nonfinite_count += 1
-        clips = ", ".join(key for keys in self.suspects for key in keys)
+        suspects = self.suspects or [self.batch.keys]
+        clips = ", ".join(key for keys in suspects for key in keys)
         report = (
             f"Step {self.optimizer_step}: the loss or a gradient is not "
             f"finite (time {self.nonfinite_count} in this epoch). Neither "
-            f"weights nor target encoder were changed. Clips: {clips or '?'}."
+            f"weights nor target encoder were changed. Clips: {clips}."
         )
         if self.nonfinite_count > self.nonfinite_patience:
             raise ValueError(
@@ -111,15 +111,10 @@ class WavJEPABrain(sb.Brain):
             )
         logger.warning(report)
 
-    def on_fit_batch_start(self, batch, should_step):
-        """Note the batch at work."""
-        self.batch = batch
-        self.stepped = False
-
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the target encoder behind the context encoder; log."""
         self.hparams.stream_state.update(batch.position)
-        if self.stepped:
+        if should_step and self.stepped:
             self.hparams.wavjepa.target_encoder.update(
                 self.hparams.wavjepa.context_encoder,
                 self.hparams.ema_decay(self.optimizer_step - 1),
@@ -133,6 +128,15 @@ class WavJEPABrain(sb.Brain):
         )
         self.progress.update(batch.batchsize)
 
+    progress = tqdm(disable=True)
+
+    def fit(self, *args, **kwargs):
+        """Train; close the progress bar before an error is shown."""
+        try:
+            super().fit(*args, **kwargs)
+        finally:
+            self.progress.close()
+
     def init_optimizers(self):
         """Give the optimizer the trainable parameters only."""
         self.trainable = [
@@ -144,8 +148,6 @@ class WavJEPABrain(sb.Brain):
         self.optimizers_dict = {"opt_class": self.optimizer}
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
         self.suspects = []
-
-    # Logs and checkpoints
 
     def on_fit_start(self):
         """Prepare as usual, then forget logs behind the recovered step."""
