@@ -1,0 +1,103 @@
+"""Time the drawing of block masks, and print their statistics.
+
+BlockMasker against a Python loop over windows and masks, one thread, in one
+process: in each round the loop once and the BlockMasker twenty times. Then
+the paper's table of mask statistics beside ours.
+
+    python benchmarks/masking.py
+"""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from dense_reference import draw_masks_one_by_one
+
+from speechbrain_wavjepa.masking import BlockMasker
+
+NUM_TOKENS = 200
+ROUNDS = 20
+REPEATS = 20
+
+# (settings, the paper's context and target), arXiv 2509.23238, appendix F
+TABLE = (
+    ({}, "19.6 [11.5, 30.0]", "22.7 [17.5, 25.0]"),
+    ({"target_span": 5}, "18.8 [11.5, 26.5]", "22.8 [19.5, 25.0]"),
+    ({"target_span": 15}, "19.9 [11.0, 31.5]", "22.8 [15.5, 30.0]"),
+    ({"context_drop_span": 5}, "18.8 [11.5, 27.5]", "22.7 [17.0, 25.0]"),
+    ({"context_drop_span": 15}, "19.7 [11.0, 30.5]", "22.7 [17.5, 25.0]"),
+    ({"target_prob": 0.15}, "28.1 [18.0, 39.0]", "14.3 [10.5, 15.0]"),
+    ({"target_prob": 0.20}, "23.2 [13.5, 34.0]", "18.7 [14.0, 20.0]"),
+    ({"target_prob": 0.30}, "16.7 [10.5, 26.5]", "26.6 [21.0, 30.0]"),
+)
+
+
+def measure_seconds(function, repeats):
+    """Run a function some times; return the seconds of one run."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        function()
+    return (time.perf_counter() - start) / repeats
+
+
+def print_speed():
+    """Print the time of a batch of masks both ways."""
+    masker = BlockMasker()
+    generator = torch.Generator().manual_seed(0)
+    random = np.random.default_rng(0)
+    print("| windows | BlockMasker ms | loop ms | ratio |\n|---|---|---|---|")
+    for num_windows in (8, 256):
+        ours, loop = [], []
+        for _ in range(ROUNDS):
+            loop.append(
+                measure_seconds(
+                    lambda n=num_windows: draw_masks_one_by_one(
+                        masker, n, NUM_TOKENS, random
+                    ),
+                    1,
+                )
+            )
+            ours.append(
+                measure_seconds(
+                    lambda n=num_windows: masker(
+                        n, NUM_TOKENS, generator=generator
+                    ),
+                    REPEATS,
+                )
+            )
+        ours, loop = statistics.median(ours), statistics.median(loop)
+        print(
+            f"| {num_windows} | {1e3 * ours:.3f} | {1e3 * loop:.2f} | "
+            f"{loop / ours:.1f} |"
+        )
+
+
+def describe(mask):
+    """Format mean and percentiles of the share of True, in per cent."""
+    percent = 100 * mask.double().mean(dim=-1).flatten().numpy()
+    low, high = np.percentile(percent, [2.5, 97.5])
+    return f"{percent.mean():.1f} [{low:.1f}, {high:.1f}]"
+
+
+def print_statistics():
+    """Print the paper's table beside 20,000 draws of ours."""
+    print(
+        "\n| settings | context, paper | context, ours | target, paper | "
+        "target, ours |\n|---|---|---|---|---|"
+    )
+    for settings, context, target in TABLE:
+        generator = torch.Generator().manual_seed(0)
+        drawn = BlockMasker(**settings)(20000, NUM_TOKENS, 1, generator)
+        name = ", ".join(f"{key} {value}" for key, value in settings.items())
+        print(
+            f"| {name or 'baseline'} | {context} | "
+            f"{describe(drawn.context_mask)} | {target} | "
+            f"{describe(drawn.target_masks)} |"
+        )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print_speed()
+    print_statistics()
