@@ -55,7 +55,6 @@ setup(
         "dev": [*TEST, *SCENES, *EVAL, "pre-commit>=3"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Topic :: Multimedia :: Sound/Audio :: Analysis",
     ],

@@ -117,9 +117,6 @@ def map_to_official_state(
         for theirs, ours in OFFICIAL_KEYS.items()
         if ours is not None and not theirs.startswith(unused)
     }
-    if binaural:
-        # "{}" in two places keeps the order: ear, then layer
-        return _rename(state_dict, inverse, "WavJEPA")
     return _rename(state_dict, inverse, "WavJEPA")
 
 
