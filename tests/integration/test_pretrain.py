@@ -26,6 +26,7 @@ TINY = {
     "target_span": 5,
     "context_drop_span": 5,
     "clips_per_batch": 4,
+    "windows_per_clip": 2,
     "batches_per_epoch": 30,
     "number_of_epochs": 2,
     "total_steps": 60,
