@@ -10,19 +10,17 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import io
 import json
 import os
-import tarfile
 from pathlib import Path
 from typing import Union
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
 from speechbrain_wavjepa.synthetic_sounds import SOUNDS
 
 CLASSES = tuple(SOUNDS)
@@ -153,12 +151,8 @@ class SyntheticCorpus:
             path = folder / f"shard-{number:06d}.tar"
             if path.exists():
                 continue
-            aside = path.with_suffix(".tar.unfinished")
             stop = min(start + clips_per_shard, self.num_clips)
-            with tarfile.open(aside, "w") as shard:
-                for index in range(start, stop):
-                    self._add_clip(shard, index)
-            os.replace(aside, path)
+            write_shard(path, map(self._encode_clip, range(start, stop)))
 
     def _claim(self, folder: Path, clips_per_shard: int) -> None:
         """Write the manifest, or compare with the one that is there."""
@@ -186,15 +180,8 @@ class SyntheticCorpus:
                 "delete it or choose another synthetic_folder."
             )
 
-    def _add_clip(self, shard: tarfile.TarFile, index: int) -> None:
-        """Add one clip as KEY.flac and its class as KEY.json."""
+    def _encode_clip(self, index: int) -> tuple[str, bytes, dict]:
+        """Give the key of a clip, its FLAC file and its class."""
         waveform, label = self[index]
-        flac = io.BytesIO()
-        soundfile.write(
-            flac, waveform.numpy(), self.sample_rate, "PCM_16", format="FLAC"
-        )
-        text = json.dumps({"label": CLASSES[label]}).encode()
-        for suffix, content in (("flac", flac.getvalue()), ("json", text)):
-            member = tarfile.TarInfo(f"{index:06d}.{suffix}")
-            member.size = len(content)
-            shard.addfile(member, io.BytesIO(content))
+        flac = encode_flac(waveform.numpy(), self.sample_rate)
+        return f"{index:06d}", flac, {"label": CLASSES[label]}

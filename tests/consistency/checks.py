@@ -42,7 +42,7 @@ SAME_LEVEL = {
     "data": {"data"},
     "shards": {"data"},
     "transformer": {"packing"},
-    "synthetic": {"synthetic_sounds"},
+    "synthetic": {"data", "synthetic_sounds"},
     "downstream": {"embedding", "downstream"},
 }
 # The model needs nothing but these and the standard library.

@@ -13,6 +13,7 @@ import torch
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
 ROOT = RECIPE.parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 # a tiny model on a tiny corpus: seconds on one core
 TINY = {
@@ -72,7 +73,7 @@ def run(command, fails=False):
     result = subprocess.run(
         command,
         cwd=RECIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -130,7 +131,7 @@ def test_a_killed_run_resumes_bitwise(shards, tmp_path, num_workers):
     process = subprocess.Popen(
         command,
         cwd=RECIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -4,8 +4,14 @@ python tests/parity/report.py
 """
 
 import torch
-from official import STRIDE, build_model, read_json, read_masks, read_numbers
-from official import select as select_numbers
+from official import (
+    STRIDE,
+    build_model,
+    read_json,
+    read_masks,
+    read_numbers,
+    select,
+)
 
 from speechbrain_wavjepa.schedulers import EMADecay
 from speechbrain_wavjepa.wavjepa import masked_mse
@@ -20,7 +26,7 @@ def measure(name):
     """Measure one case: quantity -> (difference, stored type)."""
     numbers = read_numbers(name)
     model = build_model(read_json(name))
-    model.load_state_dict(select_numbers(numbers, "state."))
+    model.load_state_dict(select(numbers, "state."))
     model.double()
     waveform = numbers["input.audio"].double().transpose(1, 2)
     masks = read_masks(numbers)
@@ -52,7 +58,7 @@ def measure(name):
         optimizer.zero_grad()
         loss.backward()
         if step == 0:
-            gradients = select_numbers(numbers, "grad.")
+            gradients = select(numbers, "grad.")
             rows["gradients"] = worst(
                 (parameter.grad.flatten()[::STRIDE], gradients[key])
                 for key, parameter in model.named_parameters()
@@ -65,7 +71,7 @@ def measure(name):
     rows["five gradient norms"] = worst(
         [(torch.stack(norms), numbers["traj.grad_norm_before_clip"])]
     )
-    end, changes = model.state_dict(), select_numbers(numbers, "traj.delta.")
+    end, changes = model.state_dict(), select(numbers, "traj.delta.")
     rows["change of weights"] = worst(
         ((end[key] - start[key]).flatten()[::STRIDE], change)
         for key, change in changes.items()

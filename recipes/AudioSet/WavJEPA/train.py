@@ -201,7 +201,7 @@ class WavJEPABrain(sb.Brain):
 
     @torch.no_grad()
     def log_step(self, output, loss):
-        """Log the figures of a step; a collapse shows in the last three."""
+        """Log a step; a collapse shows in the deviations and the rank."""
         pooled = pool_windows(output.context.float(), output.context_mask)
         self.write_log(
             loss=loss,
