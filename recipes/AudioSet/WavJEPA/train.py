@@ -158,11 +158,11 @@ class WavJEPABrain(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Open a progress bar that counts clips."""
         training = stage == sb.Stage.TRAIN
-        clips = self.hparams.clips_per_batch
+        clips = self.hparams.clips_per_batch if training else 0
         self.progress = tqdm(
             desc=f"epoch {epoch}, {stage.name.lower()}",
-            total=self.hparams.batches_per_epoch * clips if training else None,
-            initial=self.step * clips if training else 0,
+            total=self.hparams.batches_per_epoch * clips or None,
+            initial=self.step * clips,
             unit=" clips",
             dynamic_ncols=True,
             disable=self.noprogressbar or not if_main_process(),
@@ -264,9 +264,10 @@ def report_settings(hparams, brain):
     """Check settings that depend on each other, and print the batch."""
     accumulation = brain.grad_accumulation_factor
     for key in ("batches_per_epoch", "ckpt_interval_steps"):
-        if hparams[key] % accumulation:
+        batches = getattr(brain, key, hparams[key])  # a run option wins
+        if batches % accumulation:
             raise ValueError(
-                f"{key}={hparams[key]} must be a multiple of "
+                f"{key}={batches} must be a multiple of "
                 f"grad_accumulation_factor={accumulation}, so that no "
                 "gradient is lost between two steps."
             )
@@ -304,8 +305,7 @@ def main():
     )
     report_settings(hparams, brain)
 
-    # Labelled clips for the table at the end, and the model to compare with
-    folds = initial_model = None
+    folds = initial_model = None  # for the table at the end
     if hparams["probe_task"] is not None:
         folds = read_multiclass_folds(hparams["probe_task"])
     elif hparams.get("probe_folds") is not None:
