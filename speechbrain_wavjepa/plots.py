@@ -2,7 +2,7 @@
 
 Needs matplotlib (``pip install 'speechbrain-wavjepa[plots]'``).
 
-Shapes: T samples, N tokens, K target blocks.
+Shapes: T samples, C channels, N tokens of each, K target blocks.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -17,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from speechbrain_wavjepa.rooms import EARS
+
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 CONTEXT_COLOUR = "#0072B2"
 TARGET_COLOUR = "#D55E00"
@@ -29,6 +31,7 @@ def plot_masks(
     target_masks: Tensor,
     path: Union[str, Path],
     sample_rate: int = 16000,
+    channels: int = 1,
 ):
     """Draw the masks of one window below its spectrogram.
 
@@ -36,14 +39,16 @@ def plot_masks(
     ---------
     waveform : [T]
         The window, one channel.
-    context_mask : [N] bool
+    context_mask : [C*N] bool
         Tokens that the context encoder sees.
-    target_masks : [K, N] bool
+    target_masks : [K, C*N] bool
         Tokens of each target block.
     path : str or Path
         The picture to write.
     sample_rate : int
         Rate in Hz.
+    channels : int
+        Channels of the model; each has a row for every mask.
 
     Example
     -------
@@ -78,11 +83,16 @@ def plot_masks(
     figure.colorbar(image, ax=spectrum, label="dB")
     spectrum.set_ylabel("mel band")
     spectrum.set_title("What the context encoder hears and what it must guess")
-    names = ["context"] + [f"target {k + 1}" for k in range(len(target_masks))]
-    colours = [CONTEXT_COLOUR] + [TARGET_COLOUR] * len(target_masks)
-    masks = [context_mask, *target_masks]
-    width = seconds / len(context_mask)
-    for row, (mask, colour) in enumerate(zip(masks, colours)):
+    names, rows = [], []  # a row: mask [N] and its colour
+    titles = ["context"] + [f"target {k + 1}" for k in range(len(target_masks))]
+    for title, mask in zip(titles, [context_mask, *target_masks]):
+        colour = CONTEXT_COLOUR if title == "context" else TARGET_COLOUR
+        for channel, of_channel in enumerate(mask.view(channels, -1)):
+            ear = f", {EARS[channel]}" if channels == 2 else ""
+            names.append(f"{title}{ear}")
+            rows.append((of_channel, colour))
+    for row, (mask, colour) in enumerate(rows):
+        width = seconds / len(mask)
         kept = mask.nonzero().squeeze(1).tolist()
         bars.broken_barh(
             [(token * width, width) for token in kept],

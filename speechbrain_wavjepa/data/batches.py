@@ -1,6 +1,6 @@
 """Batches of clips, complete with the masks of their windows.
 
-Masks are drawn while a batch is collated, as in I-JEPA
+Masks and scenes are drawn while a batch is collated, as in I-JEPA
 (https://arxiv.org/abs/2301.08243), from a seed that depends on the place of
 its clips in the stream only.
 
@@ -11,7 +11,8 @@ Authors
 """
 
 import dataclasses
-from typing import Optional, Union
+from collections.abc import Callable
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class ClipBatch:
         Where the stream stands after this batch.
     num_short : int
         Clips of this batch that are shorter than a window.
+    scene : SceneParts or None
+        What makes scenes of the clips, for ``scenes.SceneMixer``.
 
     Example
     -------
@@ -59,6 +62,7 @@ class ClipBatch:
     seed: int
     position: dict
     num_short: int
+    scene: Optional[Any] = None
 
     @property
     def num_bad(self) -> int:
@@ -73,18 +77,22 @@ class ClipBatch:
     def to(
         self, device: Union[str, torch.device], non_blocking: bool = False
     ) -> "ClipBatch":
-        """Move the waveform; masks and lengths are needed on the CPU."""
+        """Move waveform and scenes; masks and lengths stay on the CPU."""
         self.waveform = self.waveform.to(device, non_blocking=non_blocking)
+        if self.scene is not None:
+            self.scene = self.scene.to(device, non_blocking=non_blocking)
         return self
 
     def pin_memory(self) -> "ClipBatch":
-        """Pin the waveform's memory, for a fast copy to a GPU."""
+        """Pin the memory of what moves, for a fast copy to a GPU."""
         self.waveform = self.waveform.pin_memory()
+        if self.scene is not None:
+            self.scene = self.scene.pin_memory()
         return self
 
 
 class ClipCollator:
-    """Pads clips to one length and draws the masks of their windows.
+    """Pads clips to one length; draws the masks of their windows and scenes.
 
     Arguments
     ---------
@@ -99,9 +107,11 @@ class ClipCollator:
     clip_samples : int
         Samples that clips are padded to.
     channels : int
-        Channels of a clip.
+        Channels of the model.
     seed : int
         Seed of the run.
+    scene_sampler : callable, optional
+        Draws scenes: a ``scene_sampler.SceneSampler``.
 
     Raises
     ------
@@ -126,6 +136,7 @@ class ClipCollator:
         clip_samples: int = 160000,
         channels: int = 1,
         seed: int = 0,
+        scene_sampler: Optional[Callable] = None,
     ):
         if window_samples > clip_samples:
             raise ValueError(
@@ -142,11 +153,13 @@ class ClipCollator:
         self.clip_samples = clip_samples
         self.channels = channels
         self.seed = seed
+        self.scene_sampler = scene_sampler
 
     def __call__(self, clips: list[Clip]) -> ClipBatch:
         """Make a batch, a pure function of its clips and the seed."""
         short = [len(c.waveform) < self.window_samples for c in clips]
-        waveform = torch.zeros(len(clips), self.clip_samples, self.channels)
+        channels = clips[0].waveform.shape[1]
+        waveform = torch.zeros(len(clips), self.clip_samples, channels)
         for row, clip in zip(waveform, clips, strict=True):
             row[: len(clip.waveform)] = clip.waveform
         position = clips[-1].position
@@ -161,6 +174,13 @@ class ClipCollator:
                 self.channels,
                 torch.Generator().manual_seed(seed),
             )
+        scene = None
+        if self.scene_sampler is not None:
+            scene = self.scene_sampler(
+                len(clips),
+                self.clip_samples,
+                torch.Generator().manual_seed(stable_seed(seed, 1)),
+            )
         return ClipBatch(
             waveform=waveform,
             lengths=torch.tensor([len(clip.waveform) for clip in clips]),
@@ -170,4 +190,5 @@ class ClipCollator:
             seed=stable_seed(seed),
             position=position,
             num_short=sum(short),
+            scene=scene,
         )

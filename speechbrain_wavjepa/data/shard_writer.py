@@ -45,8 +45,12 @@ def encode_flac(
     return file.getvalue()
 
 
-def write_shard(path: Path, clips: Iterable[tuple[str, bytes, dict]]) -> dict:
-    """Write a shard of FLAC clips and what is known about them.
+def write_shard(
+    path: Path,
+    clips: Iterable[tuple[str, bytes, dict]],
+    suffix: str = ".flac",
+) -> dict:
+    """Write a shard of FLAC clips, or of arrays, and what is known of them.
 
     The shard is written aside, flushed to the disk and put in its place; if
     anything fails, nothing is left. No clips give no shard.
@@ -57,6 +61,8 @@ def write_shard(path: Path, clips: Iterable[tuple[str, bytes, dict]]) -> dict:
         The shard.
     clips : iterable of (str, bytes, dict)
         The key of each clip, its FLAC file and what to write as json.
+    suffix : str
+        What the names of the files end in: ".flac", or ".npy" for arrays.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def write_shard(path: Path, clips: Iterable[tuple[str, bytes, dict]]) -> dict:
             target = _HashingFile(file)
             with tarfile.open(fileobj=target, mode="w|") as tar:
                 for key, data, about in clips:
-                    _add_member(tar, f"{key}.flac", data)
+                    _add_member(tar, f"{key}{suffix}", data)
                     text = json.dumps(about, sort_keys=True)
                     _add_member(tar, f"{key}.json", text.encode())
                     num_clips += 1

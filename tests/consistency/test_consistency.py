@@ -110,20 +110,59 @@ def test_the_yaml_check_finds_an_unused_key():
     assert checks.unused_yaml_keys(yaml, script, {}) == ["forgotten"]
 
 
+def read_keys(name):
+    """Read the top-level keys of a yaml and their plain values."""
+    text = (RECIPE / "hparams" / name).read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\w+):(.*?)(?:  #.*)?$", text, re.MULTILINE))
+
+
 def test_mini_differs_from_the_paper_in_values_only():
-    texts = [
-        (RECIPE / "hparams" / name).read_text(encoding="utf-8")
-        for name in ("wavjepa.yaml", "wavjepa_mini.yaml")
-    ]
-    paper, mini = (
-        set(re.findall(r"^(\w+):", text, flags=re.MULTILINE)) for text in texts
-    )
-    assert paper - mini == {"data_folder"}
-    assert mini - paper == {
+    paper, mini = read_keys("wavjepa.yaml"), read_keys("wavjepa_mini.yaml")
+    assert set(paper) - set(mini) == {"data_folder"}
+    assert set(mini) - set(paper) == {
         "synthetic_folder",
         "synthetic_corpus",
         "probe_folds",
     }
+
+
+SCENE_KEYS = {
+    "brir_folder",
+    "channel_order",
+    "noises",
+    "receivers",
+    "scene_mixer",
+    "scene_prob",
+    "scene_sampler",
+    "snr_db",
+    "snr_per_channel",
+}
+
+
+@pytest.mark.parametrize(
+    "clean, nat, more_keys, other_values",
+    [
+        (
+            "wavjepa.yaml",
+            "wavjepa_nat.yaml",
+            {"noise_folder"},
+            {"output_folder", "channels", "clips_per_batch"},
+        ),
+        (
+            "wavjepa_mini.yaml",
+            "wavjepa_nat_mini.yaml",
+            {"synthetic_rooms", "synthetic_rooms_folder"},
+            {"output_folder", "channels"},
+        ),
+    ],
+)
+def test_nat_differs_where_scenes_and_ears_matter(
+    clean, nat, more_keys, other_values
+):
+    clean, nat = read_keys(clean), read_keys(nat)
+    assert set(clean) <= set(nat)
+    assert set(nat) - set(clean) == SCENE_KEYS | more_keys
+    assert {k for k in clean if clean[k] != nat[k]} == other_values
 
 
 def test_every_yaml_has_a_row_in_the_table_of_recipes():

@@ -4,96 +4,27 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
-ROOT = RECIPE.parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-# a tiny model on a tiny corpus: seconds on one core
-TINY = {
-    "encoder_dim": 32,
-    "encoder_depth": 2,
-    "top_k_layers": 2,
-    "predictor_dim": 32,
-    "predictor_depth": 1,
-    "frontend_dim": 32,
-    "frontend_layers": "[[16, 20, 10], [32, 16, 16], [32, 2, 2]]",
-    "target_span": 5,
-    "context_drop_span": 5,
-    "clips_per_batch": 4,
-    "windows_per_clip": 2,
-    "batches_per_epoch": 30,
-    "number_of_epochs": 2,
-    "total_steps": 60,
-    "warmup_steps": 6,
-    "log_interval_steps": 5,
-    "ckpt_interval_steps": 10,
-    "shuffle_buffer": 16,
-}
-CORPUS = """
-import sys
-from speechbrain_wavjepa.synthetic import SyntheticCorpus
-SyntheticCorpus(60, clip_seconds=2.5, seed=1).write_shards(sys.argv[1], 15)
-"""
+from tiny_run import (
+    ENVIRONMENT,
+    RECIPE,
+    make_command,
+    newest_checkpoint,
+    read_log,
+    run,
+    write_corpus,
+)
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     """A corpus of four shards."""
     folder = tmp_path_factory.mktemp("shards")
-    subprocess.run(
-        [sys.executable, "-c", CORPUS, str(folder)], cwd=ROOT, check=True
-    )
+    write_corpus(folder)
     return folder
-
-
-def make_command(shards, output_folder, *more, launcher=(), **settings):
-    """Build the command line of a tiny run."""
-    settings = {
-        **TINY,
-        "clip_seconds": 2.5,
-        "train_shards": shards,
-        "output_folder": output_folder,
-        "probe_folds": "null",
-        **settings,
-    }
-    options = [f"--{key}={value}" for key, value in settings.items()]
-    python = [sys.executable, *launcher]
-    return [*python, "train.py", "hparams/wavjepa_mini.yaml", *options, *more]
-
-
-def run(command, fails=False):
-    """Run a command in the recipe's folder; return what it prints."""
-    result = subprocess.run(
-        command,
-        cwd=RECIPE,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (result.returncode != 0) == fails, result.stdout[-3000:]
-    return result.stdout
-
-
-def read_log(output_folder):
-    """Read the figures of the logged steps."""
-    lines = (output_folder / "steps.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def newest_checkpoint(output_folder):
-    """Find the checkpoint that was saved last."""
-    return max(
-        (output_folder / "save").glob("CKPT+*"),
-        key=lambda path: path.stat().st_mtime_ns,
-    )
 
 
 def load(path):

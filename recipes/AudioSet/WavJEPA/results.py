@@ -7,37 +7,88 @@ Authors
 import json
 from pathlib import Path
 
+import torch
+from streams import make_scene_sampler
+
 from speechbrain_wavjepa.downstream.learning_table import (
-    format_table,
+    format_tables,
     learning_table,
 )
 from speechbrain_wavjepa.plots import plot_learning_curve, plot_masks
+from speechbrain_wavjepa.scene_plots import plot_scene
+from speechbrain_wavjepa.scenes import SceneMixer
+
+PROBE_RECEIVERS = ("left", "right", "omni")
 
 
-def write_results(brain, hparams, batch, folds, initial_model):
-    """Write pictures and the learning table into the output folder."""
+def draw_input(brain, hparams, batch):
+    """Draw what the model hears, before it learns."""
     output_folder = Path(hparams["output_folder"])
-    plot_learning_curve(
-        hparams["step_log"].read(), output_folder / "learning_curve.png"
-    )
+    batch = batch.to(brain.device)
+    windows = brain.cut_windows(batch)
     plot_masks(
-        brain.cut_windows(batch)[0, :, 0],
+        windows[0, :, 0],
         batch.block_mask.context_mask[0],
         batch.block_mask.target_masks[0],
         output_folder / "masks.png",
         hparams["sample_rate"],
+        channels=hparams["channels"],
+    )
+    if batch.scene is not None and len(batch.scene.rows):
+        row = int(batch.scene.rows[0])
+        scenes = hparams["scene_mixer"](batch.waveform, batch.scene)
+        plot_scene(
+            batch.scene.about[0],
+            batch.scene.source_response[0].T,
+            batch.waveform[row],
+            scenes[row],
+            output_folder / "scene.png",
+            hparams["sample_rate"],
+        )
+
+
+def write_results(brain, hparams, folds, encoders):
+    """Write the learning curve and table into the output folder."""
+    output_folder = Path(hparams["output_folder"])
+    plot_learning_curve(
+        hparams["step_log"].read(), output_folder / "learning_curve.png"
     )
     if folds is not None:
         brain.modules.eval()
-        table = learning_table(
-            folds,
-            initial_model.to(brain.device).eval(),
-            hparams["wavjepa"],
-            hparams["window_samples"],
-            brain.device,
-        )
+        conditions = {"clean": folds}
+        if "brir_folder" in hparams:
+            conditions["naturalistic"] = make_naturalistic(hparams, folds)
+        tables = {
+            name: learning_table(
+                condition,
+                {k: v.to(brain.device).eval() for k, v in encoders.items()},
+                hparams["window_samples"],
+                brain.device,
+            )
+            for name, condition in conditions.items()
+        }
         (output_folder / "learning_table.json").write_text(
-            json.dumps(table, indent=1)
+            json.dumps(tables, indent=1)
         )
-        print(format_table(table, "Linear probe on held-out labelled clips:"))
+        print(format_tables(tables, "Linear probe accuracy"))
     print(f"Checkpoint, log and pictures: {output_folder}")
+
+
+def make_naturalistic(hparams, folds):
+    """Put labelled clips into rooms that pretraining has not heard."""
+    sampler = make_scene_sampler(hparams, PROBE_RECEIVERS, split="test")
+    sampler.scene_prob = 1.0
+    mixer = SceneMixer(channels=len(PROBE_RECEIVERS))
+    generator = torch.Generator().manual_seed(hparams["seed"])
+    return [
+        (
+            torch.cat(
+                [
+                    mixer(clips, sampler(*clips.shape[:2], generator))
+                    for clips in waveform.split(32)
+                ]
+            ),
+            labels,
+        )
+        for waveform, labels in folds
+    ]

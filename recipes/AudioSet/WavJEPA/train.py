@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Pretrain WavJEPA (https://arxiv.org/abs/2509.23238) from raw waveforms.
+r"""Pretrain WavJEPA (https://arxiv.org/abs/2509.23238) from raw waveforms.
 
-To try it without any download (5 minutes on a laptop's CPU):
+To try it without any download (minutes on a laptop's CPU):
 > python train.py hparams/wavjepa_mini.yaml
+> python train.py hparams/wavjepa_nat_mini.yaml
 
-To run the paper's setting on AudioSet shards:
+To run the paper's settings on AudioSet shards:
 > python train.py hparams/wavjepa.yaml --data_folder /path/to/shards
+> python train.py hparams/wavjepa_nat.yaml --data_folder /path/to/shards \
+    --brir_folder /path/to/bank --noise_folder /path/to/noises
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -19,12 +22,12 @@ import sys
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from results import write_results
+from results import draw_input, write_results
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
-    run_on_main,
 )
+from streams import make_collator, make_streams
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -34,9 +37,7 @@ from speechbrain_wavjepa.collapse import (
     mean_deviation,
     pool_windows,
 )
-from speechbrain_wavjepa.data.sources import expand_shards
 from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
-from speechbrain_wavjepa.shards import ClipCollator, ClipStream
 from speechbrain_wavjepa.wavjepa import masked_mse
 from speechbrain_wavjepa.windows import random_windows
 
@@ -53,9 +54,12 @@ class WavJEPABrain(sb.Brain):
         return self.modules.wavjepa(windows, batch.block_mask)
 
     def cut_windows(self, batch):
-        """Cut standardized windows, always the same from the same batch."""
+        """Mix scenes and cut standardized windows, a function of the batch."""
+        waveform = batch.waveform
+        if batch.scene is not None:
+            waveform = self.hparams.scene_mixer(waveform, batch.scene)
         windows, lengths = random_windows(
-            batch.waveform,
+            waveform,
             self.hparams.window_samples,
             self.hparams.windows_per_clip,
             batch.lengths,
@@ -114,6 +118,8 @@ class WavJEPABrain(sb.Brain):
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the target encoder behind the context encoder; log."""
         self.hparams.stream_state.update(batch.position)
+        if batch.scene is not None:
+            self.num_bad_scenes += batch.scene.num_bad
         if should_step and self.stepped:
             self.hparams.wavjepa.target_encoder.update(
                 self.hparams.wavjepa.context_encoder,
@@ -129,6 +135,7 @@ class WavJEPABrain(sb.Brain):
         self.progress.update(batch.batchsize)
 
     progress = tqdm(disable=True)
+    num_bad_scenes = 0
 
     def fit(self, *args, **kwargs):
         """Train; close the progress bar before an error is shown."""
@@ -212,6 +219,7 @@ class WavJEPABrain(sb.Brain):
             prediction_deviation=mean_deviation(output.prediction),
             effective_rank=effective_rank(pooled),
             bad_clips=self.hparams.stream_state.num_bad,
+            bad_scenes=self.num_bad_scenes,
         )
 
     def write_log(self, **figures):
@@ -220,44 +228,19 @@ class WavJEPABrain(sb.Brain):
             self.hparams.step_log.append(self.optimizer_step, **figures)
 
 
-def make_streams(hparams):
-    """Make the streams of training and held-out clips."""
-    if hparams["train_shards"] == hparams.get("synthetic_folder"):
-        run_on_main(
-            hparams["synthetic_corpus"].write_shards,
-            args=[hparams["synthetic_folder"]],
-        )
-    train_shards = expand_shards(hparams["train_shards"])
-    if hparams["valid_shards"] is not None:
-        valid_shards = expand_shards(hparams["valid_shards"])
-    else:
-        held_out = hparams["num_valid_shards"]
-        valid_shards = train_shards[-held_out:]
-        train_shards = train_shards[:-held_out]
-    if not train_shards or set(train_shards) & set(valid_shards):
-        raise ValueError(
-            f"Training needs shards apart from the {len(valid_shards)} held "
-            f"out for validation, {valid_shards[:3]}: give more train_shards "
-            "or other valid_shards."
-        )
-    train_stream = ClipStream(
-        train_shards,
-        shuffle_buffer=hparams["shuffle_buffer"],
-        **hparams["clip_options"],
-    )
-    # every process validates on the same clips
-    valid_stream = ClipStream(
-        valid_shards,
-        passes=1,
-        shuffle=False,
-        rank=0,
-        world_size=1,
-        **hparams["clip_options"],
-    )
-    train_stream.check_split(hparams["num_workers"])
-    train_stream.check_shards()
-    hparams["stream_state"].attach(train_stream, hparams["num_workers"])
-    return train_stream, valid_stream
+def read_settings(hparams_file, overrides):
+    """Read the yaml; say what to do when a folder was not given."""
+    with open(hparams_file, encoding="utf-8") as file:
+        try:
+            return load_hyperpyyaml(file, overrides)
+        except ValueError as error:
+            if "!PLACEHOLDER" not in str(error):
+                raise
+            raise ValueError(
+                f"{error} Give it on the command line, or begin with "
+                "hparams/wavjepa_mini.yaml or hparams/wavjepa_nat_mini.yaml, "
+                "which need no data."
+            ) from error
 
 
 def report_settings(hparams, brain):
@@ -289,8 +272,7 @@ def main():
     """Read the yaml, pretrain, write what was learned."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     ddp_init_group(run_opts)
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
+    hparams = read_settings(hparams_file, overrides)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
@@ -305,28 +287,23 @@ def main():
     )
     report_settings(hparams, brain)
 
-    folds = initial_model = None  # for the table at the end
+    folds, encoders = None, {}  # for the table at the end
     if hparams["probe_task"] is not None:
         folds = read_multiclass_folds(hparams["probe_task"])
     elif hparams.get("probe_folds") is not None:
         folds = [corpus.load() for corpus in hparams["probe_folds"]]
     if folds is not None:
-        initial_model = copy.deepcopy(hparams["wavjepa"])
+        encoders["random encoder"] = copy.deepcopy(hparams["wavjepa"])
+        encoders["pretrained encoder"] = hparams["wavjepa"]
 
     train_stream, valid_stream = make_streams(hparams)
-    collator = ClipCollator(
-        hparams["block_masker"],
-        hparams["frontend"].num_tokens(hparams["window_samples"]),
-        windows_per_clip=hparams["windows_per_clip"],
-        window_samples=hparams["window_samples"],
-        clip_samples=round(hparams["clip_seconds"] * hparams["sample_rate"]),
-        channels=hparams["channels"],
-        seed=hparams["seed"],
-    )
     loader_options = {
         "batch_size": hparams["clips_per_batch"],
-        "collate_fn": collator,
+        "collate_fn": make_collator(hparams),
     }
+    if if_main_process():
+        example = next(iter(DataLoader(valid_stream, **loader_options)))
+        draw_input(brain, hparams, example)
     brain.fit(
         hparams["epoch_counter"],
         train_stream,
@@ -341,8 +318,7 @@ def main():
         valid_loader_kwargs=loader_options,
     )
     if if_main_process():
-        example = next(iter(DataLoader(valid_stream, **loader_options)))
-        write_results(brain, hparams, example, folds, initial_model)
+        write_results(brain, hparams, folds, encoders)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,232 @@
+"""Banks of binaural room impulse responses (BRIRs): read them at random.
+
+A bank is a folder of tar shards, in a subfolder for each split. A scene is
+one array of responses, first the source's, then those of its noise
+positions, and what is known about the room. ``bank_maker.py`` makes a bank,
+``bank_import.py`` brings another one into this form.
+
+Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
+
+Shapes: P noise positions, C receivers (ears), R samples of a response.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EARS = ("left", "right")
+
+
+class RoomScene(NamedTuple):
+    """Where a source, noises and a listener are, and what a room does.
+
+    Arguments
+    ---------
+    key : str
+        Shard and name, "shard::member".
+    responses : [1 + P, C, R]
+        The responses of the source, then of each noise position.
+    about : dict
+        Rate, room, reverberation time and the positions.
+
+    Example
+    -------
+    >>> RoomScene("0.tar::0", torch.zeros(2, 2, 800), {"t60": 0.3}).key
+    '0.tar::0'
+    """
+
+    key: str
+    responses: Tensor
+    about: dict
+
+
+class BRIRBank:
+    """A bank on a disk, whose scenes are read one by one.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The bank: a folder of tar shards, or of a subfolder for each split.
+    sample_rate : int
+        Rate in Hz that the responses must have.
+    split : str
+        "train" or "test". The rooms of one are not those of the other.
+    receivers : sequence of str
+        Which responses to give, in this order: "left" and "right" for two
+        ears, "omni" for a microphone at the place of the head.
+
+    Raises
+    ------
+    ValueError
+        If there is no such bank, or its rate or receivers are others.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.data.shard_writer import write_shard
+    >>> folder = getfixture("tmp_path") / "train"
+    >>> folder.mkdir()
+    >>> about = {"sample_rate": 16000, "receivers": ["left", "right"]}
+    >>> scene = encode_responses(np.zeros((3, 2, 800)))
+    >>> path = folder / "scenes-000000.tar"
+    >>> entry = write_shard(path, [("0", scene, about)], ".npy")
+    >>> bank = BRIRBank(folder.parent)
+    >>> len(bank), bank[0].responses.shape
+    (1, torch.Size([3, 2, 800]))
+    """
+
+    def __init__(
+        self,
+        folder: Union[str, Path],
+        sample_rate: int = 16000,
+        split: str = "train",
+        receivers: Sequence[str] = EARS,
+    ):
+        self.sample_rate = sample_rate
+        self.receivers = list(receivers)
+        self._places = []  # (shard, name, {suffix: (offset, size)})
+        for shard in _find_shards(Path(folder), split):
+            places = _index_shard(shard)
+            self._places.extend(places)
+            _, _, about = self._read(*places[0])
+            self._check_rate(about, places[0])
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> RoomScene:
+        """Read a scene.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, of another form, or holds no noise position.
+        """
+        place = self._places[index]
+        key, responses, about = self._read(*place)
+        self._check_rate(about, place)
+        known = about.get("receivers", list(EARS))
+        if responses.ndim != 3 or responses.shape[1] != len(known):
+            raise ValueError(
+                f"{key} has responses of shape {list(responses.shape)}, not "
+                f"[1 + noise positions, {len(known)}, samples]."
+            )
+        if not np.isfinite(responses).all():
+            raise ValueError(f"{key} has responses that are not finite.")
+        if len(responses) < 2:
+            raise ValueError(f"{key} lists no noise position.")
+        rows = [known.index(receiver) for receiver in self.receivers]
+        return RoomScene(key, torch.from_numpy(responses[:, rows]), about)
+
+    def _read(
+        self, shard: Path, name: str, files: dict[str, tuple[int, int]]
+    ) -> tuple[str, np.ndarray, dict]:
+        """Read the files of a scene: key, responses, about."""
+        key = f"{shard.name}::{name}"
+        with open(shard, "rb") as file:
+            contents = {}
+            for suffix, (offset, size) in files.items():
+                file.seek(offset)
+                contents[suffix] = file.read(size)
+        if set(contents) != {"npy", "json"}:
+            raise ValueError(
+                f"{key} of {shard.parent} needs a .npy and a .json file, has "
+                f"{sorted(contents)}: bring the bank into this form with "
+                "scenes_prepare.py --from_bank."
+            )
+        about = json.loads(contents["json"])
+        responses = np.load(io.BytesIO(contents["npy"]), allow_pickle=False)
+        return key, responses.astype(np.float32, copy=False), about
+
+    def _check_rate(self, about: dict, place: tuple) -> None:
+        """Refuse responses of another rate or without the receivers."""
+        shard, name, _ = place
+        rate = about.get("sample_rate")
+        if rate != self.sample_rate:
+            raise ValueError(
+                f"{name} of {shard} has responses at {rate} Hz, the model "
+                f"needs {self.sample_rate}: resample the bank once, with "
+                f"scenes_prepare.py --from_bank {shard.parent} --output NEW "
+                f"--sample_rate {self.sample_rate}."
+            )
+        known = about.get("receivers", list(EARS))
+        missing = set(self.receivers) - set(known)
+        if missing:
+            raise ValueError(
+                f"{name} of {shard} has the receivers {known}, not "
+                f"{self.receivers}: make another bank with "
+                "scenes_prepare.py."
+            )
+
+
+def encode_responses(responses: np.ndarray) -> bytes:
+    """Encode responses as the bytes of a .npy file in float32.
+
+    Arguments
+    ---------
+    responses : [1 + P, C, R]
+        The responses of the source and of each noise position.
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Example
+    -------
+    >>> encode_responses(np.zeros((2, 2, 4)))[:6]
+    b'\\x93NUMPY'
+    """
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(responses, dtype=np.float32))
+    return file.getvalue()
+
+
+def _find_shards(folder: Path, split: str) -> list[Path]:
+    """List the shards of a split."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
+    if not folder.is_dir():
+        raise ValueError(
+            f"There is no bank of room impulse responses at {folder}: make "
+            "one with scenes_prepare.py, or begin with "
+            "hparams/wavjepa_nat_mini.yaml, which makes its own."
+        )
+    inner = folder / split if (folder / split).is_dir() else folder
+    shards = sorted(inner.glob("*.tar"))
+    if not shards:
+        raise ValueError(
+            f"{inner} holds no tar shards of scenes: make a bank with "
+            "scenes_prepare.py, or bring one into this form with its "
+            "--from_bank."
+        )
+    return shards
+
+
+def _index_shard(shard: Path) -> list[tuple[Path, str, dict]]:
+    """List where the files of each scene lie in a shard."""
+    scenes: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                name, _, suffix = member.name.partition(".")
+                place = (member.offset_data, member.size)
+                scenes.setdefault(name, {})[suffix] = place
+    except tarfile.TarError as error:
+        raise ValueError(
+            f"{shard} is not a whole tar file ({error}): delete it and make "
+            "it again."
+        ) from error
+    if not scenes:
+        raise ValueError(f"{shard} is empty: delete it and make it again.")
+    return [(shard, name, files) for name, files in scenes.items()]

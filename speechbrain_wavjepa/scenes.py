@@ -1,0 +1,263 @@
+"""Scenes: clips as a listener in a room hears them, with noise around.
+
+The source and the noise are convolved with the responses of their places in
+a room and added at a signal-to-noise ratio, a batch at once, on the device.
+Every noise position of a scene plays the same noise, so their responses are
+summed before the one convolution.
+
+Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
+
+Shapes: B clips, S scenes among them, T samples, C receivers (ears), P noise
+positions, R samples of a response.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import dataclasses
+import functools
+from typing import Union
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass
+class SceneParts:
+    """What makes some clips of a batch scenes.
+
+    Arguments
+    ---------
+    rows : [S]
+        Which clips become scenes; the others stay clean. On the CPU.
+    source_response : [S, C, R]
+        Responses of the sources.
+    noise_responses : [S, P, C, R]
+        Responses of the noise positions; zeros where a scene has fewer.
+    noise : [S, T]
+        The noises at their places in the clip, zeros around them.
+    noise_span : [S, 2]
+        First sample at which each noise is active, and the one behind.
+    snr_db : [S]
+        Signal-to-noise ratios in dB.
+    about : list of dict
+        What the bank knows about each scene.
+    num_bad : int
+        Scenes and noises that could not be used and were drawn again.
+
+    Example
+    -------
+    >>> parts = SceneParts(
+    ...     rows=torch.tensor([0]),
+    ...     source_response=torch.ones(1, 2, 1),
+    ...     noise_responses=torch.ones(1, 1, 2, 1),
+    ...     noise=torch.randn(1, 800),
+    ...     noise_span=torch.tensor([[0, 800]]),
+    ...     snr_db=torch.tensor([10.0]),
+    ... )
+    >>> parts.to("cpu").snr_db
+    tensor([10.])
+    """
+
+    rows: Tensor
+    source_response: Tensor
+    noise_responses: Tensor
+    noise: Tensor
+    noise_span: Tensor
+    snr_db: Tensor
+    about: list[dict] = dataclasses.field(default_factory=list)
+    num_bad: int = 0
+
+    def _map(self, function) -> "SceneParts":
+        """Apply a function to every tensor that the mixer computes with."""
+        mapped = {
+            field.name: function(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name not in ("rows", "about", "num_bad")
+        }
+        return dataclasses.replace(self, **mapped)
+
+    def to(
+        self, device: Union[str, torch.device], non_blocking: bool = False
+    ) -> "SceneParts":
+        """Move the tensors to a device; the rows stay on the CPU."""
+        return self._map(
+            lambda tensor: tensor.to(device, non_blocking=non_blocking)
+        )
+
+    def pin_memory(self) -> "SceneParts":
+        """Pin the memory, for a fast copy to a GPU."""
+        return self._map(Tensor.pin_memory)
+
+
+class SceneMixer:
+    """Mixes clips and scene parts to what the ears of a listener get.
+
+    Arguments
+    ---------
+    channels : int
+        Receivers of the responses: 2 for ears.
+    snr_per_channel : bool
+        False: one gain sets the signal-to-noise ratio of all ears together,
+        so the noise keeps its level difference between them. True: a gain
+        for each ear, as in the authors' released code.
+
+    Example
+    -------
+    >>> parts = SceneParts(
+    ...     rows=torch.tensor([1]),
+    ...     source_response=torch.tensor([[[1.0], [0.5]]]),
+    ...     noise_responses=torch.ones(1, 3, 2, 1),
+    ...     noise=torch.randn(1, 800),
+    ...     noise_span=torch.tensor([[0, 800]]),
+    ...     snr_db=torch.tensor([10.0]),
+    ... )
+    >>> SceneMixer()(torch.randn(2, 800, 1), parts).shape
+    torch.Size([2, 800, 2])
+    """
+
+    def __init__(self, channels: int = 2, snr_per_channel: bool = False):
+        self.channels = channels
+        self.snr_per_channel = snr_per_channel
+
+    def __call__(self, waveform: Tensor, parts: SceneParts) -> Tensor:
+        """Mix a batch.
+
+        Arguments
+        ---------
+        waveform : [B, T, 1]
+            Clips of one channel. Those without a scene are duplicated.
+        parts : SceneParts
+            The scenes, on the device of the waveform.
+
+        Returns
+        -------
+        [B, T, C]
+            The scenes and the clean clips.
+
+        Raises
+        ------
+        ValueError
+            If the clips have several channels or the responses belong to
+            another number of receivers.
+        """
+        if waveform.shape[2] != 1:
+            raise ValueError(
+                "A scene is made of clips with one channel, got "
+                f"{waveform.shape[2]}: set clip_options' channels to 1."
+            )
+        scenes = waveform.repeat(1, 1, self.channels)
+        if len(parts.rows) == 0:
+            return scenes
+        if parts.source_response.shape[1] != self.channels:
+            raise ValueError(
+                f"The responses belong to {parts.source_response.shape[1]} "
+                f"receivers, but the scenes have {self.channels} channels: "
+                "a binaural bank needs a model with channels: 2."
+            )
+        rows = parts.rows.to(waveform.device)
+        source = waveform[:, :, 0].index_select(0, rows)  # [S, T]
+        source = convolve(source[:, None], parts.source_response)
+        noise = convolve(
+            parts.noise[:, None], parts.noise_responses.sum(dim=1)
+        )  # [S, C, T]
+        gain = self.noise_gain(source, noise, parts)  # [S, C, 1]
+        mixed = torch.addcmul(source, gain, noise)  # [S, C, T]
+        return scenes.index_copy(0, rows, mixed.transpose(1, 2))
+
+    def noise_gain(
+        self, source: Tensor, noise: Tensor, parts: SceneParts
+    ) -> Tensor:
+        """Find the gain that brings the noise to its ratio.
+
+        The levels are measured where the noise is active. Where there is no
+        source or no noise to compare, the noise is left out.
+
+        Arguments
+        ---------
+        source : [S, C, T]
+            The sources at the ears.
+        noise : [S, C, T]
+            The noises at the ears.
+        parts : SceneParts
+            The ratios, and where the noises are active.
+
+        Returns
+        -------
+        [S, C, 1]
+            The gains.
+        """
+        sample = torch.arange(source.shape[2], device=source.device)
+        start, stop = parts.noise_span[:, None].unbind(dim=2)  # [S, 1]
+        active = ((sample >= start) & (sample < stop)).to(source)[:, None]
+        source_energy = (source.square() * active).sum(dim=2)  # [S, C]
+        noise_energy = (noise.square() * active).sum(dim=2)
+        if not self.snr_per_channel:
+            source_energy = source_energy.sum(dim=1, keepdim=True)
+            noise_energy = noise_energy.sum(dim=1, keepdim=True)
+        wanted = 10 ** (parts.snr_db[:, None] / 10)
+        ratio = source_energy / (noise_energy * wanted)
+        gain = torch.where(noise_energy > 0, ratio, 0).sqrt()
+        return gain.expand(-1, source.shape[1])[:, :, None]
+
+
+def convolve(waveform: Tensor, response: Tensor) -> Tensor:
+    """Convolve through the spectrum and cut the result to the waveform.
+
+    What a response holds behind the length of the waveform cannot be heard
+    within it and is left out.
+
+    Arguments
+    ---------
+    waveform : [..., T]
+        Waveforms.
+    response : [..., R]
+        Responses; the other dimensions broadcast.
+
+    Returns
+    -------
+    [..., T]
+        The first T samples of the convolution.
+
+    Example
+    -------
+    >>> echo = torch.tensor([1.0, 0.0, 0.5])
+    >>> convolve(torch.tensor([1.0, 2.0, 3.0]), echo)
+    tensor([1.0000, 2.0000, 3.5000])
+    """
+    num_samples = waveform.shape[-1]
+    response = response[..., :num_samples]
+    length = fast_length(num_samples + response.shape[-1] - 1)
+    spectrum = torch.fft.rfft(response, length)
+    spectrum = spectrum * torch.fft.rfft(waveform, length)
+    return torch.fft.irfft(spectrum, length)[..., :num_samples]
+
+
+@functools.cache
+def fast_length(num_samples: int) -> int:
+    """Find the next even length without prime factors over 5.
+
+    Arguments
+    ---------
+    num_samples : int
+        The least length.
+
+    Returns
+    -------
+    int
+        A length at which a Fourier transform is fast.
+
+    Example
+    -------
+    >>> fast_length(383999)
+    384000
+    """
+    length = num_samples + num_samples % 2
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 2

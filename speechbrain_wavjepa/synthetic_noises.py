@@ -1,0 +1,154 @@
+"""Procedural background noises for the runs without a download.
+
+Four kinds take turns: wind-like noise that comes and goes, mains hum, the
+babble of many voices, and rain of clicks. Every noise is a pure function of
+the seed and its index.
+
+Shapes: T samples.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Generator = np.random.Generator
+
+
+class SyntheticNoises:
+    """Background noises, made when asked for and then kept in memory.
+
+    Arguments
+    ---------
+    num_clips : int
+        How many noises.
+    seconds : float
+        Length of the longest; the shortest has a quarter of it.
+    sample_rate : int
+        Rate in Hz.
+    seed : int
+        Noises with another seed are other noises.
+
+    Raises
+    ------
+    ValueError
+        If there are no noises or they would be shorter than 0.4 s.
+
+    Example
+    -------
+    >>> noises = SyntheticNoises(num_clips=8, seed=3)
+    >>> len(noises), bool(20000 <= len(noises[0]) <= 80000)
+    (8, True)
+    """
+
+    def __init__(
+        self,
+        num_clips: int = 100,
+        seconds: float = 5.0,
+        sample_rate: int = 16000,
+        seed: int = 0,
+    ):
+        if num_clips < 1 or seconds < 0.4 or sample_rate < 8000:
+            raise ValueError(
+                "Synthetic noises need num_clips of 1, seconds of 0.4 and "
+                f"a sample_rate of 8000 at least, got {num_clips}, "
+                f"{seconds} and {sample_rate}."
+            )
+        self.num_clips = num_clips
+        self.seconds = seconds
+        self.sample_rate = sample_rate
+        self.seed = seed
+        self._made: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        """Return the number of noises."""
+        return self.num_clips
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Make a noise [T] of unit level."""
+        if not 0 <= index < self.num_clips:
+            raise IndexError(f"Noise {index} of {self.num_clips}.")
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
+
+    def _make(self, index: int) -> Tensor:
+        """Make a noise from the seed and its index."""
+        random = np.random.default_rng([self.seed, index])
+        length = random.uniform(0.25, 1.0) * self.seconds
+        make = (_wind, _hum, _babble, _rain)[index % 4]
+        noise = make(random, round(length * self.sample_rate), self.sample_rate)
+        noise = noise / np.sqrt(np.mean(noise**2))
+        return torch.from_numpy(noise.astype(np.float32))
+
+
+def _coloured(
+    random: Generator, num_samples: int, rate: int, slope: float
+) -> np.ndarray:
+    """Make noise whose power falls by 6 * slope dB in an octave."""
+    spectrum = np.fft.rfft(random.standard_normal(num_samples))
+    frequency = np.fft.rfftfreq(num_samples, 1 / rate)
+    return np.fft.irfft(
+        spectrum * np.maximum(frequency, 50.0) ** -slope, num_samples
+    )
+
+
+def _slow_envelope(
+    random: Generator, num_samples: int, rate: int, points_per_second: float
+) -> np.ndarray:
+    """Draw a level that wanders between 0 and 1."""
+    num_points = max(int(points_per_second * num_samples / rate), 2)
+    return np.interp(
+        np.linspace(0, num_points - 1, num_samples),
+        np.arange(num_points),
+        random.uniform(0, 1, num_points),
+    )
+
+
+def _wind(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+    """Make coloured noise that comes and goes slowly."""
+    noise = _coloured(random, num_samples, rate, random.uniform(0.3, 1.2))
+    return noise * (0.2 + _slow_envelope(random, num_samples, rate, 1.5))
+
+
+def _hum(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+    """Make harmonics of the mains' 50 or 60 Hz in some noise."""
+    time = np.arange(num_samples) / rate
+    frequency = random.choice([50.0, 60.0])
+    hum = 0.1 * _coloured(random, num_samples, rate, 0.5)
+    hum = hum / np.sqrt(np.mean(hum**2)) * 0.1
+    for harmonic in range(1, 20):
+        phase = random.uniform(0, 2 * np.pi)
+        level = random.uniform(0.2, 1.0) / harmonic
+        hum += level * np.sin(2 * np.pi * harmonic * frequency * time + phase)
+    return hum
+
+
+def _babble(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+    """Sum voice-like bands, each with syllables of its own."""
+    babble = np.zeros(num_samples)
+    frequency = np.fft.rfftfreq(num_samples, 1 / rate)
+    for _ in range(6):
+        centre = np.exp(random.uniform(np.log(250), np.log(3000)))
+        octaves = np.log2(np.maximum(frequency, 1.0) / centre)
+        spectrum = np.fft.rfft(random.standard_normal(num_samples))
+        band = np.fft.irfft(
+            spectrum * np.exp(-0.5 * (octaves / 0.4) ** 2), num_samples
+        )
+        syllables = _slow_envelope(random, num_samples, rate, 8.0) ** 2
+        babble += syllables * band / np.sqrt(np.mean(band**2))
+    return babble
+
+
+def _rain(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+    """Scatter decaying clicks over quiet noise."""
+    rain = 0.02 * random.standard_normal(num_samples)
+    num_drops = int(random.uniform(30, 200) * num_samples / rate)
+    decay = np.exp(-np.arange(rate // 100) / (rate / 1000))
+    for start in random.integers(0, num_samples, num_drops):
+        drop = random.exponential() * decay * random.standard_normal(len(decay))
+        piece = rain[start : start + len(drop)]
+        piece += drop[: len(piece)]
+    return rain

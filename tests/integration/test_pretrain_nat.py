@@ -1,0 +1,173 @@
+"""Binaural pretraining runs on scenes, through the real command line."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_run import (
+    RECIPE,
+    make_command,
+    newest_checkpoint,
+    read_log,
+    run,
+    write_corpus,
+)
+
+from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.rooms import encode_responses
+
+PLACE = {"azimuth": 40.0, "elevation": 0.0, "distance": 2.0}
+PLAIN = {
+    "yaml": "wavjepa_nat_mini.yaml",
+    "synthetic_rooms": "null",
+    "number_of_epochs": 1,
+    "batches_per_epoch": 20,
+    "total_steps": 20,
+}
+
+
+def write_bank(folder, num_scenes=6, sample_rate=16000):
+    """Write a bank of decaying noise for both splits."""
+    random = np.random.default_rng(0)
+    decay = np.exp(-np.arange(800) / 100)
+    about = {
+        "sample_rate": sample_rate,
+        "receivers": ["left", "right", "omni"],
+        "source": PLACE,
+        "noise": [PLACE, PLACE],
+    }
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        scenes = [
+            (
+                f"{index:06d}",
+                encode_responses(random.standard_normal((3, 3, 800)) * decay),
+                about,
+            )
+            for index in range(num_scenes)
+        ]
+        write_shard(folder / split / "scenes-000000.tar", scenes, ".npy")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Shards, a bank and noises, one of which is silent."""
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder / "shards")
+    write_bank(folder / "bank")
+    (folder / "noises").mkdir()
+    random = np.random.default_rng(0)
+    for index, level in enumerate((0.1, 0.1, 0.1, 0.0)):
+        noise = level * random.standard_normal(20000)
+        soundfile.write(folder / "noises" / f"{index}.wav", noise, 16000)
+    return folder
+
+
+def test_it_learns_from_scenes_and_draws_one(data, tmp_path):
+    printed = run(
+        make_command(
+            data / "shards",
+            tmp_path,
+            **{**PLAIN, "yaml": "wavjepa_nat.yaml", "synthetic_rooms": None},
+            data_folder=data / "shards",
+            brir_folder=data / "bank",
+            noise_folder=data / "noises",
+            probe_folds=None,
+            precision="fp32",
+            encoder_heads=4,
+            predictor_heads=2,
+            num_workers=1,
+        )
+    )
+    assert "3.wav is silent" in printed
+    figures = [line for line in read_log(tmp_path) if "loss" in line]
+    assert figures[-1]["loss"] < figures[0]["loss"]
+    assert figures[-1]["bad_scenes"] > 0
+    for name in ("scene.png", "masks.png", "learning_curve.png"):
+        assert (tmp_path / name).stat().st_size > 10000
+    weights = torch.load(
+        newest_checkpoint(tmp_path) / "wavjepa.ckpt", weights_only=True
+    )
+    stacks = [
+        weights[f"frontend.stacks.{ear}.layers.0.weight"] for ear in (0, 1)
+    ]
+    assert not torch.equal(*stacks)
+
+
+def test_two_runs_hear_the_same_scenes(data, tmp_path):
+    settings = {**PLAIN, "brir_folder": data / "bank", "scene_prob": 0.5}
+    for folder, num_workers in (("a", 0), ("b", 1)):
+        run(
+            make_command(
+                data / "shards",
+                tmp_path / folder,
+                **settings,
+                num_workers=num_workers,
+            )
+        )
+    assert read_log(tmp_path / "a") == read_log(tmp_path / "b")
+
+
+def test_the_table_has_both_conditions(data, tmp_path):
+    yaml = (RECIPE / "hparams" / PLAIN["yaml"]).read_text(encoding="utf-8")
+    small = tmp_path / "small.yaml"
+    small.write_text(
+        yaml.replace("num_clips: 960", "num_clips: 60").replace(
+            "num_clips: 480", "num_clips: 30"
+        )
+    )
+    printed = run(
+        make_command(
+            data / "shards",
+            tmp_path,
+            **{**PLAIN, "yaml": small, "batches_per_epoch": 10},
+            probe_folds=None,
+            brir_folder=data / "bank",
+        )
+    )
+    assert "naturalistic" in printed and "points lost" in printed
+    tables = json.loads((tmp_path / "learning_table.json").read_text())
+    assert set(tables) == {"clean", "naturalistic"}
+    for table in tables.values():
+        assert {"log-mel mean", "random encoder"} < set(table)
+        assert all(0 <= accuracy <= 1 for accuracy in table.values())
+    assert tables["clean"] != tables["naturalistic"]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"brir_folder": "nowhere"}, "wavjepa_nat_mini.yaml"),
+        ({"channels": 1}, "2 receivers, but the scenes have 1"),
+        ({"snr_db": "[40, 5]"}, "snr_db"),
+        ({"scene_prob": 2}, "scene_prob"),
+        ({"sample_rate": 24000}, "needs 24000"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_get_one_clear_message(data, tmp_path, settings, message):
+    settings = {**PLAIN, "brir_folder": data / "bank", **settings}
+    printed = run(
+        make_command(data / "shards", tmp_path, **settings), fails=True
+    )
+    assert message in printed.strip().split("\n")[-1]
+    assert not list(tmp_path.glob("save/CKPT+*"))
+
+
+def test_an_unset_folder_names_the_small_recipe(data, tmp_path):
+    printed = run(
+        make_command(
+            data / "shards",
+            tmp_path,
+            yaml="wavjepa_nat.yaml",
+            data_folder=data / "shards",
+            brir_folder=data / "bank",
+            probe_folds=None,
+        ),
+        fails=True,
+    )
+    last_line = printed.strip().split("\n")[-1]
+    assert "noise_folder" in last_line
+    assert "wavjepa_nat_mini.yaml" in last_line

@@ -1,0 +1,131 @@
+"""Banks of room responses and folders of noises, good and bad."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.noises import NoiseFolder
+from speechbrain_wavjepa.rooms import BRIRBank, encode_responses
+
+ABOUT = {"sample_rate": 16000, "receivers": ["left", "right"]}
+
+
+def write_bank(folder, scenes, split="train"):
+    """Write one shard of (responses, about) pairs."""
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    write_shard(
+        folder / split / "scenes-000000.tar",
+        [
+            (f"{index:06d}", encode_responses(responses), about)
+            for index, (responses, about) in enumerate(scenes)
+        ],
+        ".npy",
+    )
+
+
+def test_scenes_come_back_as_they_were_written(tmp_path):
+    random = np.random.default_rng(0)
+    scenes = [
+        (random.standard_normal((2 + index, 2, 300)), {**ABOUT, "t60": index})
+        for index in range(3)
+    ]
+    write_bank(tmp_path, scenes)
+    write_bank(tmp_path, scenes[:1], "test")
+    bank = BRIRBank(tmp_path)
+    assert len(bank) == 3 and len(BRIRBank(tmp_path, split="test")) == 1
+    for index in (2, 0, 1):  # in any order
+        expected, about = scenes[index]
+        scene = bank[index]
+        assert scene.about == about
+        assert np.array_equal(scene.responses, expected.astype(np.float32))
+
+
+def test_receivers_are_picked_by_name(tmp_path):
+    responses = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)
+    about = {**ABOUT, "receivers": ["left", "right", "omni"]}
+    write_bank(tmp_path, [(responses, about)])
+    omni = BRIRBank(tmp_path, receivers=["omni"])[0].responses
+    assert np.array_equal(omni, responses[:, 2:])
+    ears = BRIRBank(tmp_path)[0].responses
+    assert np.array_equal(ears, responses[:, :2])
+
+
+def test_a_bank_at_another_rate_is_refused_at_once(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), {"sample_rate": 32000})])
+    with pytest.raises(ValueError, match="32000 Hz.*needs 16000.*from_bank"):
+        BRIRBank(tmp_path)
+
+
+def test_missing_receivers_are_refused_at_once(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), ABOUT)])
+    with pytest.raises(ValueError, match="omni"):
+        BRIRBank(tmp_path, receivers=["omni"])
+
+
+@pytest.mark.parametrize(
+    "responses, message",
+    [
+        (np.full((2, 2, 9), np.nan), "not finite"),
+        (np.ones((2, 4, 9)), r"shape \[2, 4, 9\]"),
+        (np.ones((2, 9)), r"shape \[2, 9\]"),
+        (np.ones((1, 2, 9)), "no noise position"),
+    ],
+)
+def test_a_bad_scene_is_named_when_it_is_read(tmp_path, responses, message):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), ABOUT), (responses, ABOUT)])
+    bank = BRIRBank(tmp_path)
+    with pytest.raises(ValueError, match=f"000001.*{message}"):
+        bank[1]
+
+
+def test_a_scene_at_another_rate_in_a_bank_is_named(tmp_path):
+    other = {**ABOUT, "sample_rate": 8000}
+    write_bank(
+        tmp_path, [(np.ones((2, 2, 9)), ABOUT), (np.ones((2, 2, 9)), other)]
+    )
+    with pytest.raises(ValueError, match="000001.*8000 Hz"):
+        BRIRBank(tmp_path)[1]
+
+
+def test_a_missing_bank_names_the_way_out(tmp_path):
+    with pytest.raises(ValueError, match="wavjepa_nat_mini.yaml"):
+        BRIRBank(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no tar shards"):
+        BRIRBank(tmp_path)
+
+
+def test_a_cut_shard_is_refused(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9000)), ABOUT)])
+    path = tmp_path / "train" / "scenes-000000.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match="scenes-000000"):
+        BRIRBank(tmp_path)[0]
+
+
+def test_noises_are_brought_to_the_rate(tmp_path):
+    time = np.arange(8000) / 8000
+    tone = np.sin(2 * np.pi * 440 * time)
+    (tmp_path / "inner").mkdir()
+    path = tmp_path / "inner" / "tone.wav"
+    soundfile.write(path, np.stack([tone, 0 * tone], axis=1), 8000)
+    noise = NoiseFolder(tmp_path, 16000)[0]
+    assert noise.shape == (16000,)
+    spectrum = torch.fft.rfft(noise).abs()
+    assert int(spectrum.argmax()) == 440
+
+
+def test_silent_and_broken_noises_are_named(tmp_path):
+    soundfile.write(tmp_path / "a_silent.wav", np.zeros(800), 16000)
+    (tmp_path / "b_broken.wav").write_bytes(b"RIFF, not really")
+    noises = NoiseFolder(tmp_path)
+    with pytest.raises(ValueError, match="a_silent.wav is silent"):
+        noises[0]
+    with pytest.raises(ValueError, match="b_broken.wav cannot be used"):
+        noises[1]
+
+
+def test_a_missing_noise_folder_names_the_way_out(tmp_path):
+    with pytest.raises(ValueError, match="noise_folder"):
+        NoiseFolder(tmp_path / "nowhere")
