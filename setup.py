@@ -15,9 +15,12 @@ DATA = ["pyarrow>=14"]
 SCENES = ["pyroomacoustics>=0.8", "h5py>=3"]
 EVAL = ["scikit-learn>=1.3"]
 PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14"]
+OFFICIAL = ["safetensors>=0.4"]
 TEST = [
     *DATA,
+    *SCENES,
     *PLOTS,
+    *OFFICIAL,
     "codespell>=2.2",
     "pytest>=7",
     "ruff>=0.12",
@@ -51,8 +54,9 @@ setup(
         "scenes": SCENES,
         "eval": EVAL,
         "plots": PLOTS,
+        "official": OFFICIAL,
         "test": TEST,
-        "dev": [*TEST, *SCENES, *EVAL, "pre-commit>=3"],
+        "dev": [*TEST, *EVAL, "pre-commit>=3"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

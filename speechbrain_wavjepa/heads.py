@@ -1,0 +1,181 @@
+"""Heads: what reaches two ears from a direction.
+
+Directions are in the head's own frame: x ahead, y to the left, z up; azimuth
+0 degrees is ahead and +90 left.
+
+Sources: interaural time difference of a rigid sphere, R. S. Woodworth,
+"Experimental Psychology", 1938; its shadow, C. P. Brown and R. O. Duda, "A
+structural model for binaural sound synthesis", IEEE Transactions on Speech
+and Audio Processing 6(5), 1998. Measured heads come as SOFA files (AES69,
+https://www.sofaconventions.org).
+
+Shapes: n directions, R samples of a response.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+from pathlib import Path
+from typing import Protocol, Union
+
+import numpy as np
+import torch
+
+from speechbrain_wavjepa.audio import resample
+
+SPEED_OF_SOUND = 343.0  # m/s
+
+
+class Head(Protocol):
+    """What every head offers.
+
+    ``lead`` is the number of samples by which all its responses come late,
+    so that the nearer ear can be early.
+    """
+
+    lead: int
+
+    def responses(self, directions: np.ndarray) -> np.ndarray:
+        """Give the responses [n, 2, R] of both ears for [n, 3] vectors."""
+
+
+class SphericalHead:
+    """A rigid sphere with an ear at either side.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the responses in Hz.
+    radius : float
+        Radius in metres.
+
+    Example
+    -------
+    >>> head = SphericalHead(16000)
+    >>> left, right = head.responses(np.array([[0.0, 1.0, 0.0]]))[0]
+    >>> bool(np.abs(left).max() > np.abs(right).max())
+    True
+    """
+
+    lead = 24
+    taps = 96
+
+    def __init__(self, sample_rate: int = 16000, radius: float = 0.0875):
+        self.sample_rate = sample_rate
+        self.radius = radius
+
+    def delay(self, directions: np.ndarray) -> np.ndarray:
+        """Find when a sound comes to each ear, after Woodworth.
+
+        Arguments
+        ---------
+        directions : [n, 3]
+            Unit vectors towards the sounds.
+
+        Returns
+        -------
+        [n, 2]
+            Seconds after it would come to the place of the head.
+        """
+        angle = self._incidence(directions)
+        towards = np.where(
+            angle < np.pi / 2, -np.cos(angle), angle - np.pi / 2
+        )
+        return self.radius / SPEED_OF_SOUND * towards
+
+    def responses(self, directions: np.ndarray) -> np.ndarray:
+        """Compute the responses [n, 2, R] of both ears."""
+        frequency = np.fft.rfftfreq(self.taps, 1 / self.sample_rate)
+        # Brown and Duda: a pole and a zero that moves with the incidence
+        relative = 1j * np.pi * frequency * self.radius / SPEED_OF_SOUND
+        degrees = np.degrees(self._incidence(directions))[..., None]
+        zero = 1.05 + 0.95 * np.cos(np.radians(1.2 * degrees))
+        shadow = (1 + zero * relative) / (1 + relative)
+        delay = self.delay(directions)[..., None] + self.lead / self.sample_rate
+        spectrum = shadow * np.exp(-2j * np.pi * frequency * delay)
+        # a smooth end of the band, or a fractional delay rings for long
+        fade = np.cos(0.5 * np.pi * (frequency / frequency[-1]) ** 8)
+        return np.fft.irfft(spectrum * fade, self.taps)
+
+    def _incidence(self, directions: np.ndarray) -> np.ndarray:
+        """Find the angle [n, 2] between each sound and each ear's axis."""
+        to_left = np.clip(directions[:, 1], -1.0, 1.0)
+        return np.arccos(np.stack((to_left, -to_left), axis=1))
+
+
+class MeasuredHead:
+    """A head whose responses were measured, read from a SOFA file.
+
+    Of all measured directions the nearest is taken. The level is set so that
+    the mean energy of all responses is one, which is near the sphere's.
+
+    Arguments
+    ---------
+    path : str or Path
+        A SOFA file of the convention SimpleFreeFieldHRIR.
+    sample_rate : int
+        Rate that the responses are brought to, in Hz.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or holds something else.
+
+    Example
+    -------
+    >>> MeasuredHead("nowhere.sofa")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere.sofa is not there: give the path of a SOFA file.
+    """
+
+    def __init__(self, path: Union[str, Path], sample_rate: int = 16000):
+        places, responses, rate = _read_sofa(Path(path))
+        azimuth, elevation = np.radians(places[:, 0]), np.radians(places[:, 1])
+        self.directions = np.stack(
+            (
+                np.cos(elevation) * np.cos(azimuth),
+                np.cos(elevation) * np.sin(azimuth),
+                np.sin(elevation),
+            ),
+            axis=1,
+        )
+        count, ears, taps = responses.shape
+        flat = torch.from_numpy(responses.reshape(count * ears, taps).T)
+        flat = resample(flat.float().contiguous(), rate, sample_rate)
+        self._responses = flat.T.numpy().reshape(count, ears, -1)
+        self._responses /= np.sqrt(np.mean(np.sum(self._responses**2, axis=2)))
+        # when the sound comes to the place of the head: both ears' middle
+        onset = np.abs(self._responses).argmax(axis=2)  # [n, 2]
+        self.lead = round(float(np.mean(onset)))
+
+    def responses(self, directions: np.ndarray) -> np.ndarray:
+        """Look up the responses [n, 2, R] of both ears."""
+        nearest = (directions @ self.directions.T).argmax(axis=1)
+        return self._responses[nearest]
+
+
+def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """Read directions [n, 2 or 3] in degrees, responses [n, 2, R], rate."""
+    import h5py  # only measured heads need it
+
+    if not path.exists():
+        raise ValueError(f"{path} is not there: give the path of a SOFA file.")
+    try:
+        with h5py.File(path) as file:
+            places = np.array(file["SourcePosition"])
+            kind = file["SourcePosition"].attrs.get("Type", b"spherical")
+            responses = np.array(file["Data.IR"])
+            rate = int(np.array(file["Data.SamplingRate"]).flat[0])
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no SOFA file of the convention SimpleFreeFieldHRIR: "
+            f"{error}."
+        ) from error
+    if b"spherical" not in kind or responses.shape[1] != 2:
+        raise ValueError(
+            f"{path} has responses of shape {list(responses.shape)} at "
+            f"{kind.decode()} places: a head has two receivers and spherical "
+            "places."
+        )
+    return places, responses, rate
