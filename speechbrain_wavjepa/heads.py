@@ -78,9 +78,7 @@ class SphericalHead:
             Seconds after it would come to the place of the head.
         """
         angle = self._incidence(directions)
-        towards = np.where(
-            angle < np.pi / 2, -np.cos(angle), angle - np.pi / 2
-        )
+        towards = np.where(angle < np.pi / 2, -np.cos(angle), angle - np.pi / 2)
         return self.radius / SPEED_OF_SOUND * towards
 
     def responses(self, directions: np.ndarray) -> np.ndarray:
