@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
+import pyroomacoustics
 from tqdm import tqdm
 
+from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.data.shard_writer import write_shard
 from speechbrain_wavjepa.heads import Head, MeasuredHead, SphericalHead
 from speechbrain_wavjepa.room_simulation import (
@@ -90,8 +92,7 @@ def make_bank(
         )
     folder = Path(folder)
     make_head(hrtf, sample_rate)  # a bad file is refused before anything else
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(
+    claim_folder(
         folder,
         {
             "bank": "speechbrain_wavjepa.bank_maker",
@@ -102,6 +103,11 @@ def make_bank(
             "sample_rate": sample_rate,
             "hrtf": None if hrtf is None else Path(hrtf).name,
             "seed": seed,
+        },
+        {
+            "pyroomacoustics": pyroomacoustics.__version__,
+            "numpy": np.__version__,
+            "speechbrain_wavjepa": __version__,
         },
     )
     first_test = num_rooms - num_test
@@ -230,16 +236,34 @@ def make_scene(
 @functools.cache
 def _cached_head(hrtf: Optional[str], sample_rate: int) -> Head:
     """Make a head once in each process, which computes in one thread."""
-    import pyroomacoustics
-
     pyroomacoustics.constants.set("num_threads", 1)
     return make_head(hrtf, sample_rate)
 
 
-def _claim(folder: Path, settings: dict) -> None:
-    """Write the manifest, or compare with the one that is there."""
-    import pyroomacoustics
+def claim_folder(folder: Path, settings: dict, versions: dict) -> None:
+    """Write the manifest of a bank, or compare with the one that is there.
 
+    Arguments
+    ---------
+    folder : Path
+        The bank.
+    settings : dict
+        What the bank is a function of.
+    versions : dict
+        What it was made with; another version goes on with the bank.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds something else.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> claim_folder(folder, {"seed": 1}, {})
+    >>> claim_folder(folder, {"seed": 1}, {})
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.json"
     if manifest.exists():
         found = json.loads(manifest.read_text(encoding="utf-8"))
@@ -247,10 +271,6 @@ def _claim(folder: Path, settings: dict) -> None:
         if found == settings:
             return
     elif not any(folder.iterdir()):
-        versions = {
-            "pyroomacoustics": pyroomacoustics.__version__,
-            "numpy": np.__version__,
-        }
         aside = manifest.with_suffix(".unfinished")
         text = json.dumps({**settings, "versions": versions}, indent=1)
         aside.write_text(text, encoding="utf-8")

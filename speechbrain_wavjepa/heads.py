@@ -31,6 +31,12 @@ class Head(Protocol):
 
     ``lead`` is the number of samples by which all its responses come late,
     so that the nearer ear can be early.
+
+    Example
+    -------
+    >>> head: Head = SphericalHead(16000)
+    >>> head.responses(np.eye(3)).shape
+    (3, 2, 96)
     """
 
     lead: int

@@ -7,8 +7,7 @@ one that was asked for.
 
 Sources: J. B. Allen and D. A. Berkley, "Image method for efficiently
 simulating small-room acoustics", JASA 65(4), 1979; R. Scheibler, E. Bezzam
-and I. Dokmanic, "Pyroomacoustics" (https://arxiv.org/abs/1710.04196); M. R.
-Schroeder, "New method of measuring reverberation time", JASA 37, 1965;
+and I. Dokmanic, "Pyroomacoustics" (https://arxiv.org/abs/1710.04196);
 WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3, for the ranges.
 
 Shapes: P noise positions, R samples of a response.
@@ -20,8 +19,11 @@ Authors
 import dataclasses
 
 import numpy as np
+import pyroomacoustics
 
+from speechbrain_wavjepa.head_directivity import EarDirectivity
 from speechbrain_wavjepa.heads import SPEED_OF_SOUND, Head
+from speechbrain_wavjepa.reverberation import measure_t60
 
 RECEIVERS = ("left", "right", "omni")
 SOURCE_DISTANCE = (1.5, 5.0)  # metres
@@ -234,8 +236,6 @@ def _respond(
     room, places, sources, absorption, head, sample_rate, seed
 ) -> list[np.ndarray]:
     """Compute the responses [3, R] to each source at the receivers."""
-    import pyroomacoustics  # only those who make banks need it
-
     pyroomacoustics.random.seed(seed)
     simulated = pyroomacoustics.ShoeBox(
         room.size,
@@ -250,8 +250,6 @@ def _respond(
         simulated.add_source(source["position"])
     leads = [0]
     if head is not None:
-        from speechbrain_wavjepa.head_directivity import EarDirectivity
-
         leads = [head.lead, head.lead, 0]
         for ear in (0, 1):
             simulated.add_microphone(
@@ -276,34 +274,3 @@ def _respond(
             row[: len(receiver)] = receiver
         responses.append(padded)
     return responses
-
-
-def measure_t60(response: np.ndarray, sample_rate: int) -> float:
-    """Measure the reverberation time from the decay from -5 to -25 dB.
-
-    Arguments
-    ---------
-    response : [R]
-        A room's response.
-    sample_rate : int
-        Its rate in Hz.
-
-    Returns
-    -------
-    float
-        Seconds until 60 dB below, by a line through Schroeder's integral.
-
-    Example
-    -------
-    >>> decay = 10 ** (-3 * np.arange(16000) / 16000 / 0.4)
-    >>> noise = np.random.default_rng(0).standard_normal(16000)
-    >>> bool(abs(measure_t60(noise * decay, 16000) - 0.4) < 0.02)
-    True
-    """
-    energy = np.cumsum(np.asarray(response, dtype=np.float64)[::-1] ** 2)[::-1]
-    level = 10 * np.log10(energy / energy[0] + 1e-12)
-    start, stop = (int(np.argmax(level < limit)) for limit in (-5.0, -25.0))
-    assert 0 < start < stop
-    time = np.arange(start, stop) / sample_rate
-    slope = np.polyfit(time, level[start:stop], 1)[0]
-    return float(-60.0 / slope)

@@ -66,7 +66,11 @@ def test_every_scene_tells_what_it_is(bank):
     assert len(scene.responses) == 1 + len(scene.about["noise"])
     manifest = json.loads((bank / "manifest.json").read_text())
     assert manifest["seed"] == 0
-    assert set(manifest["versions"]) == {"pyroomacoustics", "numpy"}
+    assert set(manifest["versions"]) == {
+        "pyroomacoustics",
+        "numpy",
+        "speechbrain_wavjepa",
+    }
 
 
 def test_a_stopped_run_goes_on_in_several_processes(bank, tmp_path):
