@@ -46,7 +46,8 @@ def import_bank(
     array_folder : str or Path, optional
         Where the arrays lie that json files name.
     test_fraction : float
-        Part of the rooms (or shards) that is kept for testing.
+        Part of the rooms (or shards) that is kept for testing, unless the
+        bank has a folder test/.
     scenes_per_shard : int
         Scenes of a shard.
 
@@ -71,7 +72,9 @@ def import_bank(
     scenes = list_scenes(Path(source), array_folder)
     groups = list(dict.fromkeys(scene.group for scene in scenes))
     num_test = round(len(groups) * test_fraction)
-    test_groups = set(groups[len(groups) - num_test :])
+    # shards in a folder test/ stay what they are
+    test_groups = {group for group in groups if group.startswith("test/")}
+    test_groups = test_groups or set(groups[len(groups) - num_test :])
     folder = Path(folder)
     claim_folder(
         folder,
@@ -79,7 +82,7 @@ def import_bank(
             "bank": "speechbrain_wavjepa.bank_import",
             "source": Path(source).name,
             "num_scenes": len(scenes),
-            "test_groups": num_test,
+            "test_groups": len(test_groups),
             "scenes_per_shard": scenes_per_shard,
             "sample_rate": sample_rate,
             "bank_rate": bank_rate,

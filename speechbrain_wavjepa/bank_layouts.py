@@ -31,7 +31,8 @@ class ForeignScene(NamedTuple):
     key : str
         Its name.
     group : str
-        What it must not be split from: its room, or its shard.
+        What it must not be split from: its room, or the folder and name of
+        its shard.
     read : callable
         Gives responses [1 + P, 2, R] and what is known about them.
 
@@ -114,7 +115,7 @@ def _list_tar(path: Path) -> Iterator[ForeignScene]:
             return np.load(io.BytesIO(data), allow_pickle=False), about
 
         key = f"{path.stem}-{Path(name).stem}".replace(".", "-")
-        yield ForeignScene(key, path.stem, read)
+        yield ForeignScene(key, f"{path.parent.name}/{path.stem}", read)
 
 
 def _list_array(path: Path) -> ForeignScene:
