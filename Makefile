@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo test lint format clean
 
 help:
-	@echo "make demo    pretrain a small WavJEPA on synthetic sounds (minutes)"
+	@echo "make demo    pretrain a small WavJEPA and WavJEPA-Nat (minutes)"
 	@echo "make test    check the style and run all tests"
 	@echo "make lint    check the style"
 	@echo "make format  put the style right"
@@ -21,7 +21,8 @@ $(INSTALLED): setup.py constraints.txt speechbrain_wavjepa/__init__.py
 
 demo: $(INSTALLED)
 	cd recipes/AudioSet/WavJEPA && \
-		"$(RUN)/python" train.py hparams/wavjepa_mini.yaml
+		"$(RUN)/python" train.py hparams/wavjepa_mini.yaml && \
+		"$(RUN)/python" train.py hparams/wavjepa_nat_mini.yaml
 
 test: lint
 	"$(RUN)/python" -m pytest -q

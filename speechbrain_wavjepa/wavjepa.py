@@ -53,8 +53,8 @@ class JEPAOutput(NamedTuple):
     context_mask: Optional[Tensor] = None
 
 
-class WavJEPA(nn.Module):
-    """The model: front-end, context encoder, target encoder and predictor.
+class WavJEPAEncoder(nn.Module):
+    """What is used after pretraining: front-end and context encoder.
 
     Positions are computed from the number of tokens and are not part of the
     state dict.
@@ -65,34 +65,20 @@ class WavJEPA(nn.Module):
         Waveform to tokens.
     context_encoder : speechbrain_wavjepa.transformer.TransformerEncoder
         The encoder that is trained, and used afterwards.
-    target_encoder : speechbrain_wavjepa.targets.TargetEncoder
-        Its moving average.
-    predictor : speechbrain_wavjepa.predictor.Predictor
-        Guesses targets from the context.
 
     Example
     -------
     >>> from speechbrain_wavjepa.frontends import ConvFrontend
-    >>> from speechbrain_wavjepa.masking import BlockMasker
-    >>> from speechbrain_wavjepa.predictor import Predictor
-    >>> from speechbrain_wavjepa.targets import TargetEncoder
     >>> from speechbrain_wavjepa.transformer import TransformerEncoder
-    >>> context_encoder = TransformerEncoder(dim=16, depth=2, num_heads=2)
-    >>> model = WavJEPA(
+    >>> model = WavJEPAEncoder(
     ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),
-    ...     context_encoder=context_encoder,
-    ...     target_encoder=TargetEncoder(context_encoder, top_k_layers=2),
-    ...     predictor=Predictor(encoder_dim=16, dim=8, depth=1, num_heads=2),
+    ...     context_encoder=TransformerEncoder(dim=16, depth=2, num_heads=2),
     ... )
-    >>> windows = torch.randn(2, 32000, 1)
-    >>> output = model(windows, BlockMasker()(2, 200))
-    >>> output.target.shape
-    torch.Size([2, 200, 16])
-    >>> model.encode(windows).shape
+    >>> model.encode(torch.randn(2, 32000, 1)).shape
     torch.Size([2, 200, 16])
     """
 
-    def __init__(self, frontend, context_encoder, target_encoder, predictor):
+    def __init__(self, frontend, context_encoder):
         super().__init__()
         self.frontend = frontend
         self.token_norm = nn.LayerNorm(frontend.dim, eps=1e-5)
@@ -101,49 +87,6 @@ class WavJEPA(nn.Module):
             self.token_projection = nn.Linear(frontend.dim, context_encoder.dim)
             initialize_linear(self.token_projection)
         self.context_encoder = context_encoder
-        self.target_encoder = target_encoder
-        self.predictor = predictor
-
-    def forward(self, waveform: Tensor, block_mask: BlockMask) -> JEPAOutput:
-        """Predict the target blocks of windows from their context.
-
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Standardized windows.
-        block_mask : BlockMask
-            Context and targets of each window, on the CPU.
-
-        Returns
-        -------
-        JEPAOutput
-            Predictions and targets.
-
-        Raises
-        ------
-        ValueError
-            If the masks do not fit the windows.
-        """
-        context_mask, target_masks = block_mask
-        num_tokens = self.frontend.num_tokens(waveform.shape[1])
-        expected = (len(waveform), num_tokens * self.frontend.channels)
-        if context_mask.shape != expected:
-            raise ValueError(
-                f"Masks of shape {list(context_mask.shape)} do not fit "
-                f"{len(waveform)} windows of {waveform.shape[1]} samples, "
-                f"which have {expected[1]} tokens each: draw them with "
-                f"num_tokens={num_tokens}, "
-                f"channels={self.frontend.channels}."
-            )
-        tokens = self.frontend(waveform, gradient_mask=context_mask)
-        context = self._encode_kept(tokens, context_mask)  # [A, D]
-        with torch.no_grad():
-            target = self.target_encoder(self._embed(tokens))
-        positions = self._positions(expected[1], self.predictor.dim)
-        prediction = self.predictor(context, block_mask, positions)
-        return JEPAOutput(
-            prediction, target, target_masks, context, context_mask
-        )
 
     def encode(
         self, waveform: Tensor, keep_mask: Optional[Tensor] = None
@@ -198,6 +141,89 @@ class WavJEPA(nn.Module):
         weight = self.token_norm.weight
         return channel_time_positions(
             num_tokens // channels, dim, channels, weight.device, weight.dtype
+        )
+
+
+class WavJEPA(WavJEPAEncoder):
+    """The model: front-end, context encoder, target encoder and predictor.
+
+    Arguments
+    ---------
+    frontend : speechbrain_wavjepa.frontends.Frontend
+        Waveform to tokens.
+    context_encoder : speechbrain_wavjepa.transformer.TransformerEncoder
+        The encoder that is trained, and used afterwards.
+    target_encoder : speechbrain_wavjepa.targets.TargetEncoder
+        Its moving average.
+    predictor : speechbrain_wavjepa.predictor.Predictor
+        Guesses targets from the context.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.masking import BlockMasker
+    >>> from speechbrain_wavjepa.predictor import Predictor
+    >>> from speechbrain_wavjepa.targets import TargetEncoder
+    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> context_encoder = TransformerEncoder(dim=16, depth=2, num_heads=2)
+    >>> model = WavJEPA(
+    ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),
+    ...     context_encoder=context_encoder,
+    ...     target_encoder=TargetEncoder(context_encoder, top_k_layers=2),
+    ...     predictor=Predictor(encoder_dim=16, dim=8, depth=1, num_heads=2),
+    ... )
+    >>> windows = torch.randn(2, 32000, 1)
+    >>> output = model(windows, BlockMasker()(2, 200))
+    >>> output.target.shape
+    torch.Size([2, 200, 16])
+    >>> model.encode(windows).shape
+    torch.Size([2, 200, 16])
+    """
+
+    def __init__(self, frontend, context_encoder, target_encoder, predictor):
+        super().__init__(frontend, context_encoder)
+        self.target_encoder = target_encoder
+        self.predictor = predictor
+
+    def forward(self, waveform: Tensor, block_mask: BlockMask) -> JEPAOutput:
+        """Predict the target blocks of windows from their context.
+
+        Arguments
+        ---------
+        waveform : [B, T, C]
+            Standardized windows.
+        block_mask : BlockMask
+            Context and targets of each window, on the CPU.
+
+        Returns
+        -------
+        JEPAOutput
+            Predictions and targets.
+
+        Raises
+        ------
+        ValueError
+            If the masks do not fit the windows.
+        """
+        context_mask, target_masks = block_mask
+        num_tokens = self.frontend.num_tokens(waveform.shape[1])
+        expected = (len(waveform), num_tokens * self.frontend.channels)
+        if context_mask.shape != expected:
+            raise ValueError(
+                f"Masks of shape {list(context_mask.shape)} do not fit "
+                f"{len(waveform)} windows of {waveform.shape[1]} samples, "
+                f"which have {expected[1]} tokens each: draw them with "
+                f"num_tokens={num_tokens}, "
+                f"channels={self.frontend.channels}."
+            )
+        tokens = self.frontend(waveform, gradient_mask=context_mask)
+        context = self._encode_kept(tokens, context_mask)  # [A, D]
+        with torch.no_grad():
+            target = self.target_encoder(self._embed(tokens))
+        positions = self._positions(expected[1], self.predictor.dim)
+        prediction = self.predictor(context, block_mask, positions)
+        return JEPAOutput(
+            prediction, target, target_masks, context, context_mask
         )
 
 

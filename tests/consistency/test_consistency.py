@@ -151,7 +151,7 @@ SCENE_KEYS = {
         (
             "wavjepa_mini.yaml",
             "wavjepa_nat_mini.yaml",
-            {"synthetic_rooms", "synthetic_rooms_folder"},
+            {"compare_with", "synthetic_rooms", "synthetic_rooms_folder"},
             {"output_folder", "channels"},
         ),
     ],

@@ -5,9 +5,11 @@ Authors
 """
 
 import json
+import logging
 from pathlib import Path
 
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from streams import make_scene_sampler
 
 from speechbrain_wavjepa.downstream.learning_table import (
@@ -17,6 +19,8 @@ from speechbrain_wavjepa.downstream.learning_table import (
 from speechbrain_wavjepa.plots import plot_learning_curve, plot_masks
 from speechbrain_wavjepa.scene_plots import plot_scene
 from speechbrain_wavjepa.scenes import SceneMixer
+
+logger = logging.getLogger(__name__)
 
 PROBE_RECEIVERS = ("left", "right", "omni")
 
@@ -72,6 +76,24 @@ def write_results(brain, hparams, folds, encoders):
         )
         print(format_tables(tables, "Linear probe accuracy"))
     print(f"Checkpoint, log and pictures: {output_folder}")
+
+
+def load_runs(folders):
+    """Load the models of other runs of this recipe, where there are any."""
+    models = {}
+    for name, folder in (folders or {}).items():
+        yaml = Path(folder) / "hyperparams.yaml"
+        if not yaml.exists():
+            logger.info(f"{folder} holds no run: the table leaves out {name}.")
+            continue
+        with open(yaml, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file)
+        weights = hparams["checkpointer"].find_checkpoint().paramfiles
+        models[name] = hparams["wavjepa"]
+        models[name].load_state_dict(
+            torch.load(weights["wavjepa"], weights_only=True)
+        )
+    return models
 
 
 def make_naturalistic(hparams, folds):

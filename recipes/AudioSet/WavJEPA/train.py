@@ -22,7 +22,7 @@ import sys
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from results import draw_input, write_results
+from results import draw_input, load_runs, write_results
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
@@ -294,6 +294,7 @@ def main():
         folds = [corpus.load() for corpus in hparams["probe_folds"]]
     if folds is not None:
         encoders["random encoder"] = copy.deepcopy(hparams["wavjepa"])
+        encoders.update(load_runs(hparams.get("compare_with")))
         encoders["pretrained encoder"] = hparams["wavjepa"]
 
     train_stream, valid_stream = make_streams(hparams)
