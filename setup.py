@@ -12,7 +12,7 @@ VERSION = re.search(
 ).group(1)
 
 DATA = ["pyarrow>=14"]
-SCENES = ["pyroomacoustics>=0.8", "h5py>=3"]
+SCENES = ["pyroomacoustics>=0.10", "h5py>=3"]
 EVAL = ["scikit-learn>=1.3"]
 PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14"]
 OFFICIAL = ["safetensors>=0.4"]

@@ -163,10 +163,14 @@ def _make_shards(jobs, sample_rate, hrtf, seed, workers, title) -> None:
         if workers == 1 or total < 2:
             _write_all(jobs, map, run, progress)
             return
-        with concurrent.futures.ProcessPoolExecutor(
+        pool = concurrent.futures.ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn")
-        ) as pool:
+        )
+        try:
             _write_all(jobs, pool.map, run, progress)
+        finally:
+            # after an error, as a full disk, no scene is waited for in vain
+            pool.shutdown(cancel_futures=True)
 
 
 def _write_all(jobs, map_function, run, progress) -> None:

@@ -1,10 +1,13 @@
 """Making banks: the same bytes every time, resumable, split by room."""
 
+import concurrent.futures
 import hashlib
 import json
+import time
 
 import pytest
 
+from speechbrain_wavjepa import bank_maker
 from speechbrain_wavjepa.bank_maker import make_bank
 from speechbrain_wavjepa.rooms import BRIRBank
 
@@ -82,6 +85,28 @@ def test_a_stopped_run_goes_on_in_several_processes(bank, tmp_path):
     make_bank(tmp_path, **SMALL, workers=2)
     assert kept.stat().st_mtime_ns == before
     assert digests(tmp_path) == digests(bank)
+
+
+def test_a_full_disk_stops_the_simulation(monkeypatch, tmp_path):
+    made = []
+
+    def make_scene(number, **_):
+        time.sleep(0.01)
+        made.append(number)
+
+    def write_shard(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(bank_maker, "make_scene", make_scene)
+    monkeypatch.setattr(bank_maker, "write_shard", write_shard)
+    monkeypatch.setattr(
+        concurrent.futures,
+        "ProcessPoolExecutor",
+        lambda workers, _: concurrent.futures.ThreadPoolExecutor(workers),
+    )
+    with pytest.raises(OSError, match="No space left"):
+        make_bank(tmp_path, num_rooms=10, scenes_per_room=20, workers=2)
+    assert len(made) < 20  # of 200
 
 
 def test_another_bank_in_the_folder_is_not_touched(bank):
