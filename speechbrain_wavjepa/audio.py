@@ -248,5 +248,6 @@ def standardize(
     waveform = waveform * valid
     mean = waveform.sum(dim=(1, 2), keepdim=True) / count
     centred = (waveform - mean) * valid
-    variance = centred.square().sum(dim=(1, 2), keepdim=True) / (count - 1)
+    variance = centred.square().sum(dim=(1, 2), keepdim=True)
+    variance = variance / (count - 1).clamp(min=1)
     return centred / (variance.sqrt() + eps)

@@ -1,147 +1,222 @@
-"""The authors' checkpoint keys and ours.
+"""The authors' checkpoints to pretrained folders, and back.
 
-One declarative map between the state dict of the authors' released code
-(https://github.com/labhamlet/wavjepa) and :class:`WavJEPA`'s, strict both
-ways.
+Every key of the authors' released code
+(https://github.com/labhamlet/wavjepa) must be known and every weight of ours
+must be there::
+
+    python -m speechbrain_wavjepa.convert OFFICIAL.ckpt FOLDER
+    python -m speechbrain_wavjepa.convert --reverse FOLDER OFFICIAL.ckpt
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import re
-from collections.abc import Mapping
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
 
-from torch import Tensor
-
-# authors' pattern -> ours, tried in this order; {} stands for a number.
-# None: a table that WavJEPA computes itself.
-OFFICIAL_KEYS = {
-    "pos_encoding_encoder": None,
-    "pos_encoding_decoder": None,
-    "mask_token": "predictor.mask_token",
-    "extract_audio.cnn.0.2.": "frontend.stacks.0.norm.",
-    "extract_audio.cnn.{}.0.": "frontend.stacks.0.layers.{}.",
-    "extract_audio.cnns.{}.0.2.": "frontend.stacks.{}.norm.",
-    "extract_audio.cnns.{}.{}.0.": "frontend.stacks.{}.layers.{}.",
-    "feature_norms.": "token_norm.",
-    "post_extraction_mapper.": "token_projection.",
-    "encoder_to_decoder_mapper.": "predictor.input_projection.",
-    "decoder_to_encoder_mapper.": "predictor.output_projection.",
-}
-ENCODERS = {
-    "encoder.": "context_encoder.",
-    "teacher_encoder.": "target_encoder.encoder.",
-    "decoder.": "predictor.encoder.",
-}
-ENCODER_KEYS = {
-    "layers.{}.self_attn.in_proj_": "layers.{}.attention.query_key_value.",
-    "layers.{}.self_attn.out_proj.": "layers.{}.attention.projection.",
-    "layers.{}.linear1.": "layers.{}.mlp.0.",
-    "layers.{}.linear2.": "layers.{}.mlp.2.",
-    "layers.{}.norm1.": "layers.{}.norm1.",
-    "layers.{}.norm2.": "layers.{}.norm2.",
-    "norm.": "norm.",
-}
-OFFICIAL_KEYS.update(
-    (theirs + their_key, ours + our_key)
-    for theirs, ours in ENCODERS.items()
-    for their_key, our_key in ENCODER_KEYS.items()
+from speechbrain_wavjepa.model_settings import build_wavjepa
+from speechbrain_wavjepa.official import list_keys, read_official
+from speechbrain_wavjepa.official_keys import (
+    map_official_state,
+    map_to_official_state,
 )
+from speechbrain_wavjepa.official_sizes import check_tables, derive_settings
+from speechbrain_wavjepa.official_writer import write_official
+from speechbrain_wavjepa.wavjepa import WavJEPA
+
+__all__ = [
+    "format_report",
+    "load_official",
+    "main",
+    "map_official_state",
+    "map_to_official_state",
+]
 
 
-def map_official_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the authors' weights to ours.
+def load_official(
+    path: Union[str, Path],
+    key_prefix: Optional[str] = None,
+    strides: Optional[Sequence[int]] = None,
+    encoder_heads: Optional[int] = None,
+    predictor_heads: Optional[int] = None,
+) -> tuple[WavJEPA, dict[str, Any]]:
+    """Build our model with the weights of a file of the authors.
 
     Arguments
     ---------
-    state_dict : Mapping[str, Tensor]
-        Weights under the authors' keys; the infix that torch.compile leaves
-        (``_orig_mod.``) is ignored.
+    path : str or Path
+        A file or folder that ``official.read_official`` reads.
+    key_prefix : str, optional
+        What stands before each key (default: what all have in common).
+    strides : Sequence[int], optional
+        Strides of the convolutions (default: the released models').
+    encoder_heads : int, optional
+        Attention heads of the encoder, if the file does not tell.
+    predictor_heads : int, optional
+        The same for the predictor.
 
     Returns
     -------
-    dict[str, Tensor]
-        The same tensors for ``WavJEPA.load_state_dict``, which is strict.
-        The position tables are left out.
+    model : WavJEPA
+        The model.
+    report : dict[str, Any]
+        "settings"; "mapped", their keys and ours; "tables", position tables
+        that equal ours and were dropped; "assumed", what the file does not
+        tell.
 
     Raises
     ------
     ValueError
-        If a key is unknown.
+        If the file is damaged or of another model; keys that are unknown or
+        missing are listed.
 
     Example
     -------
-    >>> import torch
-    >>> list(map_official_state({"encoder.norm.bias": torch.zeros(2)}))
-    ['context_encoder.norm.bias']
+    >>> load_official("nowhere.ckpt")
+    Traceback (most recent call last):
+    ...
+    ValueError: There is no file nowhere.ckpt.
     """
-    plain = {
-        key.replace("_orig_mod.", ""): value
-        for key, value in state_dict.items()
-    }
-    return _rename(plain, OFFICIAL_KEYS, "the authors' code")
-
-
-def map_to_official_state(
-    state_dict: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """Rename our weights to the authors'; the inverse of the above.
-
-    Arguments
-    ---------
-    state_dict : Mapping[str, Tensor]
-        ``WavJEPA.state_dict()``.
-
-    Returns
-    -------
-    dict[str, Tensor]
-        The same tensors under the authors' keys, without the position
-        tables, which are not weights.
-
-    Raises
-    ------
-    ValueError
-        If a key is unknown.
-
-    Example
-    -------
-    >>> import torch
-    >>> ours = {"context_encoder.norm.bias": torch.zeros(2)}
-    >>> list(map_to_official_state(ours))
-    ['encoder.norm.bias']
-    """
-    binaural = any(key.startswith("frontend.stacks.1.") for key in state_dict)
-    unused = "extract_audio.cnn." if binaural else "extract_audio.cnns."
-    inverse = {
-        ours: theirs
-        for theirs, ours in OFFICIAL_KEYS.items()
-        if ours is not None and not theirs.startswith(unused)
-    }
-    return _rename(state_dict, inverse, "WavJEPA")
-
-
-def _rename(
-    state_dict: Mapping[str, Tensor], keys: Mapping[str, str], origin: str
-) -> dict[str, Tensor]:
-    """Apply the first pattern that matches the head of each key."""
-    patterns = [
-        (re.compile(re.escape(old).replace(r"\{\}", r"(\d+)")), new)
-        for old, new in keys.items()
-    ]
-    renamed, unknown = {}, []
-    for key, value in state_dict.items():
-        for pattern, new in patterns:
-            match = pattern.match(key)
-            if match:
-                if new is not None:
-                    head = new.format(*match.groups())
-                    renamed[head + key[match.end() :]] = value
-                break
-        else:
-            unknown.append(key)
-    if unknown:
+    weights, hyper_parameters = read_official(path, key_prefix)
+    names = map_official_state({key: key for key in weights})
+    settings, assumed = derive_settings(
+        weights, hyper_parameters, strides, encoder_heads, predictor_heads
+    )
+    tables = check_tables(weights, settings)
+    model = build_wavjepa(settings)
+    expected = set(model.state_dict())
+    if missing := sorted(expected - set(names)):
+        theirs = map_to_official_state(dict.fromkeys(missing))
         raise ValueError(
-            f"{len(unknown)} keys are not those of {origin}, for example "
-            f"{', '.join(unknown[:5])}: is this a WavJEPA checkpoint?"
+            f"{path} lacks {len(missing)} keys: {list_keys(list(theirs))}."
         )
-    return renamed
+    if unknown := sorted(set(names) - expected):
+        raise ValueError(
+            f"{path} has {len(unknown)} keys that a model of its size does "
+            f"not have: {list_keys([names[key] for key in unknown])}."
+        )
+    try:
+        model.load_state_dict(map_official_state(weights))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} has weights of unequal sizes: "
+            f"{' '.join(str(error).split())[:400]}"
+        ) from error
+    mapped = {theirs: ours for ours, theirs in names.items()}
+    return model, {
+        "settings": settings,
+        "mapped": mapped,
+        "tables": tables,
+        "assumed": assumed,
+    }
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """Write what was mapped as a table, part by part.
+
+    Arguments
+    ---------
+    report : Mapping[str, Any]
+        The report of ``load_official``.
+
+    Returns
+    -------
+    str
+        A few lines.
+
+    Example
+    -------
+    >>> mapped = {"encoder.norm.bias": "context_encoder.norm.bias"}
+    >>> report = {"mapped": mapped, "tables": [], "assumed": []}
+    >>> print(format_report(report))
+    encoder                   -> context_encoder     1 tensors
+    position tables           none in the file
+    taken from the released models: nothing
+    """
+    parts = Counter(
+        (theirs.split(".")[0], ours.split(".")[0])
+        for theirs, ours in report["mapped"].items()
+    )
+    lines = [
+        f"{theirs:25s} -> {ours:15s} {count:5d} tensors"
+        for (theirs, ours), count in parts.items()
+    ]
+    tables = "equal ours, dropped" if report["tables"] else "none in the file"
+    assumed = ", ".join(report["assumed"]) or "nothing"
+    lines += [
+        f"{'position tables':25s} {tables}",
+        f"taken from the released models: {assumed}",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command.
+
+    Arguments
+    ---------
+    arguments : Sequence[str], optional
+        Command line (default: that of the process).
+
+    Returns
+    -------
+    int
+        0, or 2 after an error, which is told in one line.
+
+    Example
+    -------
+    >>> main(["nowhere.ckpt", "folder"])
+    2
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m speechbrain_wavjepa.convert",
+        description="Turn a checkpoint of WavJEPA's authors into a pretrained "
+        "folder of SpeechBrain, or back.",
+    )
+    parser.add_argument("source", help="the authors' file, or our folder")
+    parser.add_argument("target", help="the folder, or the file, to write")
+    parser.add_argument(
+        "--reverse",
+        action="store_true",
+        help="from a folder to the authors' names (.ckpt or .safetensors)",
+    )
+    parser.add_argument("--key_prefix", help="what stands before all keys")
+    parser.add_argument("--strides", type=int, nargs="+")
+    parser.add_argument("--encoder_heads", type=int)
+    parser.add_argument("--predictor_heads", type=int)
+    options = vars(parser.parse_args(arguments))
+    source, target = options.pop("source"), options.pop("target")
+    try:
+        if options.pop("reverse"):
+            count = write_official(source, target)
+            print(f"Wrote {count} tensors to {target}.")
+            return 0
+        model, report = load_official(source, **options)
+        print(format_report(report))
+        # here, because only this needs the toolkit
+        from speechbrain_wavjepa.pretrained import write_pretrained
+
+        runtime = ("sample_rate", "window_samples")
+        write_pretrained(
+            target,
+            model,
+            {key: report["settings"][key] for key in runtime},
+            {
+                "notes": f"Converted from the authors' {Path(source).name}.",
+                "training_data": "see the authors' page",
+                "licence": None,
+            },
+        )
+        print(f"Wrote {target}.")
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

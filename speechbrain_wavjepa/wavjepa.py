@@ -10,6 +10,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 import torch
@@ -113,6 +114,11 @@ class WavJEPAEncoder(nn.Module):
         rows = keep_mask.flatten().nonzero().squeeze(1).to(tokens.device)
         grid = encoded.new_zeros(keep_mask.numel(), encoded.shape[1])
         return grid.index_copy(0, rows, encoded).view(*keep_mask.shape, -1)
+
+    def encode_layers(self, waveform: Tensor) -> Iterator[Tensor]:
+        """Yield each layer's output [B, C*N, D] for windows [B, T, C]."""
+        tokens = self._embed(self.frontend(waveform))
+        return self.context_encoder.layer_outputs(tokens)
 
     def _encode_kept(self, tokens: Tensor, keep_mask: Tensor) -> Tensor:
         """Run the context encoder on the kept tokens alone: [A, D]."""

@@ -6,7 +6,6 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import math
 from typing import Optional
 
 import torch
@@ -75,43 +74,3 @@ def random_windows(
     window_lengths = lengths.clamp(max=window_samples)
     window_lengths = window_lengths.repeat_interleave(windows_per_clip)
     return windows, window_lengths.to(waveform.device)
-
-
-def cover_windows(waveform: Tensor, window_samples: int) -> Tensor:
-    """Cut clips into as few windows as cover them, evenly spaced.
-
-    Neighbours overlap where the length is not a multiple of the window, so
-    that no window needs padding. Only a clip shorter than a window is padded
-    with zeros.
-
-    Arguments
-    ---------
-    waveform : [B, T, C]
-        The clips.
-    window_samples : int
-        Samples of a window.
-
-    Returns
-    -------
-    [B, ceil(T / window_samples), window_samples, C]
-        The windows of each clip.
-
-    Example
-    -------
-    >>> clip = torch.arange(5.0).view(1, 5, 1)
-    >>> cover_windows(clip, 3).squeeze()
-    tensor([[0., 1., 2.],
-            [2., 3., 4.]])
-    """
-    missing = max(window_samples - waveform.shape[1], 0)
-    waveform = torch.nn.functional.pad(waveform, (0, 0, 0, missing))
-    num_samples = waveform.shape[1]
-    num_windows = math.ceil(num_samples / window_samples)
-    starts = torch.linspace(0, num_samples - window_samples, num_windows)
-    return torch.stack(
-        [
-            waveform[:, start : start + window_samples]
-            for start in starts.round().int().tolist()
-        ],
-        dim=1,
-    )

@@ -20,7 +20,7 @@ from speechbrain_wavjepa.downstream.probes import (
     linear_probe,
     log_mel_features,
 )
-from speechbrain_wavjepa.embedding import embed_clips
+from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 
 EMBEDDING_BATCH = 32
 
@@ -58,24 +58,27 @@ def learning_table(
 
     Example
     -------
-    >>> from types import SimpleNamespace
-    >>> stub = SimpleNamespace(
-    ...     encode=lambda windows: windows.abs(),
-    ...     frontend=SimpleNamespace(channels=1),
+    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+    >>> random_encoder = WavJEPAEncoder(
+    ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
     ... )
     >>> labels = torch.arange(40) % 2
     >>> loud = torch.linspace(0, 1, 3200)[:, None] ** (1 + 9 * labels)
     >>> clips = (torch.randn(3200, 40) * loud).T[:, :, None]
     >>> folds = [(clips[:20], labels[:20]), (clips[20:], labels[20:])]
-    >>> table = learning_table(folds, {"stub": stub}, window_samples=3200)
-    >>> sorted(table)
-    ['log-mel mean', 'stub']
+    >>> sorted(learning_table(folds, {"random": random_encoder}, 3200))
+    ['log-mel mean', 'random']
     """
 
     def embed_with(model: nn.Module) -> Callable[[Tensor], Tensor]:
+        embedding = WavJEPAEmbedding(model, window_samples, freeze=False)
+
+        @torch.no_grad()
         def embed(clips: Tensor) -> Tensor:
             heard = select_channels(clips, model.frontend.channels)
-            return embed_clips(model, heard.to(device), window_samples)
+            return embedding(heard.to(device))[:, 0]
 
         return embed
 

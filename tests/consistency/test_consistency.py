@@ -152,7 +152,13 @@ SCENE_KEYS = {
             "wavjepa_mini.yaml",
             "wavjepa_nat_mini.yaml",
             {"compare_with", "synthetic_rooms", "synthetic_rooms_folder"},
-            {"output_folder", "channels"},
+            {
+                "output_folder",
+                "channels",
+                "clips_per_batch",
+                "total_steps",
+                "batches_per_epoch",
+            },
         ),
     ],
 )

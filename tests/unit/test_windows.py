@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.windows import cover_windows, random_windows
+from speechbrain_wavjepa.windows import random_windows
 
 
 def numbered_clips(num_clips, num_samples):
@@ -50,19 +50,3 @@ def test_the_generator_decides():
 def test_a_window_longer_than_the_clips_is_refused():
     with pytest.raises(ValueError, match="300 samples.*200"):
         random_windows(torch.zeros(1, 200, 1), 300, 1)
-
-
-@pytest.mark.parametrize(
-    "num_samples, starts",
-    [(100, [0]), (101, [0, 1]), (200, [0, 100]), (250, [0, 75, 150])],
-)
-def test_cover_windows(num_samples, starts):
-    windows = cover_windows(numbered_clips(2, num_samples), 100)
-    assert windows.shape == (2, len(starts), 100, 1)
-    assert windows[0, :, 0, 0].tolist() == starts
-
-
-def test_cover_pads_only_short_clips():
-    windows = cover_windows(torch.ones(1, 60, 1), 100)
-    assert windows.shape == (1, 1, 100, 1)
-    assert windows.sum() == 60

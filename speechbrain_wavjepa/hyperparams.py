@@ -1,0 +1,229 @@
+"""The hyperparams.yaml of a pretrained folder: written and read.
+
+SpeechBrain's ``from_hparams`` evaluates this file, and a yaml of HyperPyYAML
+(https://github.com/speechbrain/HyperPyYAML) can run code. Here it is only
+read.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Union
+
+import yaml
+
+SETTINGS_FILE = "hyperparams.yaml"
+HYPERPARAMS = """\
+# ############################################################################
+# Model: WavJEPA (https://arxiv.org/abs/2509.23238), pretrained
+# Load with speechbrain.inference: EncoderClassifier, WaveformEncoder
+# Needs the package speechbrain_wavjepa
+# ############################################################################
+
+{values}
+frontend: !new:speechbrain_wavjepa.frontends.ConvFrontend
+  dim: !ref <frontend_dim>
+  layers: !ref <frontend_layers>
+  channels: !ref <channels>
+  share_weights: !ref <share_weights>
+
+context_encoder: !new:speechbrain_wavjepa.transformer.TransformerEncoder
+  dim: !ref <encoder_dim>
+  depth: !ref <encoder_depth>
+  num_heads: !ref <encoder_heads>
+  mlp_ratio: !ref <encoder_mlp_ratio>
+  norm_first: !ref <encoder_norm_first>
+
+wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
+  frontend: !ref <frontend>
+  context_encoder: !ref <context_encoder>
+
+# keeps all channels of a file: their mean may be silence
+audio_normalizer: !new:speechbrain_wavjepa.preparation.FileNormalizer
+  sample_rate: !ref <sample_rate>
+
+compute_features: !new:speechbrain_wavjepa.preparation.RawWaveform
+  channels: !ref <channels>
+  policy: !ref <channel_policy>
+
+mean_var_norm: !new:speechbrain_wavjepa.preparation.LevelNorm
+  level_db: !ref <level_db>
+
+embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
+  model: !ref <wavjepa>
+  window_samples: !ref <window_samples>
+  padding_in_statistics: !ref <padding_in_statistics>
+  pooling: !ref <pooling>
+  window_batch: !ref <window_batch>
+  overlap: !ref <overlap>
+  precision: !ref <precision>
+  sample_rate: !ref <sample_rate>
+
+encoder: !new:speechbrain_wavjepa.inference.TokenEncoder
+  compute_features: !ref <compute_features>
+  mean_var_norm: !ref <mean_var_norm>
+  embedding_model: !ref <embedding_model>
+  sample_rate: !ref <sample_rate>
+
+classifier: !new:{classifier}
+{labels}
+modules:
+  compute_features: !ref <compute_features>
+  mean_var_norm: !ref <mean_var_norm>
+  embedding_model: !ref <embedding_model>
+  encoder: !ref <encoder>
+  classifier: !ref <classifier>
+
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+  loadables:
+{loadables}
+  custom_hooks:  # strict, unlike the toolkit's own
+{hooks}
+"""
+LABELS = """
+label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
+expected_labels: !apply:speechbrain.dataio.encoder.CategoricalEncoder.expect_len
+  - !ref <label_encoder>
+  - {count}
+"""
+# The classes that a folder may ask for as its classifier.
+ALLOWED_CLASS = re.compile(r"speechbrain(_wavjepa)?(\.[A-Za-z_]\w*)+")
+
+
+def write_hyperparams(
+    settings: Mapping, classifier: str, arguments: Mapping, num_labels: int
+) -> str:
+    """Write the text of hyperparams.yaml.
+
+    Arguments
+    ---------
+    settings : Mapping
+        All plain settings.
+    classifier : str
+        Dotted name of the classifier's class.
+    arguments : Mapping
+        Its plain arguments.
+    num_labels : int
+        How many labels are in the label encoder's file; 0 for no file.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is neither SpeechBrain's nor this package's, or a
+        setting is not a plain value.
+
+    Example
+    -------
+    >>> name = "speechbrain_wavjepa.inference.MissingClassifier"
+    >>> text = write_hyperparams({"channels": 1}, name, {}, 0)
+    >>> "classifier: !new:speechbrain_wavjepa.inference" in text
+    True
+    """
+    if not ALLOWED_CLASS.fullmatch(classifier):
+        raise ValueError(
+            f"The classifier's class is {classifier!r}: a pretrained folder "
+            "names classes of speechbrain and speechbrain_wavjepa only."
+        )
+    lines = [classifier]
+    if arguments:
+        lines += _to_yaml(dict(arguments)).splitlines()
+    weighted = ["wavjepa"]
+    if not classifier.endswith(".MissingClassifier"):
+        weighted.append("classifier")
+    loadables = weighted + ["label_encoder"] * (num_labels > 0)
+    return HYPERPARAMS.format(
+        values=_to_yaml(dict(settings)),
+        classifier="\n  ".join(lines),
+        labels=LABELS.format(count=num_labels) if num_labels else "",
+        loadables="\n".join(f"    {key}: !ref <{key}>" for key in loadables),
+        hooks="\n".join(
+            f"    {key}: !name:speechbrain_wavjepa.weights.load_weights"
+            for key in weighted
+        ),
+    )
+
+
+def _to_yaml(values: dict) -> str:
+    """Write plain values; lists of numbers in one line."""
+    try:
+        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"Settings must be plain numbers, texts and lists: {error}"
+        ) from error
+
+
+class Tagged(NamedTuple):
+    """A value of a yaml that would be code, which was not run.
+
+    Arguments
+    ---------
+    tag : str
+        For example "!new:torch.nn.Linear".
+
+    Example
+    -------
+    >>> Tagged("!ref").tag
+    '!ref'
+    """
+
+    tag: str
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Takes every tag as a mark and evaluates none."""
+
+
+_PlainLoader.add_constructor(None, lambda loader, node: Tagged(node.tag))
+
+
+def read_settings(folder: Union[str, Path]) -> dict:
+    """Read the plain values of a pretrained folder; nothing is evaluated.
+
+    Arguments
+    ---------
+    folder : str or Path
+        A pretrained folder, of whatever origin.
+
+    Returns
+    -------
+    dict
+        The entries of hyperparams.yaml; what evaluating would construct or
+        call is a ``Tagged`` there, with the name of the class or function.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not a yaml of settings.
+
+    Example
+    -------
+    >>> folder = Path(getfixture("tmpdir"))
+    >>> text = "channels: 2\\nfrontend: !new:os.remove [precious]\\n"
+    >>> _ = (folder / "hyperparams.yaml").write_text(text)
+    >>> read_settings(folder)
+    {'channels': 2, 'frontend': Tagged(tag='!new:os.remove')}
+    """
+    path = Path(folder) / SETTINGS_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        settings = yaml.load(text, Loader=_PlainLoader)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f"{folder} has no {SETTINGS_FILE}: give a pretrained folder."
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as yaml: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds no settings: is it another file?")
+    return settings

@@ -1,0 +1,130 @@
+"""Writes our weights under the authors' names, for their tools.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+
+from speechbrain_wavjepa.atomic_folder import sync
+from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.model_settings import (
+    ENCODER_SETTINGS,
+    PRETRAINING_SETTINGS,
+    check_kinds,
+)
+from speechbrain_wavjepa.official_keys import map_to_official_state
+from speechbrain_wavjepa.official_sizes import OUR_NAMES, make_tables
+from speechbrain_wavjepa.weights import (
+    ENCODER_FILE,
+    PRETRAINING_FILE,
+    read_weights,
+)
+
+
+def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
+    """Write a pretrained folder's weights as the authors' files have them.
+
+    Arguments
+    ---------
+    folder : str or Path
+        A pretrained folder with pretraining.ckpt.
+    path : str or Path
+        The file, .safetensors or, like Lightning's, .ckpt.
+
+    Returns
+    -------
+    int
+        How many tensors were written, position tables included.
+
+    Raises
+    ------
+    ValueError
+        If the folder has only an encoder, or a setting that the authors'
+        code cannot have.
+
+    Example
+    -------
+    >>> write_official("nowhere", "tiny.ckpt")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere has no hyperparams.yaml: give a pretrained folder.
+    """
+    folder, path = Path(folder), Path(path)
+    settings = read_settings(folder)
+    if not (folder / PRETRAINING_FILE).exists():
+        raise ValueError(
+            f"{folder} has no {PRETRAINING_FILE}: the authors' files hold the "
+            "target encoder and the predictor, so export a pretraining run."
+        )
+    check_kinds(settings, {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS})
+    check_kinds(settings, {"sample_rate": int, "window_samples": int})
+    shared = settings["channels"] > 1 and settings["share_weights"]
+    if shared or settings["encoder_norm_first"]:
+        raise ValueError(
+            f"{folder} has share_weights or encoder_norm_first, which the "
+            "authors' code cannot have: it cannot be written for it."
+        )
+    weights = read_weights(folder / ENCODER_FILE)
+    weights |= read_weights(folder / PRETRAINING_FILE)
+    state = {**map_to_official_state(weights), **make_tables(settings)}
+    aside = path.with_name(f".{path.name}.unfinished")
+    if path.suffix == ".safetensors":
+        _save_safetensors(state, _hyper_parameters(settings, "gelu"), aside)
+    else:
+        # their code hands these to PyTorch's layers, whose default is ReLU
+        options = _hyper_parameters(settings, torch.nn.GELU())
+        torch.save({"state_dict": state, "hyper_parameters": options}, aside)
+    sync(aside)
+    os.replace(aside, path)
+    return len(state)
+
+
+def _save_safetensors(state: Mapping, options: Mapping, path: Path) -> None:
+    """Write tensors, with the hyper-parameters beside them."""
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise ValueError(
+            f"Writing {path} needs the safetensors package: "
+            "pip install speechbrain-wavjepa[official]"
+        ) from error
+    save_file(
+        {key: value.contiguous() for key, value in state.items()},
+        path,
+        {"format": "pt", "hyper_parameters": json.dumps(options)},
+    )
+
+
+def _hyper_parameters(settings: Mapping, activation: Any) -> dict[str, Any]:
+    """Write the settings in the authors' words."""
+    options = {
+        "average_top_k_layers": settings["top_k_layers"],
+        "resample_sr": settings["sample_rate"],
+        "process_audio_seconds": (
+            settings["window_samples"] / settings["sample_rate"]
+        ),
+    }
+    for theirs, ours in OUR_NAMES.items():
+        dim = settings[f"{ours}_dim"]
+        options[f"transformer_{theirs}_layers_cfg"] = {
+            "d_model": dim,
+            "nhead": settings[f"{ours}_heads"],
+            "batch_first": True,
+            "norm_first": False,
+            "bias": True,
+            "dim_feedforward": int(dim * settings[f"{ours}_mlp_ratio"]),
+            "dropout": 0.0,
+            "activation": activation,
+            "layer_norm_eps": 1e-6,
+        }
+        options[f"transformer_{theirs}_cfg"] = {
+            "num_layers": settings[f"{ours}_depth"]
+        }
+    return options

@@ -1,0 +1,292 @@
+"""Pretrained folders: written whole or not at all, loaded with or without
+SpeechBrain's own classes.
+
+A folder holds hyperparams.yaml, wavjepa.ckpt (front-end and context encoder),
+pretraining.ckpt (target encoder and predictor, only needed to go back to the
+authors' names or to pretrain on), classifier.ckpt and label_encoder.ckpt if
+there is a classifier, README.md and example.wav.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import pydoc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import soundfile
+import torch
+from speechbrain.dataio.encoder import CategoricalEncoder
+from torch import Tensor, nn
+
+from speechbrain_wavjepa.atomic_folder import atomic_folder
+from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.hyperparams import (
+    SETTINGS_FILE,
+    read_settings,
+    write_hyperparams,
+)
+from speechbrain_wavjepa.inference import (
+    LinearClassifier,
+    MissingClassifier,
+    TokenEncoder,
+)
+from speechbrain_wavjepa.model_card import write_card
+from speechbrain_wavjepa.model_settings import (
+    RUNTIME_SETTINGS,
+    build_encoder,
+    check_kinds,
+    describe_model,
+)
+from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
+from speechbrain_wavjepa.synthetic import SyntheticCorpus
+from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+from speechbrain_wavjepa.weights import (
+    ENCODER_FILE,
+    PRETRAINING_FILE,
+    load_weights,
+    write_weights,
+)
+
+PRETRAINING_PARTS = ("target_encoder.", "predictor.")
+FILES = {
+    ENCODER_FILE,
+    PRETRAINING_FILE,
+    SETTINGS_FILE,
+    "README.md",
+    "classifier.ckpt",
+    "example.wav",
+    "label_encoder.ckpt",
+}
+KINDS = {name: type(value) for name, value in RUNTIME_SETTINGS.items()}
+
+
+def write_pretrained(
+    folder: Union[str, Path],
+    wavjepa: WavJEPAEncoder,
+    settings: Optional[Mapping[str, Any]] = None,
+    model_card: Optional[Mapping[str, Any]] = None,
+    classifier: Optional[nn.Module] = None,
+    labels: Optional[Sequence[str]] = None,
+    example: Optional[Tensor] = None,
+) -> None:
+    """Write a folder that SpeechBrain's ``from_hparams`` loads.
+
+    It is written aside, synced to disk, loaded once to try it, and then given
+    its name: a killed export leaves no folder that could be loaded. A folder
+    of that name is replaced if it is a pretrained folder too. In distributed
+    runs only the main process should call this.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder to make.
+    wavjepa : WavJEPAEncoder
+        The model; of a WavJEPA also what pretraining needs is kept.
+    settings : Mapping[str, Any], optional
+        Changes to ``RUNTIME_SETTINGS``; "training", a mapping of plain values
+        to keep with the model; and "classifier", a mapping of "class" and
+        its plain arguments, for one that is not a LinearClassifier.
+    model_card : Mapping[str, Any], optional
+        Any of name, training_data, licence, notes and figures.
+    classifier : nn.Module, optional
+        From embeddings [B, 1, D] to log-probabilities [B, 1, classes].
+    labels : Sequence[str], optional
+        The classes in the classifier's order.
+    example : [T, C], optional
+        An example at the model's rate (default: a synthetic sound).
+
+    Raises
+    ------
+    ValueError
+        If settings or classifier do not fit, or the folder is another one.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> model = WavJEPAEncoder(
+    ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
+    ... )
+    >>> folder = Path(getfixture("tmpdir")) / "tiny"
+    >>> write_pretrained(folder, model)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['README.md', 'example.wav', 'hyperparams.yaml', 'wavjepa.ckpt']
+    >>> load_pretrained(folder).embed(torch.randn(2, 16000)).shape
+    torch.Size([2, 1, 16])
+    """
+    folder = Path(folder)
+    _check_place(folder)
+    settings = dict(settings or {})
+    described = _describe_classifier(classifier, labels, settings)
+    training = settings.pop("training", {})
+    values = {**describe_model(wavjepa), **_complete(settings)}
+    if training:
+        values["training"] = dict(training)
+    labels = list(labels or [])
+    with atomic_folder(folder) as aside:
+        num_parameters = _write_weights(aside, wavjepa, classifier)
+        if labels:
+            encoder = CategoricalEncoder()
+            encoder.update_from_iterable(labels)
+            encoder.save(aside / "label_encoder.ckpt")
+        card = write_card(values, model_card or {}, num_parameters, labels)
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        _write_example(aside / "example.wav", example, values)
+        # the last, because nothing loads a folder without it
+        text = write_hyperparams(values, *described, len(labels))
+        (aside / SETTINGS_FILE).write_text(text, encoding="utf-8")
+        _try_out(aside, *described, labels)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse to replace anything but a pretrained folder."""
+    if not folder.exists():
+        return
+    others = ["it"]
+    if folder.is_dir():
+        others = sorted({item.name for item in folder.iterdir()} - FILES)
+    if others:
+        raise ValueError(
+            f"{folder} exists and {', '.join(others[:5])} is not of a "
+            "pretrained folder, which would be replaced: choose another name."
+        )
+
+
+def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the default settings and check the names and kinds of the others."""
+    if unknown := set(settings) - set(RUNTIME_SETTINGS):
+        raise ValueError(
+            f"Unknown settings {sorted(unknown)}: there are "
+            f"{sorted(RUNTIME_SETTINGS)}."
+        )
+    complete = {**RUNTIME_SETTINGS, **settings}
+    check_kinds(complete, KINDS)
+    return complete
+
+
+def _describe_classifier(
+    classifier: Optional[nn.Module],
+    labels: Optional[Sequence[str]],
+    settings: dict[str, Any],
+) -> tuple[str, dict]:
+    """Name the classifier's class and arguments."""
+    given = dict(settings.pop("classifier", {}))
+    if (classifier is None) != (not labels):
+        raise ValueError("Give a classifier together with its labels.")
+    if labels and len(set(labels)) != len(labels):
+        raise ValueError(f"Some labels are there twice: {list(labels)}.")
+    if isinstance(classifier, LinearClassifier):
+        dim, num_classes = classifier.linear.weight.T.shape
+        given = {"dim": dim, "num_classes": num_classes}
+    elif classifier is not None and "class" not in given:
+        raise ValueError(
+            f"How is a {type(classifier).__name__} built? Give "
+            'settings["classifier"] = {"class": "dotted.name", arguments}.'
+        )
+    default = MissingClassifier if classifier is None else LinearClassifier
+    name = given.pop("class", f"{default.__module__}.{default.__name__}")
+    return name, given
+
+
+def _write_weights(
+    folder: Path, wavjepa: WavJEPAEncoder, classifier: Optional[nn.Module]
+) -> int:
+    """Write all weights; return the number of the encoder's parameters."""
+    state = wavjepa.state_dict()
+    rest = {
+        key: state[key] for key in state if key.startswith(PRETRAINING_PARTS)
+    }
+    files = {
+        ENCODER_FILE: {key: state[key] for key in state if key not in rest},
+        PRETRAINING_FILE: rest,
+        "classifier.ckpt": classifier.state_dict() if classifier else {},
+    }
+    for name, weights in files.items():
+        if weights:
+            write_weights(weights, folder / name)
+    return sum(value.numel() for value in files[ENCODER_FILE].values())
+
+
+def _write_example(
+    path: Path, example: Optional[Tensor], settings: Mapping[str, Any]
+) -> None:
+    """Write a sound to try the model with."""
+    rate = settings["sample_rate"]
+    if example is None:
+        corpus = SyntheticCorpus(1, sample_rate=max(rate, 16000))
+        clip = resample(corpus[0][0][:, None], corpus.sample_rate, rate)
+        example = clip.expand(-1, settings["channels"])
+    soundfile.write(path, example.numpy(force=True), rate, subtype="PCM_16")
+
+
+def _try_out(
+    folder: Path, name: str, arguments: Mapping, labels: Sequence[str]
+) -> None:
+    """Load what was written and run it on the example."""
+    waveform, _ = soundfile.read(folder / "example.wav", dtype="float32")
+    embedding = load_pretrained(folder).embed(torch.from_numpy(waveform)[None])
+    if not labels:
+        return
+    try:
+        classifier = pydoc.locate(name)(**arguments)
+        load_weights(classifier, folder / "classifier.ckpt")
+        scores = classifier.eval()(embedding)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"A classifier {name} built with {dict(arguments)} does not work "
+            f"on embeddings of shape {list(embedding.shape)}: {error}"
+        ) from error
+    if scores.shape != (1, 1, len(labels)):
+        raise ValueError(
+            f"The classifier gives {list(scores.shape)} for one clip and "
+            f"{len(labels)} labels: it must give [1, 1, {len(labels)}]."
+        )
+
+
+def load_pretrained(folder: Union[str, Path], **changes: Any) -> TokenEncoder:
+    """Load the encoder of a local folder; nothing in it is evaluated.
+
+    Arguments
+    ---------
+    folder : str or Path
+        A pretrained folder.
+    **changes : Any
+        Settings to change, names as in ``RUNTIME_SETTINGS``.
+
+    Returns
+    -------
+    TokenEncoder
+        Ready to embed, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the folder or a setting does not fit.
+
+    Example
+    -------
+    See ``write_pretrained``.
+
+    >>> load_pretrained("nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere has no hyperparams.yaml: give a pretrained folder.
+    """
+    found = read_settings(folder)
+    runtime = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
+    runtime = _complete({**runtime, **changes})
+    model = build_encoder(found)
+    load_weights(model, Path(folder) / ENCODER_FILE)
+    preparation = ("channel_policy", "level_db")
+    options = {
+        key: value for key, value in runtime.items() if key not in preparation
+    }
+    return TokenEncoder(
+        RawWaveform(found["channels"], runtime["channel_policy"]),
+        LevelNorm(runtime["level_db"]),
+        WavJEPAEmbedding(model, **options),
+        runtime["sample_rate"],
+    ).eval()

@@ -1,0 +1,142 @@
+"""Files that are damaged, dangerous or of another model."""
+
+import argparse
+import os
+
+import pytest
+import torch
+from official_factory import (
+    hyper_parameters,
+    make_model,
+    official_weights,
+    write_checkpoint,
+)
+from safetensors.torch import save_file
+
+from speechbrain_wavjepa.convert import load_official
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("kind", ["namespace", "trap"])
+def test_other_classes_are_refused_by_name(tmp_path, kind):
+    model, settings = make_model()
+    victim = tmp_path / "made"
+    thing = Trap(str(victim)) if kind == "trap" else argparse.Namespace(a=1)
+    path = write_checkpoint(
+        tmp_path / "a.ckpt", official_weights(model, settings), thing=thing
+    )
+    name = "mkdir" if kind == "trap" else "argparse.Namespace"
+    with pytest.raises(ValueError, match=name):
+        load_official(path)
+    assert not victim.exists()
+
+
+def test_a_damaged_file_is_one_clear_error(tmp_path):
+    model, settings = make_model()
+    weights = official_weights(model, settings)
+    whole = write_checkpoint(tmp_path / "a.ckpt", weights).read_bytes()
+    save_file(weights, tmp_path / "a.safetensors")
+    tensors = (tmp_path / "a.safetensors").read_bytes()
+    for name, content in (
+        ("half.ckpt", whole[: len(whole) // 2]),
+        ("empty.ckpt", b""),
+        ("text.ckpt", b"not a checkpoint"),
+        ("half.safetensors", tensors[: len(tensors) // 2]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read.*cut off"):
+            load_official(tmp_path / name)
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(ValueError, match="holds no state_dict"):
+        load_official(tmp_path / "list.ckpt")
+    (tmp_path / "model.safetensors").write_bytes(tensors)
+    with pytest.raises(ValueError, match="config.json cannot be read"):
+        load_official(tmp_path)
+
+
+def forget(weights, options):
+    del weights["encoder.layers.1.norm2.bias"]
+
+
+def add(weights, options):
+    weights["classifier.weight"] = torch.zeros(3)
+
+
+def add_bias(weights, options):
+    weights["extract_audio.cnn.0.0.bias"] = torch.zeros(8)
+
+
+def resize(weights, options):
+    weights["teacher_encoder.layers.2.linear1.bias"] = torch.zeros(7)
+
+
+def move_table(weights, options):
+    weights["pos_encoding_decoder"] = weights["pos_encoding_decoder"] + 0.01
+
+
+def shorten_table(weights, options):
+    table = weights["pos_encoding_encoder"]
+    weights["pos_encoding_encoder"] = table[:, :100]
+
+
+def drop_frontend(weights, options):
+    for key in [key for key in weights if key.startswith("extract_audio")]:
+        del weights[key]
+
+
+def repeat(weights, options):
+    weights["encoder._orig_mod.norm.bias"] = weights["encoder.norm.bias"]
+
+
+def choose_relu(weights, options):
+    options["transformer_encoder_layers_cfg"]["activation"] = "relu"
+
+
+def put_norms_first(weights, options):
+    options["transformer_decoder_layers_cfg"]["norm_first"] = True
+
+
+def widen(weights, options):
+    options["transformer_encoder_layers_cfg"]["d_model"] = 768
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (forget, "lacks 1 keys: encoder.layers.1.norm2.bias"),
+        (add, "1 keys are not those of the authors' code: classifier.weight"),
+        (add_bias, "does not have: extract_audio.cnn.0.0.bias"),
+        (resize, "unequal sizes: .*target_encoder.encoder.layers.2.mlp.0.bias"),
+        (move_table, "pos_encoding_decoder has values that differ .* 0.01"),
+        (shorten_table, r"pos_encoding_encoder has shape \[1, 100, 16\]"),
+        (drop_frontend, "lack extract_audio.cnn.0.0.weight"),
+        (repeat, "both with and without '_orig_mod.'"),
+        (choose_relu, "exact GELUs, the encoder relu"),
+        (put_norms_first, "say norm_first=True of the decoder"),
+        (widen, "say d_model=768 of the encoder, the weights .* 16"),
+    ],
+)
+def test_another_model_is_refused(tmp_path, change, message):
+    weights = official_weights(*make_model())
+    options = hyper_parameters()
+    change(weights, options)
+    path = write_checkpoint(tmp_path / "a.ckpt", weights, options)
+    with pytest.raises(ValueError, match=message):
+        load_official(path)
+
+
+def test_strides_must_fit_the_convolutions(tmp_path):
+    path = write_checkpoint(
+        tmp_path / "a.ckpt", official_weights(*make_model())
+    )
+    with pytest.raises(ValueError, match="6 convolutions and there are 2"):
+        load_official(path, strides=[5, 2])
