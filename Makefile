@@ -17,6 +17,9 @@ $(INSTALLED): setup.py constraints.txt speechbrain_wavjepa/__init__.py
 	$(PYTHON) -m venv $(VENV)
 	"$(RUN)/python" -m pip install --quiet --upgrade pip
 	"$(RUN)/python" -m pip install --quiet -c constraints.txt -e ".[test]"
+	@# its checks of PyTorch models do without the TensorFlow that it asks for
+	"$(RUN)/python" -m pip install --quiet --no-deps -c constraints.txt \
+		hearvalidator
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)

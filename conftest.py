@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.pretrained import write_pretrained
+from speechbrain_wavjepa.transformer import TransformerEncoder
+from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+
 ROOT = Path(__file__).parent
 
 
@@ -37,4 +42,26 @@ def test_data():
     folder = Path(os.environ.get("WAVJEPA_TEST_DATA", default))
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: set WAVJEPA_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pretrained_folder(tmp_path_factory):
+    """A pretrained folder of a tiny mono model, for examples and tests."""
+    return write_tiny_pretrained(tmp_path_factory.mktemp("mono") / "tiny", 1)
+
+
+@pytest.fixture(scope="session")
+def binaural_folder(tmp_path_factory):
+    """A pretrained folder of a tiny binaural model."""
+    return write_tiny_pretrained(tmp_path_factory.mktemp("both") / "tiny", 2)
+
+
+def write_tiny_pretrained(folder, channels):
+    """Write a pretrained folder of dim 16 with a token every 10 ms."""
+    torch.manual_seed(channels)
+    model = WavJEPAEncoder(
+        ConvFrontend(8, [[8, 240, 160]], channels), TransformerEncoder(16, 2, 4)
+    )
+    write_pretrained(folder, model)
     return folder

@@ -16,11 +16,13 @@ SCENES = ["pyroomacoustics>=0.10", "h5py>=3"]
 EVAL = ["scikit-learn>=1.3"]
 PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14"]
 OFFICIAL = ["safetensors>=0.4"]
+ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 TEST = [
     *DATA,
     *SCENES,
     *PLOTS,
     *OFFICIAL,
+    *ONNX,
     "codespell>=2.2",
     "pytest>=7",
     "ruff>=0.12",
@@ -49,12 +51,16 @@ setup(
         "soundfile>=0.12",
         "soxr>=0.3",  # sample rates for which the sinc filter is too long
     ],
+    entry_points={
+        "console_scripts": ["wavjepa = speechbrain_wavjepa.cli:main"]
+    },
     extras_require={
         "data": DATA,
         "scenes": SCENES,
         "eval": EVAL,
         "plots": PLOTS,
         "official": OFFICIAL,
+        "onnx": ONNX,
         "test": TEST,
         "dev": [*TEST, *EVAL, "pre-commit>=3"],
     },

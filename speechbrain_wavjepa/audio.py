@@ -35,6 +35,8 @@ USUAL_RATES = (
     96000,
 )
 
+MIN_RATE = 1000  # Hz; whatever is slower is not sound
+
 # The authors' filter, known as "kaiser best".
 FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
@@ -150,9 +152,30 @@ def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
     -20.0
     """
     rms = waveform.square().mean().sqrt()
-    if rms == 0:
-        return waveform
-    return waveform * (10 ** (level_db / 20) / rms)
+    return waveform * level_gain(rms, level_db)
+
+
+def level_gain(rms: Tensor, level_db: float = -14.0) -> Tensor:
+    """Compute the gain that brings a root-mean-square value to a level.
+
+    Arguments
+    ---------
+    rms : scalar
+        What the clip has.
+    level_db : float
+        The wanted level in dB relative to full scale.
+
+    Returns
+    -------
+    scalar
+        The gain; 1 for silence.
+
+    Example
+    -------
+    >>> level_gain(torch.tensor(0.5), -20.0)
+    tensor(0.2000)
+    """
+    return torch.where(rms > 0, 10 ** (level_db / 20) / rms, 1.0)
 
 
 def apply_channel_policy(

@@ -8,6 +8,7 @@ Authors
 """
 
 import functools
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -47,12 +48,11 @@ def time_positions(num_tokens: int, dim: int) -> Tensor:
     return torch.cat((angle.sin(), angle.cos()), dim=1)
 
 
-@functools.lru_cache(maxsize=32)
 def channel_time_positions(
     num_tokens: int,
     dim: int,
     channels: int = 1,
-    device: torch.device = None,
+    device: Optional[torch.device] = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Make the table of positions of channel-major tokens.
@@ -90,6 +90,21 @@ def channel_time_positions(
     >>> channel_time_positions(200, 24, channels=2).shape
     torch.Size([400, 24])
     """
+    arguments = (num_tokens, dim, channels, device, dtype)
+    # what is made while a program is traced is not a table of numbers
+    if torch.compiler.is_compiling():
+        return _make_table(*arguments)
+    return _cached_table(*arguments)
+
+
+def _make_table(
+    num_tokens: int,
+    dim: int,
+    channels: int,
+    device: Optional[torch.device],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Compute the table of ``channel_time_positions``."""
     if channels == 1:
         table = time_positions(num_tokens, dim)
         return table.float().to(device, dtype)
@@ -104,3 +119,10 @@ def channel_time_positions(
     channel = channel.repeat_interleave(num_tokens, dim=0)
     table = torch.cat((time, channel), dim=1)
     return table.float().to(device, dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_table(*arguments) -> Tensor:
+    """Keep tables; also what is first needed in inference may train later."""
+    with torch.inference_mode(False):
+        return _make_table(*arguments)

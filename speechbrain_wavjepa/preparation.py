@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.audio import (
+    MIN_RATE,
     apply_channel_policy,
     resample,
     rms_normalize,
 )
 
-MIN_RATE = 1000  # Hz; whatever is slower is not sound
 MAX_CHANNELS = 4  # first-order ambisonics
 
 

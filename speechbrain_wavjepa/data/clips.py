@@ -21,12 +21,12 @@ from torch import Tensor
 from speechbrain_wavjepa import audio
 
 MAX_CHANNELS = 64
-MIN_RATE, MAX_RATE = 1_000, 768_000
+MAX_RATE = 768_000
 VALUES_AT_ONCE = 2**20  # decoded at once, whatever a header claims
 UNKNOWN_LENGTH = 2**62  # a stream of unknown length claims more frames
 # The filter of audio.resample reaches 64 / 0.9476 periods of the lower rate
 # to each side, so that much is read behind the end of a clip.
-FILTER_SECONDS = 68 / MIN_RATE
+FILTER_SECONDS = 68 / audio.MIN_RATE
 
 
 class Clip(NamedTuple):
@@ -141,8 +141,8 @@ def read_waveform(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
     (torch.Size([400, 2]), 8000)
     """
     try:
-        with _ForwardFile(io.BytesIO(data)) as file:
-            _check_header(file)
+        with ForwardFile(io.BytesIO(data)) as file:
+            check_header(file)
             frames = min(math.ceil(max_seconds * file.samplerate), file.frames)
             return torch.from_numpy(_read_frames(file, frames)), file.samplerate
     except soundfile.LibsndfileError as error:
@@ -150,19 +150,53 @@ def read_waveform(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
         raise ValueError(f"it cannot be decoded: {reason}") from error
 
 
-class _ForwardFile(soundfile.SoundFile):
-    """Keeps soundfile from seeking, which fails where a length is unknown."""
+class ForwardFile(soundfile.SoundFile):
+    """Keeps soundfile from seeking, which fails where a length is unknown.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        As of soundfile.SoundFile.
+
+    Example
+    -------
+    >>> content = io.BytesIO()
+    >>> soundfile.write(content, np.zeros(800), 8000, format="FLAC")
+    >>> len(ForwardFile(io.BytesIO(content.getvalue())).read(800))
+    800
+    """
 
     def seekable(self) -> bool:
+        """Say no."""
         return False
 
 
-def _check_header(file: soundfile.SoundFile) -> None:
-    """Refuse rates and channel counts that no clip has."""
-    if not MIN_RATE <= file.samplerate <= MAX_RATE:
+def check_header(file: soundfile.SoundFile) -> None:
+    """Refuse rates and channel counts that no clip has.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        An open file.
+
+    Raises
+    ------
+    ValueError
+        If its header claims such a thing.
+
+    Example
+    -------
+    >>> content = io.BytesIO()
+    >>> soundfile.write(content, np.zeros(8), 8, format="WAV")
+    >>> check_header(soundfile.SoundFile(io.BytesIO(content.getvalue())))
+    Traceback (most recent call last):
+    ...
+    ValueError: its header claims a sample rate of 8 Hz, not 1000 to 768000
+    """
+    if not audio.MIN_RATE <= file.samplerate <= MAX_RATE:
         raise ValueError(
             f"its header claims a sample rate of {file.samplerate} Hz, not "
-            f"{MIN_RATE} to {MAX_RATE}"
+            f"{audio.MIN_RATE} to {MAX_RATE}"
         )
     if file.channels > MAX_CHANNELS:
         raise ValueError(

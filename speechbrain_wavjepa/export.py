@@ -1,0 +1,155 @@
+"""The encoder as a program that runs without this package.
+
+Shapes: B windows, T samples, C channels, N tokens of a channel, D dim.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+from pathlib import Path
+from typing import Union
+
+import torch
+from torch import Tensor, nn
+
+from speechbrain_wavjepa.audio import standardize
+from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+
+TOLERANCE = 1e-4
+CHECK_BATCHES = (1, 3)  # neither is the batch that was traced
+
+
+class WindowEncoder(nn.Module):
+    """From windows as they are to tokens: all that deployment needs.
+
+    Arguments
+    ---------
+    model : WavJEPAEncoder
+        The pretrained model.
+
+    Example
+    -------
+    >>> encoder = load_pretrained(getfixture("pretrained_folder"))
+    >>> program = WindowEncoder(encoder.embedding_model.model)
+    >>> program(torch.randn(2, 32160, 1)).shape
+    torch.Size([2, 200, 16])
+    """
+
+    def __init__(self, model: WavJEPAEncoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Encode windows [B, T, C] to tokens [B, N, D]; ears are averaged."""
+        tokens = self.model.encode(standardize(windows))
+        channels = self.model.frontend.channels
+        return tokens.unflatten(1, (channels, -1)).mean(dim=1)
+
+
+def export_program(
+    folder: Union[str, Path], path: Union[str, Path]
+) -> dict[str, float]:
+    """Export the encoder of a pretrained folder.
+
+    The program takes windows [B, T, C] of the folder's window_samples at its
+    sample_rate, any number of them, and returns tokens [B, N, D].
+
+    Arguments
+    ---------
+    folder : str or Path
+        A pretrained folder.
+    path : str or Path
+        The file to write: .pt2 for ``torch.export.load``, or .onnx.
+
+    Returns
+    -------
+    dict[str, float]
+        Largest difference from the model itself, for some batch sizes; for
+        .onnx measured with onnxruntime.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another one, a package is missing, or the program
+        differs from the model by more than 1e-4.
+
+    Example
+    -------
+    >>> path = str(getfixture("tmpdir").join("encoder.pt2"))
+    >>> errors = export_program(getfixture("pretrained_folder"), path)
+    >>> max(errors.values()) < 1e-4
+    True
+    """
+    path = Path(path)
+    if path.suffix not in (".pt2", ".onnx"):
+        raise ValueError(f"The program {path} must end in .pt2 or .onnx.")
+    if path.suffix == ".onnx":
+        _import_onnxruntime()
+    embedding = load_pretrained(folder).embedding_model
+    encoder = WindowEncoder(embedding.model).eval()
+    shape = (embedding.grid.window_samples, embedding.model.frontend.channels)
+    generator = torch.Generator().manual_seed(0)
+    windows = torch.randn(2, *shape, generator=generator)
+    with torch.no_grad():
+        program = torch.export.export(
+            encoder,
+            (windows,),
+            dynamic_shapes={"windows": {0: torch.export.Dim("batch")}},
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".pt2":
+        torch.export.save(program, path)
+        run = torch.export.load(path).module()
+    else:
+        run = _write_onnx(program, path)
+    errors = {}
+    for batch in CHECK_BATCHES:
+        windows = torch.randn(batch, *shape, generator=generator)
+        with torch.no_grad():
+            error = (run(windows) - encoder(windows)).abs().max().item()
+        errors[f"batch of {batch}"] = error
+        if not error <= TOLERANCE:
+            path.unlink()
+            raise ValueError(
+                f"The program differs from the model by {error} for a batch "
+                f"of {batch}, over {TOLERANCE}: it was deleted. Please report "
+                "this with your versions of torch and onnx."
+            )
+    return errors
+
+
+def _write_onnx(program, path: Path):
+    """Write the program as ONNX; return a function that runs it."""
+    onnxruntime = _import_onnxruntime()
+    torch.onnx.export(
+        program,
+        f=str(path),
+        input_names=["windows"],
+        output_names=["tokens"],
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+
+    def run(windows: Tensor) -> Tensor:
+        (tokens,) = session.run(None, {"windows": windows.numpy()})
+        return torch.from_numpy(tokens)
+
+    return run
+
+
+def _import_onnxruntime():
+    """Import what ONNX needs, or say how to get it."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401, torch.onnx asks for it
+    except ImportError as error:
+        raise ValueError(
+            "Writing .onnx needs onnx, onnxscript and onnxruntime: "
+            "pip install 'speechbrain-wavjepa[onnx]'"
+        ) from error
+    return onnxruntime
