@@ -1,0 +1,186 @@
+"""Pretrained folders: whole or not at all, and nothing is evaluated."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from official_factory import make_model
+from torch import nn
+
+from speechbrain_wavjepa.hyperparams import Tagged, read_settings
+from speechbrain_wavjepa.inference import LinearClassifier
+from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.weights import read_weights
+
+
+@pytest.fixture
+def model():
+    return make_model()[0]
+
+
+def test_what_is_in_a_folder(tmp_path, model):
+    folder = tmp_path / "folder"
+    write_pretrained(
+        folder,
+        model,
+        {"level_db": -20, "training": {"steps": 1500, "data": "own"}},
+        {"licence": "cc-by-4.0", "figures": {"ESC-10": "62.2 %"}},
+        LinearClassifier(16, 2),
+        ["dog", "rain"],
+    )
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "classifier.ckpt",
+        "example.wav",
+        "hyperparams.yaml",
+        "label_encoder.ckpt",
+        "pretraining.ckpt",
+        "wavjepa.ckpt",
+    ]
+    settings = read_settings(folder)
+    assert settings["level_db"] == -20
+    assert settings["training"] == {"steps": 1500, "data": "own"}
+    assert isinstance(settings["pretrainer"], Tagged)
+    card = (folder / "README.md").read_text()
+    for text in ("cc-by-4.0", "ESC-10", "62.2 %", "dog, rain", "steps | 1500"):
+        assert text in card
+    state = model.state_dict()
+    written = {
+        **read_weights(folder / "wavjepa.ckpt"),
+        **read_weights(folder / "pretraining.ckpt"),
+    }
+    assert set(written) == set(state)
+    assert all(torch.equal(written[key], state[key]) for key in state)
+
+
+def test_changes_when_loading(tmp_path, model):
+    write_pretrained(tmp_path / "folder", model, {"pooling": "max"})
+    encoder = load_pretrained(tmp_path / "folder", overlap=0.25)
+    assert encoder.embedding_model.pooling == "max"
+    assert encoder.embedding_model.overlap_tokens == 50
+    assert not encoder.training
+    with pytest.raises(ValueError, match=r"Unknown settings \['hop'\]"):
+        load_pretrained(tmp_path / "folder", hop=1)
+    with pytest.raises(ValueError, match="precision must be one of"):
+        load_pretrained(tmp_path / "folder", precision="fp8")
+
+
+KILLED = """
+import os
+from official_factory import make_model
+from speechbrain_wavjepa import pretrained
+
+def die(*_):
+    os._exit(9)
+
+setattr(pretrained, {function!r}, die)
+pretrained.write_pretrained({folder!r}, make_model(2)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["_write_weights", "write_card", "write_hyperparams", "_try_out"],
+)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_killed_export(tmp_path, model, function, before):
+    folder = tmp_path / "folder"
+    if before:
+        write_pretrained(folder, model)
+    code = KILLED.format(function=function, folder=str(folder))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)},
+        check=False,
+    )
+    assert done.returncode == 9
+    if before:
+        assert load_pretrained(folder).compute_features.channels == 1
+    else:
+        assert not folder.exists()
+    write_pretrained(folder, model)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_error_leaves_nothing(tmp_path, model):
+    for classifier, labels, message in (
+        (LinearClassifier(16, 3), ["a", "b"], "must give .1, 1, 2."),
+        (LinearClassifier(8, 2), ["a", "b"], "does not work"),
+        (LinearClassifier(16, 2), None, "together with its labels"),
+        (LinearClassifier(16, 2), ["a", "a"], "there twice"),
+        (nn.Linear(16, 2), ["a", "b"], "How is a Linear built"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_pretrained(
+                tmp_path / "folder",
+                model,
+                classifier=classifier,
+                labels=labels,
+            )
+    with pytest.raises(ValueError, match=r"Unknown settings \['rate'\]"):
+        write_pretrained(tmp_path / "folder", model, {"rate": 1})
+    with pytest.raises(ValueError, match="must be of type int, got 'high'"):
+        write_pretrained(tmp_path / "folder", model, {"sample_rate": "high"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_folder_is_not_replaced(tmp_path, model):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="precious.txt is not of a pretrained"):
+        write_pretrained(tmp_path, model)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_a_stranger_s_yaml_is_not_run(tmp_path):
+    victim = tmp_path / "made"
+    text = f"channels: !apply:os.mkdir [{victim}]\n"
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    assert read_settings(tmp_path) == {"channels": Tagged("!apply:os.mkdir")}
+    with pytest.raises(ValueError, match="channels must be of type int"):
+        load_pretrained(tmp_path)
+    text = f"channels: !!python/object/apply:os.mkdir [{victim}]\n"
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    read_settings(tmp_path)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as yaml"),
+        ("- 1\n", "holds no settings"),
+        ("", "holds no settings"),
+        ("channels: 1\n", "The setting share_weights is missing"),
+    ],
+)
+def test_a_yaml_that_is_none_of_ours(tmp_path, text, message):
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(tmp_path)
+
+
+def test_a_folder_without_settings(tmp_path):
+    with pytest.raises(ValueError, match="has no hyperparams.yaml"):
+        load_pretrained(tmp_path)
+
+
+def test_weights_of_another_size(tmp_path, model):
+    write_pretrained(tmp_path / "mono", model)
+    write_pretrained(tmp_path / "both", make_model(2)[0])
+    os.replace(
+        tmp_path / "both" / "wavjepa.ckpt", tmp_path / "mono" / "wavjepa.ckpt"
+    )
+    with pytest.raises(ValueError, match="wavjepa.ckpt does not fit the model"):
+        load_pretrained(tmp_path / "mono")
+
+
+def test_settings_are_plain_json(tmp_path, model):
+    """So that other tools can read them as well."""
+    write_pretrained(tmp_path / "folder", model)
+    settings = read_settings(tmp_path / "folder")
+    plain = {k: v for k, v in settings.items() if not isinstance(v, Tagged)}
+    plain = {k: v for k, v in plain.items() if k not in ("modules",)}
+    json.dumps(plain)
