@@ -18,6 +18,9 @@ from tiny_run import (
     write_corpus,
 )
 
+from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.pretrained import load_pretrained
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
@@ -50,6 +53,11 @@ def test_it_learns_and_leaves_its_results(shards, tmp_path):
     for name in ("learning_curve.png", "masks.png", "train_log.txt"):
         assert (tmp_path / name).stat().st_size > 100
     assert list((tmp_path / "tensorboard").iterdir())
+    pretrained = tmp_path / "pretrained"
+    assert read_settings(pretrained)["training"]["step"] == 60
+    loaded = load_pretrained(pretrained).embedding_model.model.state_dict()
+    trained = load(newest_checkpoint(tmp_path) / "wavjepa.ckpt")
+    assert all(torch.equal(loaded[key], trained[key]) for key in loaded)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

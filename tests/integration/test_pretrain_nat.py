@@ -16,6 +16,7 @@ from tiny_run import (
 )
 
 from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.rooms import encode_responses
 
 PLACE = {"azimuth": 40.0, "elevation": 0.0, "distance": 2.0}
@@ -94,6 +95,8 @@ def test_it_learns_from_scenes_and_draws_one(data, tmp_path):
         weights[f"frontend.stacks.{ear}.layers.0.weight"] for ear in (0, 1)
     ]
     assert not torch.equal(*stacks)
+    encoder = load_pretrained(tmp_path / "pretrained")
+    assert encoder.embed(torch.randn(1, 16000, 2)).shape == (1, 1, 32)
 
 
 def test_two_runs_hear_the_same_scenes(data, tmp_path):

@@ -1,4 +1,4 @@
-"""What a pretraining run leaves for its reader: pictures and a table.
+"""What a pretraining run leaves: pictures, a table and a pretrained folder.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -17,6 +17,7 @@ from speechbrain_wavjepa.downstream.learning_table import (
     learning_table,
 )
 from speechbrain_wavjepa.plots import plot_learning_curve, plot_masks
+from speechbrain_wavjepa.pretrained import write_pretrained
 from speechbrain_wavjepa.scene_plots import plot_scene
 from speechbrain_wavjepa.scenes import SceneMixer
 
@@ -52,11 +53,11 @@ def draw_input(brain, hparams, batch):
 
 
 def write_results(brain, hparams, folds, encoders):
-    """Write the learning curve and table into the output folder."""
+    """Write learning curve, table and pretrained folder."""
     output_folder = Path(hparams["output_folder"])
-    plot_learning_curve(
-        hparams["step_log"].read(), output_folder / "learning_curve.png"
-    )
+    steps = hparams["step_log"].read()
+    plot_learning_curve(steps, output_folder / "learning_curve.png")
+    tables = {}
     if folds is not None:
         brain.modules.eval()
         conditions = {"clean": folds}
@@ -75,7 +76,44 @@ def write_results(brain, hparams, folds, encoders):
             json.dumps(tables, indent=1)
         )
         print(format_tables(tables, "Linear probe accuracy"))
+    pretrained = output_folder / "pretrained"
+    export_model(pretrained, hparams, steps, tables)
     print(f"Checkpoint, log and pictures: {output_folder}")
+    print(f"Model for SpeechBrain's from_hparams: {pretrained}")
+
+
+def export_model(folder, hparams, steps, tables):
+    """Write the model with what a user of it should know."""
+    training = {"seed": hparams["seed"], "data": str(hparams["train_shards"])}
+    for row in steps:
+        training |= {
+            name: row[name]
+            for name in ("step", "loss", "valid_loss")
+            if name in row
+        }
+    settings = {
+        name: hparams[name]
+        for name in (
+            "sample_rate",
+            "channel_policy",
+            "level_db",
+            "window_samples",
+        )
+    }
+    write_pretrained(
+        folder,
+        hparams["wavjepa"],
+        {**settings, "training": training},
+        {
+            "name": f"WavJEPA, {Path(hparams['output_folder']).parent.name}",
+            "training_data": training["data"],
+            "figures": {
+                f"linear probe, {condition}, {name}": f"{100 * score:.1f} %"
+                for condition, table in tables.items()
+                for name, score in table.items()
+            },
+        },
+    )
 
 
 def load_runs(folders):
