@@ -17,8 +17,8 @@ MODULES = (
     "shards synthetic synthetic_noises synthetic_sounds targets",
     "downstream embedding inference official_keys official_sizes wavjepa",
     "checkpoints model_settings plots scene_plots streaming",
-    "export official_writer pretrained",
-    "convert hear",
+    "official_writer pretrained",
+    "convert embed_files export hear",
     "cli",
 )
 LEVELS = {
