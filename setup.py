@@ -13,7 +13,7 @@ VERSION = re.search(
 
 DATA = ["pyarrow>=14"]
 SCENES = ["pyroomacoustics>=0.10", "h5py>=3"]
-EVAL = ["scikit-learn>=1.3"]
+EVAL = ["scikit-learn>=1.3", "scipy>=1.11"]
 PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14"]
 OFFICIAL = ["safetensors>=0.4"]
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
@@ -21,6 +21,7 @@ TEST = [
     *DATA,
     *SCENES,
     *PLOTS,
+    *EVAL,
     *OFFICIAL,
     *ONNX,
     "codespell>=2.2",
@@ -62,7 +63,7 @@ setup(
         "official": OFFICIAL,
         "onnx": ONNX,
         "test": TEST,
-        "dev": [*TEST, *EVAL, "pre-commit>=3"],
+        "dev": [*TEST, "pre-commit>=3"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",
