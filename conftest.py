@@ -1,9 +1,12 @@
 """Options and fixtures of all tests."""
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from speechbrain_wavjepa.frontends import ConvFrontend
@@ -64,4 +67,36 @@ def write_tiny_pretrained(folder, channels):
         ConvFrontend(8, [[8, 240, 160]], channels), TransformerEncoder(16, 2, 4)
     )
     write_pretrained(folder, model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task_folder(tmp_path_factory):
+    """A task in the layout of HEAR: low tones and high tones."""
+    folder = tmp_path_factory.mktemp("tasks") / "tones-v1-full"
+    metadata = {
+        "task_name": "tones",
+        "embedding_type": "scene",
+        "prediction_type": "multiclass",
+        "split_mode": "trainvaltest",
+        "splits": ["train", "valid", "test"],
+        "sample_duration": 0.1,
+        "evaluation": ["top1_acc", "mAP"],
+    }
+    random = np.random.default_rng(0)
+    times = np.arange(1600) / 16000
+    for split, count in (("train", 12), ("valid", 6), ("test", 6)):
+        clips = folder / "16000" / split
+        clips.mkdir(parents=True)
+        labels = {}
+        for number in range(count):
+            label, frequency = (("low", 300), ("high", 3000))[number % 2]
+            phase = random.uniform(0, 2 * np.pi)
+            tone = 0.3 * np.sin(2 * np.pi * frequency * times + phase)
+            noise = 0.01 * random.standard_normal(len(times))
+            soundfile.write(clips / f"{number}.wav", tone + noise, 16000)
+            labels[f"{number}.wav"] = [label]
+        (folder / f"{split}.json").write_text(json.dumps(labels))
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    (folder / "labelvocabulary.csv").write_text("idx,label\n0,high\n1,low\n")
     return folder

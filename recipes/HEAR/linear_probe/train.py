@@ -1,0 +1,166 @@
+"""Probes on frozen embeddings, by the protocol of the HEAR kit.
+
+Every task of a folder is embedded once and its probes trained; a suite that
+was stopped goes on with the next task.
+
+    python train.py hparams/hear.yaml --tasks_dir DIR --task esc50-v2.0.0-full \
+        --pretrained FOLDER
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+
+from speechbrain_wavjepa.downstream.embedding_cache import embed_task
+from speechbrain_wavjepa.downstream.grid import sample_grid
+from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
+from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
+from speechbrain_wavjepa.downstream.tasks import HearTask
+
+logger = logging.getLogger(__name__)
+
+SCORES = "test.predicted-scores.json"  # the kit's name
+NEIGHBOURS = "test.neighbour-scores.json"
+DONE = "prediction-done.json"
+
+
+def list_tasks(tasks_dir, task):
+    """List the folders of the tasks that are asked for."""
+    folder = Path(tasks_dir)
+    if task != "all":
+        if not (folder / task).is_dir():
+            raise ValueError(
+                f"{folder} has no task {task!r}: it has "
+                f"{sorted(path.name for path in folder.glob('*/'))}."
+            )
+        return [folder / task]
+    tasks = sorted(path.parent for path in folder.glob("*/task_metadata.json"))
+    if not tasks:
+        raise ValueError(
+            f"{folder} holds no task: give the folder above the task folders."
+        )
+    return tasks
+
+
+def make_embedder(task, encoder, device):
+    """Make what embeds clips as the task wants it."""
+
+    def embed_scenes(clips):
+        return encoder.embed(clips.to(device))[:, 0]
+
+    def embed_timestamps(clips):
+        output = encoder(clips.to(device))
+        milliseconds = 1000 * output["times"].expand(len(clips), -1)
+        return output["embeddings"], milliseconds
+
+    if task.embedding_type == "event":
+        return embed_timestamps
+    return embed_scenes
+
+
+def probe_task(folder, hparams, device):
+    """Embed a task, train its probes and write its scores."""
+    start = time.perf_counter()
+    encoder = hparams["encoder"].to(device).eval()
+    task = HearTask(folder, encoder.sample_rate)
+    task.check_leaks()
+    for run in task.runs():
+        if absent := task.absent_labels(run):
+            logger.warning(
+                f"{task.name}: {len(absent)} labels of {run.test} are not in "
+                f"the training splits and cannot be learned: {absent[:10]}."
+            )
+    splits = embed_task(
+        task,
+        make_embedder(task, encoder, device),
+        hparams["encoder_key"],
+        hparams["embeddings_folder"],
+    )
+    grid = hparams["grid"]
+    parameters = task.metadata.get("evaluation_params") or {}
+    points = sample_grid(
+        grid,
+        task.name,
+        hparams["num_points"],
+        parameters.get("task_specific_param_grid"),
+    )
+    results = evaluate_task(task, splits, points, device, hparams["seed"])
+    output = Path(hparams["output_folder"]) / folder.name
+    output.mkdir(parents=True, exist_ok=True)
+    for split, (_, logits, scorer) in results.pop("runs").items():
+        np.savez(
+            output / f"{split}.predictions.npz",
+            names=np.array(scorer.embeddings.names),
+            logits=logits.numpy(force=True),
+            targets=scorer.targets,
+        )
+    if hparams["neighbours"] and task.embedding_type == "scene":
+        scores = evaluate_neighbours(task, splits, hparams["neighbours"])
+        (output / NEIGHBOURS).write_text(json.dumps(scores, indent=4))
+    results["embedding_path"] = str(hparams["embeddings_folder"])
+    (output / SCORES).write_text(json.dumps(results, indent=4))
+    done = {
+        "time": time.perf_counter() - start,
+        "embedding_path": results["embedding_path"],
+        "encoder_key": hparams["encoder_key"],
+        "grid_points": len(points),
+    }
+    (output / DONE).write_text(json.dumps(done, indent=4))  # the last file
+
+
+def is_done(output, encoder_key):
+    """Tell whether a task is finished, with this model and no other."""
+    if not (output / DONE).exists():
+        return False
+    done = json.loads((output / DONE).read_text())
+    if done["encoder_key"] != encoder_key:
+        raise ValueError(
+            f"{output} holds the scores of another model: choose another "
+            "--output_folder."
+        )
+    return True
+
+
+def read_score(output):
+    """Read a task's figure: name, score and its deviation over folds."""
+    results = json.loads((output / SCORES).read_text())
+    if "aggregated_scores" in results:
+        scores = results["aggregated_scores"]
+        return scores["test_score_mean"], scores["test_score_std"]
+    return results["test"]["test_score"], None
+
+
+def main():
+    """Probe the tasks, print their scores."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    with open(hparams_file, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    tasks = list_tasks(hparams["tasks_dir"], hparams["task"])
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+    output_folder = Path(hparams["output_folder"])
+    device = run_opts.get("device") or "cpu"
+    for folder in tasks:
+        output = output_folder / folder.name
+        if not is_done(output, hparams["encoder_key"]):
+            probe_task(folder, hparams, device)
+        score, deviation = read_score(output)
+        spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+        print(f"{folder.name:<40} {100 * score:5.1f}{spread}")
+    print(f"Scores, predictions and embeddings: {output_folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The settings that the HEAR kit tries for a probe.
+
+Source: the HEAR evaluation kit (https://arxiv.org/abs/2203.03022).
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
+
+
+class GridPoint(NamedTuple):
+    """The settings of one probe.
+
+    Arguments
+    ---------
+    hidden_layers : int
+        Hidden layers; 0 for a linear probe.
+    hidden_dim : int
+        Units of a hidden layer.
+    dropout : float
+        Dropout in the hidden layers.
+    lr : float
+        Learning rate of Adam.
+    initialization : str
+        "xavier_uniform" or "xavier_normal".
+    batch_size : int
+        Rows of a batch.
+    max_epochs : int
+        Passes through the training rows at most.
+    check_val_every_n_epoch : int
+        Epochs between two validations.
+    patience : int
+        Validations without improvement after which the training stops.
+
+    Example
+    -------
+    >>> GridPoint(hidden_layers=0, lr=1e-3).hidden_dim
+    1024
+    """
+
+    hidden_layers: int = 1
+    hidden_dim: int = 1024
+    dropout: float = 0.1
+    lr: float = 1e-3
+    initialization: str = "xavier_uniform"
+    batch_size: int = 1024
+    max_epochs: int = 500
+    check_val_every_n_epoch: int = 3
+    patience: int = 20
+
+
+GRIDS: dict[str, dict[str, list]] = {
+    "default": {
+        "hidden_layers": [1, 2],
+        "initialization": ["xavier_uniform", "xavier_normal"],
+        "lr": [3.2e-3, 1e-3, 3.2e-4, 1e-4],
+    },
+}
+GRIDS["fast"] = {
+    **GRIDS["default"],
+    "max_epochs": [10, 50],
+    "check_val_every_n_epoch": [3, 10],
+}
+GRIDS["faster"] = {
+    **GRIDS["default"],
+    "hidden_layers": [0, 1],
+    "hidden_dim": [64, 128],
+    "max_epochs": [10],
+    "check_val_every_n_epoch": [1],
+    "patience": [1, 3],
+}
+# What the kit changes for some tasks.
+TASK_GRIDS = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
+
+
+def sample_grid(
+    grid: Mapping[str, Sequence[Any]],
+    task_name: str = "",
+    num_points: Optional[int] = 8,
+    task_grid: Optional[Mapping[str, Sequence[Any]]] = None,
+) -> list[GridPoint]:
+    """Choose the points of a grid that the kit would try.
+
+    Arguments
+    ---------
+    grid : Mapping[str, Sequence]
+        Values of the axes, such as one of ``GRIDS``; the others keep the
+        default of ``GridPoint``.
+    task_name : str
+        Some tasks have axes of their own.
+    num_points : int, optional
+        How many points (default 8); None for all.
+    task_grid : Mapping[str, Sequence], optional
+        ``task_specific_param_grid`` of the task's metadata.
+
+    Returns
+    -------
+    list of GridPoint
+        In the order in which they are tried.
+
+    Raises
+    ------
+    ValueError
+        If an axis is unknown.
+
+    Example
+    -------
+    >>> point = sample_grid(GRIDS["default"])[0]
+    >>> point.hidden_layers, point.initialization, point.lr
+    (1, 'xavier_normal', 0.0001)
+    """
+    axes = {**grid, **TASK_GRIDS.get(task_name, {}), **(task_grid or {})}
+    if unknown := sorted(set(axes) - set(GridPoint._fields)):
+        raise ValueError(
+            f"Unknown axes {unknown} of the grid: there are "
+            f"{list(GridPoint._fields)}."
+        )
+    # the kit's order: axes by name, the last one fastest; its seed is 42
+    names = sorted(axes)
+    points = [
+        GridPoint(**dict(zip(names, values)))
+        for values in itertools.product(*(axes[name] for name in names))
+    ]
+    random.Random(42).shuffle(points)
+    return points[:num_points]

@@ -1,0 +1,74 @@
+"""The recipe of HEAR probes through its command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "HEAR" / "linear_probe"
+
+
+def probe(task_folder, pretrained, output, *more, fails=False):
+    """Run the recipe; return what it prints."""
+    command = [
+        sys.executable,
+        "train.py",
+        "hparams/hear.yaml",
+        f"--tasks_dir={task_folder.parent}",
+        f"--pretrained={pretrained}",
+        f"--output_folder={output}",
+        *more,
+    ]
+    result = subprocess.run(
+        command,
+        cwd=RECIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode != 0) == fails, result.stdout
+    return result.stdout
+
+
+def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
+    printed = probe(
+        task_folder, pretrained_folder, tmp_path, "--neighbours=[1, 5]"
+    )
+    output = tmp_path / task_folder.name
+    results = json.loads((output / "test.predicted-scores.json").read_text())
+    test = results["test"]
+    assert test["test_score"] == test["test_top1_acc"]
+    assert {"test_loss", "test_mAP", "validation_score", "epoch"} < set(test)
+    assert results["hparams"]["hidden_dim"] == 1024
+    assert results["score_mode"] == "max"
+    percent = f"{100 * test['test_score']:5.1f}"
+    assert f"{task_folder.name:<40} {percent}" in printed
+    with np.load(output / "test.predictions.npz") as arrays:
+        right = arrays["logits"].argmax(1) == arrays["targets"].argmax(1)
+    assert right.mean() == pytest.approx(test["test_score"])
+
+    scores = json.loads((output / "test.neighbour-scores.json").read_text())
+    assert set(scores) == {"k=1", "k=5"}
+
+    done = (output / "prediction-done.json").stat().st_mtime_ns
+    probe(task_folder, pretrained_folder, tmp_path)
+    assert (output / "prediction-done.json").stat().st_mtime_ns == done
+    printed = probe(task_folder, binaural_folder, tmp_path, fails=True)
+    assert "holds the scores of another model" in printed
+
+
+@pytest.mark.parametrize("task", ["nowhere-v1"])
+def test_a_task_that_is_not_there(
+    task_folder, pretrained_folder, tmp_path, task
+):
+    printed = probe(
+        task_folder, pretrained_folder, tmp_path, f"--task={task}", fails=True
+    )
+    assert f"has no task '{task}'" in printed
