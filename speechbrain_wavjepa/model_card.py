@@ -4,6 +4,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -17,7 +18,7 @@ tags: [audio, self-supervised, wavjepa]{licence_line}
 {kind} WavJEPA encoder (https://arxiv.org/abs/2509.23238) in the format of
 SpeechBrain's pretrained models. It takes waveforms of {channels} at
 {sample_rate} Hz and of any length, and gives one embedding of {encoder_dim}
-numbers for a clip, or one for each token of 10 ms.
+numbers for a clip, or one every {token_ms:g} ms.
 
 | | |
 |---|---|
@@ -77,6 +78,7 @@ def write_card(
     Example
     -------
     >>> settings = {"channels": 2, "sample_rate": 16000, "encoder_dim": 8}
+    >>> settings["frontend_layers"] = [[8, 160, 160]]
     >>> text = write_card(settings, {"licence": "cc-by-4.0"}, 1000)
     >>> print(text.splitlines()[3])
     license: cc-by-4.0
@@ -99,7 +101,9 @@ def write_card(
             f"apart: {shown}.\n"
         )
     licence = card.get("licence")
+    strides = [layer[2] for layer in settings["frontend_layers"]]
     return CARD.format(
+        token_ms=1000 * math.prod(strides) / settings["sample_rate"],
         **{key: settings[key] for key in ("sample_rate", "encoder_dim")},
         name=card.get("name", "WavJEPA"),
         kind="Binaural" if settings["channels"] == 2 else "Mono",

@@ -246,13 +246,17 @@ def _try_out(
         )
 
 
-def load_pretrained(folder: Union[str, Path], **changes: Any) -> TokenEncoder:
+def load_pretrained(
+    folder: Union[str, Path], random_weights: bool = False, **changes: Any
+) -> TokenEncoder:
     """Load the encoder of a local folder; nothing in it is evaluated.
 
     Arguments
     ---------
     folder : str or Path
         A pretrained folder.
+    random_weights : bool
+        New weights instead of the folder's: what pretraining is held against.
     **changes : Any
         Settings to change, names as in ``RUNTIME_SETTINGS``.
 
@@ -268,18 +272,16 @@ def load_pretrained(folder: Union[str, Path], **changes: Any) -> TokenEncoder:
 
     Example
     -------
-    See ``write_pretrained``.
-
-    >>> load_pretrained("nowhere")
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere has no hyperparams.yaml: give a pretrained folder.
+    >>> encoder = load_pretrained(getfixture("pretrained_folder"))
+    >>> encoder.embed(torch.randn(3, 16000)).shape
+    torch.Size([3, 1, 16])
     """
     found = read_settings(folder)
     runtime = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     runtime = _complete({**runtime, **changes})
     model = build_encoder(found)
-    load_weights(model, Path(folder) / ENCODER_FILE)
+    if not random_weights:
+        load_weights(model, Path(folder) / ENCODER_FILE)
     preparation = ("channel_policy", "level_db")
     options = {
         key: value for key, value in runtime.items() if key not in preparation

@@ -45,7 +45,8 @@ def test_what_is_in_a_folder(tmp_path, model):
     assert settings["training"] == {"steps": 1500, "data": "own"}
     assert isinstance(settings["pretrainer"], Tagged)
     card = (folder / "README.md").read_text()
-    for text in ("cc-by-4.0", "ESC-10", "62.2 %", "dog, rain", "steps | 1500"):
+    texts = ("cc-by-4.0", "ESC-10", "62.2 %", "dog, rain", "steps | 1500")
+    for text in (*texts, "one every 10 ms"):
         assert text in card
     state = model.state_dict()
     written = {
@@ -184,3 +185,15 @@ def test_settings_are_plain_json(tmp_path, model):
     plain = {k: v for k, v in settings.items() if not isinstance(v, Tagged)}
     plain = {k: v for k, v in plain.items() if k not in ("modules",)}
     json.dumps(plain)
+
+
+def test_random_weights_are_new(tmp_path, model):
+    write_pretrained(tmp_path / "folder", model)
+    folder, clip = tmp_path / "folder", torch.randn(1, 16000)
+    torch.manual_seed(0)
+    random = load_pretrained(folder, random_weights=True).embed(clip)
+    assert random.shape == (1, 1, 16)
+    assert not torch.allclose(random, load_pretrained(folder).embed(clip))
+    torch.manual_seed(0)
+    again = load_pretrained(folder, random_weights=True).embed(clip)
+    assert torch.equal(random, again)

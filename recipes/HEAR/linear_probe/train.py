@@ -82,7 +82,7 @@ def probe_task(folder, hparams, device):
     splits = embed_task(
         task,
         make_embedder(task, encoder, device),
-        hparams["encoder_key"],
+        name_encoder(hparams),
         hparams["embeddings_folder"],
     )
     grid = hparams["grid"]
@@ -111,10 +111,17 @@ def probe_task(folder, hparams, device):
     done = {
         "time": time.perf_counter() - start,
         "embedding_path": results["embedding_path"],
-        "encoder_key": hparams["encoder_key"],
+        "encoder_key": name_encoder(hparams),
         "grid_points": len(points),
     }
     (output / DONE).write_text(json.dumps(done, indent=4))  # the last file
+
+
+def name_encoder(hparams):
+    """Tell encoders apart, also those with random weights."""
+    if hparams["random_weights"]:
+        return f"random-{hparams['seed']}-{hparams['encoder_key']}"
+    return hparams["encoder_key"]
 
 
 def is_done(output, encoder_key):
@@ -154,7 +161,7 @@ def main():
     device = run_opts.get("device") or "cpu"
     for folder in tasks:
         output = output_folder / folder.name
-        if not is_done(output, hparams["encoder_key"]):
+        if not is_done(output, name_encoder(hparams)):
             probe_task(folder, hparams, device)
         score, deviation = read_score(output)
         spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
