@@ -54,6 +54,7 @@ def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
         right = arrays["logits"].argmax(1) == arrays["targets"].argmax(1)
     assert right.mean() == pytest.approx(test["test_score"])
 
+    assert (output / "test.confusion.png").stat().st_size > 5000
     scores = json.loads((output / "test.neighbour-scores.json").read_text())
     assert set(scores) == {"k=1", "k=5"}
 
@@ -72,3 +73,22 @@ def test_a_task_that_is_not_there(
         task_folder, pretrained_folder, tmp_path, f"--task={task}", fails=True
     )
     assert f"has no task '{task}'" in printed
+
+
+def test_own_sounds_become_a_task(task_folder, tmp_path):
+    sounds = tmp_path / "sounds"
+    for number, clip in enumerate((task_folder / "16000" / "train").iterdir()):
+        place = sounds / ("low" if int(clip.stem) % 2 == 0 else "high")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.wav").write_bytes(clip.read_bytes())
+    command = [sys.executable, "hear_prepare.py", f"--from_folder={sounds}"]
+    command += [f"--output={tmp_path}", "--name=own"]
+    result = subprocess.run(
+        command,
+        cwd=RECIPE.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "own-v1-full: fold00 3, fold01 3, fold02 2" in result.stdout

@@ -24,6 +24,7 @@ from speechbrain_wavjepa.downstream.embedding_cache import embed_task
 from speechbrain_wavjepa.downstream.grid import sample_grid
 from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
 from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
+from speechbrain_wavjepa.downstream.report import plot_confusion
 from speechbrain_wavjepa.downstream.tasks import HearTask
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,12 @@ def probe_task(folder, hparams, device):
             logits=logits.numpy(force=True),
             targets=scorer.targets,
         )
+        if task.prediction_type == "multiclass":
+            plot_confusion(
+                output / f"{split}.predictions.npz",
+                task.labels,
+                output / f"{split}.confusion.png",
+            )
     if hparams["neighbours"] and task.embedding_type == "scene":
         scores = evaluate_neighbours(task, splits, hparams["neighbours"])
         (output / NEIGHBOURS).write_text(json.dumps(scores, indent=4))

@@ -1,0 +1,288 @@
+"""Makes a task in the layout of HEAR out of labelled files.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+import soundfile
+import torch
+from tqdm import tqdm
+
+from speechbrain_wavjepa.atomic_folder import atomic_folder
+from speechbrain_wavjepa.data.file_blocks import read_blocks
+
+AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+NUM_FOLDS = 5
+EVENT_SCORES = ["event_onset_200ms_fms", "segment_1s_er"]
+SCENE_SCORES = ["top1_acc", "mAP", "d_prime", "aucroc"]
+TAG_SCORES = ["mAP", "d_prime", "aucroc"]
+
+
+class LabelledFile(NamedTuple):
+    """A file and what is heard in it.
+
+    Arguments
+    ---------
+    path : Path
+        Where it is.
+    labels : list of (str, float or None, float or None)
+        Labels; events have a start and an end in milliseconds.
+    split : str, optional
+        The split that it belongs to.
+
+    Example
+    -------
+    >>> LabelledFile(Path("a.wav"), [("dog", None, None)], None).split
+    """
+
+    path: Path
+    labels: list[tuple[str, Optional[float], Optional[float]]]
+    split: Optional[str]
+
+
+def read_class_folders(folder: Union[str, Path]) -> list[LabelledFile]:
+    """List the files of folders that bear the names of classes.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Has a folder of files for each class.
+
+    Returns
+    -------
+    list of LabelledFile
+        In the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If there are less than two classes with files.
+
+    Example
+    -------
+    >>> read_class_folders(getfixture("tmp_path"))
+    Traceback (most recent call last):
+    ...
+    ValueError: ... has 0 folders with sounds: ...
+    """
+    files = [
+        LabelledFile(path, [(path.parent.name, None, None)], None)
+        for path in sorted(Path(folder).glob("*/*"))
+        if path.suffix.lower() in AUDIO_SUFFIXES
+    ]
+    classes = {file.labels[0][0] for file in files}
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder} has {len(classes)} folders with sounds: put the files "
+            "of each class into a folder of its name, two or more."
+        )
+    return files
+
+
+def read_table(path: Union[str, Path]) -> list[LabelledFile]:
+    """List the files of a CSV table.
+
+    Arguments
+    ---------
+    path : str or Path
+        Has the columns file and label, and maybe start and end (in
+        milliseconds) and split. A file may have several rows. Files are
+        relative to the table.
+
+    Returns
+    -------
+    list of LabelledFile
+        In the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or a file has two splits.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "table.csv"
+    >>> _ = path.write_text("file,label\\na.wav,dog\\na.wav,rain\\n")
+    >>> [label for label, _, _ in read_table(path)[0].labels]
+    ['dog', 'rain']
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = set(rows[0]) if rows else set()
+    if not {"file", "label"} <= columns:
+        raise ValueError(
+            f"{path} needs the columns file and label and a row, got "
+            f"{sorted(columns)}."
+        )
+    timed = {"start", "end"} <= columns
+    files: dict[str, LabelledFile] = {}
+    for row in rows:
+        times = (None, None)
+        if timed:
+            times = (float(row["start"]), float(row["end"]))
+        split = row.get("split") or None
+        made = LabelledFile(Path(path).parent / row["file"], [], split)
+        known = files.setdefault(row["file"], made)
+        if known.split != split:
+            raise ValueError(
+                f"{path} puts {row['file']} into the splits {known.split!r} "
+                f"and {split!r}: choose one."
+            )
+        known.labels.append((row["label"], *times))
+    return list(files.values())
+
+
+def write_task(
+    folder: Union[str, Path],
+    files: Sequence[LabelledFile],
+    name: str,
+    sample_rate: int = 16000,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Write a task; its splits are drawn if none are given.
+
+    Scenes get five folds with as equal shares of the labels as can be,
+    events a training, validation and test split of 60, 20 and 20 %.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The task's folder, which is made.
+    files : sequence of LabelledFile
+        What to put into it.
+    name : str
+        Name of the task.
+    sample_rate : int
+        The rate that the clips get.
+    seed : int
+        Source of the splits.
+
+    Returns
+    -------
+    dict[str, int]
+        How many clips each split has.
+
+    Raises
+    ------
+    ValueError
+        If the folder exists, a file cannot be read, splits are given for
+        some files only, or a split would be empty.
+
+    Example
+    -------
+    >>> example = getfixture("pretrained_folder") / "example.wav"
+    >>> files = [
+    ...     LabelledFile(example, [(label, None, None)], split)
+    ...     for label in ("dog", "rain")
+    ...     for split in ("train", "valid", "test")
+    ... ]
+    >>> write_task(getfixture("tmp_path") / "pets-v1-full", files, "pets")
+    {'train': 2, 'valid': 2, 'test': 2}
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"{folder} exists: choose another name or delete it.")
+    timed = {start is not None for f in files for _, start, _ in f.labels}
+    if len(timed) != 1:
+        raise ValueError("Either all labels have a start and an end, or none.")
+    is_event = timed == {True}
+    splits = _split(files, is_event, seed)
+    multilabel = is_event or any(len(file.labels) != 1 for file in files)
+    scores = TAG_SCORES if multilabel else SCENE_SCORES
+    is_kfold = "fold00" in splits
+    labels = sorted({label for f in files for label, _, _ in f.labels})
+    with atomic_folder(folder) as aside:
+        lengths = set()
+        progress = tqdm(total=len(files), desc=f"write {name}", unit=" clips")
+        with progress:
+            for split, members in splits.items():
+                lengths |= _write_split(aside, split, members, sample_rate)
+                progress.update(len(members))
+        (duration, *others) = sorted(lengths)
+        metadata = {
+            "task_name": name,
+            "version": "v1",
+            "mode": "full",
+            "embedding_type": "event" if is_event else "scene",
+            "prediction_type": "multilabel" if multilabel else "multiclass",
+            "split_mode": "new_split_kfold" if is_kfold else "trainvaltest",
+            "splits": list(splits),
+            "sample_duration": None if others else duration / sample_rate,
+            "evaluation": EVENT_SCORES if is_event else scores,
+        }
+        text = json.dumps(metadata, indent=2)
+        (aside / "task_metadata.json").write_text(text, encoding="utf-8")
+        with open(
+            aside / "labelvocabulary.csv", "w", encoding="utf-8", newline=""
+        ) as file:
+            csv.writer(file).writerows([("idx", "label"), *enumerate(labels)])
+    return {split: len(members) for split, members in splits.items()}
+
+
+def _split(
+    files: Sequence[LabelledFile], is_event: bool, seed: int
+) -> dict[str, list[LabelledFile]]:
+    """Sort files into splits, drawn if none are given."""
+    given = {file.split for file in files}
+    shuffled = list(files)
+    random.Random(seed).shuffle(shuffled)
+    names = [f"fold{number:02d}" for number in range(NUM_FOLDS)]
+    if None not in given:
+        known = ["train", "valid", "test"]
+        names = known if given == set(known) else sorted(given)
+        members = {
+            name: [file for file in files if file.split == name]
+            for name in names
+        }
+    elif given != {None}:
+        raise ValueError("Some files have a split and some have none.")
+    elif is_event:
+        first, second = (len(files) * share // 5 for share in (3, 4))
+        members = {
+            "train": shuffled[:first],
+            "valid": shuffled[first:second],
+            "test": shuffled[second:],
+        }
+    else:
+        # label by label, one file to each fold in turn
+        shuffled.sort(key=lambda file: sorted(x for x, _, _ in file.labels))
+        members = {
+            name: shuffled[number::NUM_FOLDS]
+            for number, name in enumerate(names)
+        }
+    if empty := [name for name, found in members.items() if not found]:
+        raise ValueError(
+            f"{len(files)} files leave the splits {empty} without a clip: "
+            "give more files."
+        )
+    return members
+
+
+def _write_split(
+    folder: Path, split: str, files: Sequence[LabelledFile], sample_rate: int
+) -> set[int]:
+    """Write the clips and labels of a split; return the clips' lengths."""
+    clips = folder / str(sample_rate) / split
+    clips.mkdir(parents=True)
+    entries, lengths = {}, set()
+    for number, (path, labels, _) in enumerate(files):
+        waveform = torch.cat(list(read_blocks(path, sample_rate)))
+        name = f"{number:05d}_{path.stem}.wav"
+        soundfile.write(clips / name, waveform.numpy(), sample_rate, "PCM_16")
+        lengths.add(len(waveform))
+        entries[name] = [
+            label
+            if start is None
+            else {"label": label, "start": start, "end": end}
+            for label, start, end in labels
+        ]
+    text = json.dumps(entries, indent=1)
+    (folder / f"{split}.json").write_text(text, encoding="utf-8")
+    return lengths

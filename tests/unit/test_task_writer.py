@@ -1,0 +1,135 @@
+"""Tasks made of one's own files."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_wavjepa.downstream.task_writer import (
+    read_class_folders,
+    read_table,
+    write_task,
+)
+from speechbrain_wavjepa.downstream.tasks import HearTask
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Two folders of seven files, all different, at another rate."""
+    folder = tmp_path / "sounds"
+    random = np.random.default_rng(0)
+    for label in ("dog", "rain"):
+        (folder / label).mkdir(parents=True)
+        for number in range(7):
+            samples = random.standard_normal(4410) / 9
+            soundfile.write(folder / label / f"{number}.wav", samples, 44100)
+    return folder
+
+
+def test_a_folder_of_classes(classes, tmp_path):
+    output = tmp_path / "pets-v1-full"
+    counts = write_task(output, read_class_folders(classes), "pets")
+    assert counts == {
+        "fold00": 3,
+        "fold01": 3,
+        "fold02": 3,
+        "fold03": 3,
+        "fold04": 2,
+    }
+    task = HearTask(output)
+    task.check_leaks()
+    assert (task.labels, len(task.runs())) == (["dog", "rain"], 5)
+    assert task.metadata["sample_duration"] == 0.1
+    for split, clips in task.clips.items():
+        assert {label for (label,) in clips.values()} == {"dog", "rain"}
+        for name in clips:
+            assert task.read_clip(split, name).shape == (1600, 1)
+    with pytest.raises(ValueError, match="exists: choose another name"):
+        write_task(output, read_class_folders(classes), "pets")
+
+
+def test_the_seed_draws_the_folds(classes, tmp_path):
+    files = read_class_folders(classes)
+    texts = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_task(tmp_path / name, files, "pets", seed=seed)
+        texts.append((tmp_path / name / "fold00.json").read_text())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def write_table(classes, text):
+    path = classes / "table.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_table_of_events(classes, tmp_path):
+    lines = ["file,label,start,end"]
+    for number in range(5):
+        lines += [f"dog/{number}.wav,bark,10,{20 + number}"]
+        lines += [f"dog/{number}.wav,growl,30.5,60"]
+    path = write_table(classes, "\n".join(lines))
+    counts = write_task(tmp_path / "events", read_table(path), "events")
+    assert counts == {"train": 3, "valid": 1, "test": 1}
+    task = HearTask(tmp_path / "events")
+    assert (task.embedding_type, task.prediction_type) == (
+        "event",
+        "multilabel",
+    )
+    ((_, events),) = task.clips["test"].items()
+    assert [event.label for event in events] == ["bark", "growl"]
+    assert events[1][1:] == (30.5, 60.0)
+
+
+def test_a_table_with_splits_and_tags(classes, tmp_path):
+    path = write_table(
+        classes,
+        "file,label,split\ndog/0.wav,a,train\ndog/0.wav,b,train\n"
+        "dog/1.wav,a,valid\ndog/2.wav,b,test\n",
+    )
+    counts = write_task(tmp_path / "tags", read_table(path), "tags")
+    assert counts == {"train": 1, "valid": 1, "test": 1}
+    task = HearTask(tmp_path / "tags")
+    assert task.prediction_type == "multilabel"
+    assert list(task.clips["train"].values()) == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,tag\na.wav,x\n", "needs the columns file and label"),
+        ("file,label\n", "needs the columns file and label and a row"),
+        (
+            "file,label,split\ndog/0.wav,a,train\ndog/0.wav,b,test\n",
+            "into the splits 'train' and 'test'",
+        ),
+        (
+            "file,label,split\ndog/0.wav,a,train\ndog/1.wav,b,\n",
+            "Some files have a split and some have none",
+        ),
+        ("file,label\ndog/0.wav,a\ndog/1.wav,b\n", "without a clip"),
+        (
+            "file,label,split\nno.wav,a,train\ndog/1.wav,b,valid\n"
+            "dog/2.wav,b,test\n",
+            "no.wav cannot be decoded",
+        ),
+    ],
+)
+def test_tables_that_do_not_work(classes, tmp_path, text, message):
+    path = write_table(classes, text)
+    with pytest.raises(ValueError, match=message):
+        write_task(tmp_path / "task", read_table(path), "task")
+    assert not (tmp_path / "task").exists()
+
+
+def test_one_class_is_none(tmp_path):
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(ValueError, match="has 0 folders with sounds"):
+        read_class_folders(tmp_path)
+
+
+def test_metadata_is_complete(classes, tmp_path):
+    write_task(tmp_path / "pets", read_class_folders(classes), "pets")
+    text = (tmp_path / "pets" / "task_metadata.json").read_text()
+    assert json.loads(text)["evaluation"][0] == "top1_acc"
