@@ -105,8 +105,8 @@ def format_scores(scores: Sequence[TaskScore]) -> str:
     Example
     -------
     >>> print(format_scores([TaskScore("esc50-v2.0.0-full", 0.5, 0.04)]))
-    task                    ours   WavJEPA B  wav2vec2 L, VoxPopuli   CREPE
-    ESC-50            50.0 ± 4.0        86.5                   56.1    30.1
+    task                    ours   WavJEPA B  wav2vec2 L   CREPE  HEAR-Naive
+    ESC-50            50.0 ± 4.0        86.5        56.1    30.1           -
     """
     widths = [max(len(name), 6) + 2 for name in HEAR_PUBLISHED]
     heads = "".join(f"{n:>{w}}" for n, w in zip(HEAR_PUBLISHED, widths))

@@ -33,7 +33,7 @@ def test_scores_of_folds_and_of_one_split(tmp_path, capsys):
 
 def test_tasks_that_nobody_published_have_no_figure():
     row = format_scores([TaskScore("own-v1-full", 0.25)]).splitlines()[1]
-    assert row.split() == ["own-v1-full", "25.0", "-", "-", "-"]
+    assert row.split() == ["own-v1-full", "25.0", *"----"]
 
 
 def test_an_empty_folder_is_told(tmp_path, capsys):
