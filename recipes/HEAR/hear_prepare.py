@@ -1,11 +1,15 @@
-"""Make a task in the layout of HEAR out of your own labelled sounds.
+"""Make tasks in the layout of HEAR: of your own sounds, or in rooms.
 
     python hear_prepare.py --from_folder DIR --output TASKS_DIR --name pets
     python hear_prepare.py --from_folder TABLE.csv --output TASKS_DIR \
         --name pets
+    python hear_prepare.py --naturalistic TASK_FOLDER --output TASKS_DIR \
+        --brir_folder BANK --noise_folder NOISES
 
 A folder holds a folder of files for each class. A table has the columns file
-and label, and maybe start, end (milliseconds) and split.
+and label, and maybe start, end (milliseconds) and split. Of a task in rooms
+(Nat-HEAR) there is a version for two ears, binaural/, and one for mono
+models, omni/; it takes the rooms of the bank's test part.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -15,42 +19,74 @@ import argparse
 import sys
 from pathlib import Path
 
+from speechbrain_wavjepa.downstream.naturalistic import (
+    RECEIVERS,
+    write_naturalistic,
+)
 from speechbrain_wavjepa.downstream.task_writer import (
     read_class_folders,
     read_table,
     write_task,
 )
 from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.noises import NoiseFolder
+from speechbrain_wavjepa.rooms import BRIRBank
+from speechbrain_wavjepa.scene_sampler import SceneSampler
+
+
+def make_own(options):
+    """Make a task of labelled sounds and check it as the probes will."""
+    source = Path(options.from_folder)
+    folder = Path(options.output) / f"{options.name}-v1-full"
+    read = read_table if source.suffix == ".csv" else read_class_folders
+    counts = write_task(
+        folder, read(source), options.name, options.sample_rate, options.seed
+    )
+    HearTask(folder, options.sample_rate).check_leaks()
+    listed = ", ".join(f"{split} {count}" for split, count in counts.items())
+    print(f"Wrote {folder}: {listed}.")
+
+
+def make_naturalistic(options):
+    """Put a task into rooms."""
+    rate = options.sample_rate
+    bank = BRIRBank(options.brir_folder, rate, "test", RECEIVERS)
+    noises = NoiseFolder(options.noise_folder, rate)
+    sampler = SceneSampler(bank, noises, sample_rate=rate)
+    task = HearTask(options.naturalistic, rate)
+    for folder in write_naturalistic(
+        task, options.output, sampler, options.seed
+    ):
+        print(f"Wrote {folder}.")
 
 
 def main(arguments=None):
-    """Make a task and check it as the probes will."""
+    """Read the command line and make what is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--from_folder", required=True, help="folder or .csv")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--from_folder", help="your sounds, or a .csv")
+    source.add_argument("--naturalistic", help="a task folder")
     parser.add_argument("--output", required=True, help="folder of tasks")
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", help="of your task")
+    parser.add_argument("--brir_folder", help="from scenes_prepare.py")
+    parser.add_argument("--noise_folder", help="recordings of noise")
     parser.add_argument("--sample_rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    source = Path(options.from_folder)
-    folder = Path(options.output) / f"{options.name}-v1-full"
+    if options.from_folder and not options.name:
+        parser.error("--from_folder needs --name")
+    if options.naturalistic and not (
+        options.brir_folder and options.noise_folder
+    ):
+        parser.error("--naturalistic needs --brir_folder and --noise_folder")
     try:
-        read = read_table if source.suffix == ".csv" else read_class_folders
-        counts = write_task(
-            folder,
-            read(source),
-            options.name,
-            options.sample_rate,
-            options.seed,
-        )
-        HearTask(folder, options.sample_rate).check_leaks()
+        make = make_own if options.from_folder else make_naturalistic
+        make(options)
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    listed = ", ".join(f"{split} {count}" for split, count in counts.items())
-    print(f"Wrote {folder}: {listed}.")
     return 0
 
 
