@@ -1,0 +1,90 @@
+"""Fine-tuning through its command line, and what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from speechbrain.inference.classifiers import EncoderClassifier
+
+from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.weights import read_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def fine_tune(task_folder, pretrained, output, *more, fails=False):
+    """Run the recipe for two epochs; return what it prints."""
+    command = [
+        sys.executable,
+        "train.py",
+        "hparams/fine_tune.yaml",
+        f"--tasks_dir={task_folder.parent}",
+        f"--task={task_folder.name}",
+        f"--pretrained={pretrained}",
+        f"--output_folder={output}",
+        "--number_of_epochs=2",
+        "--batch_size=4",
+        *more,
+    ]
+    result = subprocess.run(
+        command,
+        cwd=ROOT / "recipes" / "HEAR" / "fine_tuning",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode != 0) == fails, result.stdout
+    return result.stdout
+
+
+@pytest.mark.parametrize("folder", ["pretrained_folder", "binaural_folder"])
+def test_the_classifier_is_the_one_that_was_tested(
+    task_folder, request, tmp_path, folder
+):
+    pretrained = request.getfixturevalue(folder)
+    printed = fine_tune(task_folder, pretrained, tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    score = results["test"]["test_score"]
+    assert f"Accuracy on test: {100 * score:.1f} %" in printed
+    classifier = EncoderClassifier.from_hparams(
+        source=str(tmp_path / "out" / "pretrained"),
+        savedir=str(tmp_path / "cache"),
+    )
+    truth = json.loads((task_folder / "test.json").read_text())
+    right = 0
+    for name, (label,) in truth.items():
+        path = task_folder / "16000" / "test" / name
+        _, _, _, (found,) = classifier.classify_file(str(path))
+        right += found == label
+    assert right / len(truth) == pytest.approx(score)
+
+    before = read_weights(pretrained / "wavjepa.ckpt")
+    after = read_weights(tmp_path / "out" / "pretrained" / "wavjepa.ckpt")
+    for key, weights in before.items():
+        same = torch.equal(weights, after[key])
+        assert same == key.startswith("frontend."), key
+    assert load_pretrained(tmp_path / "out" / "pretrained")
+
+
+def test_the_front_end_learns_when_it_is_let(
+    task_folder, pretrained_folder, tmp_path
+):
+    options = ("--freeze_frontend=False", "--mixup_alpha=0")
+    fine_tune(task_folder, pretrained_folder, tmp_path / "out", *options)
+    before = read_weights(pretrained_folder / "wavjepa.ckpt")
+    after = read_weights(tmp_path / "out" / "pretrained" / "wavjepa.ckpt")
+    key = "frontend.stacks.0.layers.0.weight"
+    assert not torch.equal(before[key], after[key])
+
+
+def test_a_run_that_is_not_there(task_folder, pretrained_folder, tmp_path):
+    printed = fine_tune(
+        task_folder, pretrained_folder, tmp_path, "--run=1", fails=True
+    )
+    assert "has the runs 0 to 0, got run=1" in printed
