@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.hyperparams import SETTINGS_FILE
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.streaming import embed_file, stream_file
 from speechbrain_wavjepa.weights import ENCODER_FILE
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 NOTE = "embeddings.json"  # what the files in a folder were made with
 
 
@@ -80,7 +80,7 @@ def find_audio(places: Iterable[Union[str, Path]]) -> list[tuple[str, Path]]:
             inside = sorted(
                 path
                 for path in place.rglob("*")
-                if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+                if is_clip_name(path.name) and path.is_file()
             )
         if not inside:
             raise ValueError(

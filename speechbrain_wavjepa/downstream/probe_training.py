@@ -186,7 +186,7 @@ def train_probes(
                 f"with check_val_every_n_epoch={point.check_val_every_n_epoch}."
             )
     torch.manual_seed(seed)  # of the dropout
-    generator = torch.Generator(train.embeddings.device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     trained: dict[int, TrainedProbe] = {}
 
     def shape(index: int) -> tuple:
@@ -221,7 +221,7 @@ def _train_bank(
     bank = ProbeBank(points, *sizes, generator).to(train.embeddings.device)
     optimizer = BankOptimizer(bank)
     batches = _batches(train, points[0].batch_size)
-    trained: list = [None] * len(points)
+    best: list = [None] * len(points)  # score, epoch, choice, state
     waited = [0] * len(points)
     members = list(range(len(points)))  # of the bank
     progress = tqdm(
@@ -243,11 +243,9 @@ def _train_bank(
                 finite = math.isfinite(score)
                 score = score if finite else -math.inf
                 waited[index] += 1
-                if trained[index] is None or score > trained[index].score:
-                    probe = optimizer.bank.select([place]).eval()
-                    trained[index] = TrainedProbe(
-                        point, score, epoch, choice, probe
-                    )
+                if best[index] is None or score > best[index][0]:
+                    state = optimizer.bank.probe_state(place)
+                    best[index] = (score, epoch, choice, state)
                     waited[index] = 0
                 if not finite or waited[index] >= point.patience:
                     done.add(place)
@@ -260,6 +258,11 @@ def _train_bank(
             members = [members[place] for place in alive]
             optimizer = optimizer.select(alive)
     progress.close()
+    trained = []
+    for point, (score, epoch, choice, state) in zip(points, best):
+        alone = ProbeBank([point], *sizes).to(train.embeddings.device).eval()
+        alone.load_probe_state(0, state)
+        trained.append(TrainedProbe(point, score, epoch, choice, alone))
     return trained
 
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.data.file_blocks import read_blocks
+from speechbrain_wavjepa.data.sources import is_clip_name
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 NUM_FOLDS = 5
 EVENT_SCORES = ["event_onset_200ms_fms", "segment_1s_er"]
 SCENE_SCORES = ["top1_acc", "mAP", "d_prime", "aucroc"]
@@ -75,7 +75,7 @@ def read_class_folders(folder: Union[str, Path]) -> list[LabelledFile]:
     files = [
         LabelledFile(path, [(path.parent.name, None, None)], None)
         for path in sorted(Path(folder).glob("*/*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
+        if is_clip_name(path.name)
     ]
     classes = {file.labels[0][0] for file in files}
     if len(classes) < 2:
