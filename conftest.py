@@ -9,11 +9,6 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.frontends import ConvFrontend
-from speechbrain_wavjepa.pretrained import write_pretrained
-from speechbrain_wavjepa.transformer import TransformerEncoder
-from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
-
 ROOT = Path(__file__).parent
 
 
@@ -62,6 +57,12 @@ def binaural_folder(tmp_path_factory):
 
 def write_tiny_pretrained(folder, channels):
     """Write a pretrained folder of dim 16 with a token every 10 ms."""
+    # here, since importing the toolkit takes seconds and few tests need it
+    from speechbrain_wavjepa.frontends import ConvFrontend
+    from speechbrain_wavjepa.pretrained import write_pretrained
+    from speechbrain_wavjepa.transformer import TransformerEncoder
+    from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+
     torch.manual_seed(channels)
     model = WavJEPAEncoder(
         ConvFrontend(8, [[8, 240, 160]], channels), TransformerEncoder(16, 2, 4)

@@ -82,19 +82,17 @@ def run_seed(seed, task, splits):
     run = task.runs()[0]
     points = sample_grid(GRIDS["default"], task.name)
 
-    def rows(split):
-        return torch.from_numpy(splits[split].rows.copy())
-
     def targets(split):
         return torch.from_numpy(make_targets(task, split, splits[split]))
 
     train = Rows(
-        torch.cat([rows(split) for split in run.train]),
+        torch.cat([splits[split].read() for split in run.train]),
         torch.cat([targets(split) for split in run.train]),
     )
     valid = SplitScorer(task, run.valid, splits[run.valid])
     test = SplitScorer(task, run.test, splits[run.test])
-    test_rows, valid_rows = rows(run.test), rows(run.valid)
+    test_rows = splits[run.test].read()
+    valid_rows = splits[run.valid].read()
 
     start = time.perf_counter()
     probes = train_probes(

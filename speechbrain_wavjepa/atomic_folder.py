@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all.
+"""Folders and files that are there whole or not at all.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -51,6 +51,39 @@ def atomic_folder(folder: Union[str, Path]) -> Iterator[Path]:
         _replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Union[str, Path]) -> Iterator[Path]:
+    """Write a file aside; sync it to disk and give it its name at the end.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file to make, or to replace.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Example
+    -------
+    >>> path = Path(getfixture("tmpdir")) / "new.txt"
+    >>> with atomic_file(path) as aside:
+    ...     aside.write_text("whole")
+    5
+    >>> path.read_text()
+    'whole'
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield aside
+        sync(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _replace(aside: Path, folder: Path) -> None:

@@ -21,15 +21,15 @@ import pyroomacoustics
 from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
+from speechbrain_wavjepa.atomic_folder import atomic_file
 from speechbrain_wavjepa.data.shard_writer import write_shard
 from speechbrain_wavjepa.heads import Head, MeasuredHead, SphericalHead
 from speechbrain_wavjepa.room_simulation import (
-    RECEIVERS,
     draw_places,
     draw_room,
     simulate,
 )
-from speechbrain_wavjepa.rooms import encode_responses
+from speechbrain_wavjepa.rooms import RECEIVERS, encode_responses
 
 # A scene: number of its room, number within the room.
 SceneNumber = tuple[int, int]
@@ -275,10 +275,9 @@ def claim_folder(folder: Path, settings: dict, versions: dict) -> None:
         if found == settings:
             return
     elif not any(folder.iterdir()):
-        aside = manifest.with_suffix(".unfinished")
         text = json.dumps({**settings, "versions": versions}, indent=1)
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, manifest)
+        with atomic_file(manifest) as aside:
+            aside.write_text(text, encoding="utf-8")
         return
     raise ValueError(
         f"{folder} holds something else than this bank: delete it or choose "

@@ -36,6 +36,8 @@ from speechbrain.utils.distributed import (
     if_main_process,
 )
 
+from speechbrain_wavjepa.atomic_folder import sync
+
 logger = logging.getLogger(__name__)
 
 CHECKSUM_FILE = "checksums.json"
@@ -185,14 +187,14 @@ class AtomicCheckpointer(Checkpointer):
         )
         seal = {}
         for path in sorted(aside.iterdir()):
-            _sync(path)
+            sync(path)
             seal[path.name] = _measure(path)
         text = json.dumps(seal, indent=1)
         (aside / CHECKSUM_FILE).write_text(text, encoding="utf-8")
-        _sync(aside / CHECKSUM_FILE)
-        _sync(aside)
+        sync(aside / CHECKSUM_FILE)
+        sync(aside)
         os.rename(aside, final)
-        _sync(self.checkpoints_dir)
+        sync(self.checkpoints_dir)
         names = self.recoverables
         files = {key: final / (key + PARAMFILE_EXT) for key in names}
         return Checkpoint(final, meta, files)
@@ -288,12 +290,3 @@ def _collect(errors: list) -> Iterator[None]:
         if not if_main_process():
             raise
         errors.append(error)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

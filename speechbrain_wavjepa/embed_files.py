@@ -8,7 +8,6 @@ Authors
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechbrain_wavjepa.atomic_folder import atomic_file
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.hyperparams import SETTINGS_FILE
 from speechbrain_wavjepa.pretrained import load_pretrained
@@ -233,10 +233,8 @@ def _embed(encoder, path: Path, timestamps: bool) -> dict[str, np.ndarray]:
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays whole or not at all."""
-    aside = path.with_name(f".{path.name}.unfinished")
-    with open(aside, "wb") as file:
+    with atomic_file(path) as aside, open(aside, "wb") as file:
         np.savez(file, **arrays)
-    os.replace(aside, path)
 
 
 def _read(pieces: Path, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
@@ -269,9 +267,8 @@ def _gather_parquet(output: Path, pieces: Path, names: Sequence[str]) -> None:
     for key in ("embeddings", "times"):
         if rows and key in rows[0]:
             columns[key] = [row[key].tolist() for row in rows]
-    aside = output.with_name(f".{output.name}.unfinished")
-    parquet.write_table(pyarrow.table(columns), aside)
-    os.replace(aside, output)
+    with atomic_file(output) as aside:
+        parquet.write_table(pyarrow.table(columns), aside)
 
 
 def _import_pyarrow():

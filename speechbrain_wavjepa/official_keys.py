@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from speechbrain_wavjepa.official import list_keys
+from speechbrain_wavjepa.official import COMPILE_INFIX, list_keys
 
 # authors' pattern -> ours, tried in this order; {} stands for a number.
 # None: a table that WavJEPA computes itself.
@@ -78,7 +78,7 @@ def map_official_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ['context_encoder.norm.bias']
     """
     plain = {
-        key.replace("_orig_mod.", ""): value
+        key.replace(COMPILE_INFIX, ""): value
         for key, value in state_dict.items()
     }
     return _rename(plain, OFFICIAL_KEYS, "the authors' code")

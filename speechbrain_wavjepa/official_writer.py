@@ -5,14 +5,13 @@ Authors
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
 
 import torch
 
-from speechbrain_wavjepa.atomic_folder import sync
+from speechbrain_wavjepa.atomic_folder import atomic_file
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
@@ -74,15 +73,15 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
     weights = read_weights(folder / ENCODER_FILE)
     weights |= read_weights(folder / PRETRAINING_FILE)
     state = {**map_to_official_state(weights), **make_tables(settings)}
-    aside = path.with_name(f".{path.name}.unfinished")
-    if path.suffix == ".safetensors":
-        _save_safetensors(state, _hyper_parameters(settings, "gelu"), aside)
-    else:
-        # their code hands these to PyTorch's layers, whose default is ReLU
-        options = _hyper_parameters(settings, torch.nn.GELU())
-        torch.save({"state_dict": state, "hyper_parameters": options}, aside)
-    sync(aside)
-    os.replace(aside, path)
+    with atomic_file(path) as aside:
+        if path.suffix == ".safetensors":
+            options = _hyper_parameters(settings, "gelu")
+            _save_safetensors(state, options, aside)
+        else:
+            # their code hands these to PyTorch's layers, default ReLU
+            options = _hyper_parameters(settings, torch.nn.GELU())
+            content = {"state_dict": state, "hyper_parameters": options}
+            torch.save(content, aside)
     return len(state)
 
 

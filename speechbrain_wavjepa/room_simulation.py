@@ -25,7 +25,6 @@ from speechbrain_wavjepa.head_directivity import EarDirectivity
 from speechbrain_wavjepa.heads import SPEED_OF_SOUND, Head
 from speechbrain_wavjepa.reverberation import measure_t60
 
-RECEIVERS = ("left", "right", "omni")
 SOURCE_DISTANCE = (1.5, 5.0)  # metres
 T60 = (0.2, 0.5)  # seconds
 DIFFUSE_POSITIONS = (3, 5)

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 
 EARS = ("left", "right")
+# Of a bank that was simulated: both ears, and a microphone in their place.
+RECEIVERS = (*EARS, "omni")
 
 
 class RoomScene(NamedTuple):

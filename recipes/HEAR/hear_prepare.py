@@ -19,10 +19,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from speechbrain_wavjepa.downstream.naturalistic import (
-    RECEIVERS,
-    write_naturalistic,
-)
+from speechbrain_wavjepa.downstream.naturalistic import write_naturalistic
 from speechbrain_wavjepa.downstream.task_writer import (
     read_class_folders,
     read_table,
@@ -30,7 +27,7 @@ from speechbrain_wavjepa.downstream.task_writer import (
 )
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.noises import NoiseFolder
-from speechbrain_wavjepa.rooms import BRIRBank
+from speechbrain_wavjepa.rooms import RECEIVERS, BRIRBank
 from speechbrain_wavjepa.scene_sampler import SceneSampler
 
 

@@ -146,8 +146,33 @@ def read_waveform(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
             frames = min(math.ceil(max_seconds * file.samplerate), file.frames)
             return torch.from_numpy(_read_frames(file, frames)), file.samplerate
     except soundfile.LibsndfileError as error:
-        reason = error.error_string.removeprefix("Error : ").strip(". ")
-        raise ValueError(f"it cannot be decoded: {reason}") from error
+        raise ValueError(
+            f"it cannot be decoded: {decoding_problem(error)}"
+        ) from error
+
+
+def decoding_problem(error: soundfile.LibsndfileError) -> str:
+    """Tell in a few words why a file could not be decoded.
+
+    Arguments
+    ---------
+    error : soundfile.LibsndfileError
+        What soundfile raised.
+
+    Returns
+    -------
+    str
+        libsndfile's words.
+
+    Example
+    -------
+    >>> try:
+    ...     _ = soundfile.SoundFile(io.BytesIO(b"no sound"))
+    ... except soundfile.LibsndfileError as error:
+    ...     print(decoding_problem(error))
+    Format not recognised
+    """
+    return error.error_string.removeprefix("Error : ").strip(". ")
 
 
 class ForwardFile(soundfile.SoundFile):

@@ -20,6 +20,7 @@ from speechbrain_wavjepa.data.clips import (
     UNKNOWN_LENGTH,
     ForwardFile,
     check_header,
+    decoding_problem,
 )
 
 # A second of the file is a whole number of samples at any other rate, and
@@ -66,8 +67,9 @@ def read_blocks(
             check_header(file)
             yield from _resample_blocks(file, sample_rate, block_seconds)
     except soundfile.LibsndfileError as error:
-        reason = error.error_string.removeprefix("Error : ").strip(". ")
-        raise ValueError(f"{path} cannot be decoded: {reason}.") from error
+        raise ValueError(
+            f"{path} cannot be decoded: {decoding_problem(error)}."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
 

@@ -56,6 +56,10 @@ class SplitEmbeddings(NamedTuple):
     num_rows: list[int]
     times: Optional[np.ndarray] = None
 
+    def read(self) -> Tensor:
+        """Read all rows [R, D] into memory, in float32."""
+        return torch.from_numpy(np.array(self.rows)).float()
+
 
 def embed_task(
     task: HearTask,

@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.rooms import RECEIVERS
 from speechbrain_wavjepa.scenes import SceneMixer, SceneParts
 
-# Of a bank's responses, in this order, and what is made of them: two ears for
-# binaural models, the microphone in the place of the head for mono ones.
-RECEIVERS = ("left", "right", "omni")
+# What is made of a scene's receivers: two ears for binaural models, the
+# microphone in the place of the head for mono ones.
 VERSIONS: Mapping[str, slice] = {
     "binaural": slice(0, 2),
     "omni": slice(2, 3),

@@ -114,9 +114,6 @@ def evaluate_neighbours(
             f"{task.name} is an event task: neighbours are for scene tasks."
         )
 
-    def rows(split: str) -> Tensor:
-        return torch.from_numpy(np.array(splits[split].rows)).float()
-
     scores: dict[str, dict[str, float]] = {}
     for k in ks:
         found = []
@@ -124,8 +121,8 @@ def evaluate_neighbours(
             known = [*run.train, run.valid]
             targets = [make_targets(task, s, splits[s]) for s in known]
             shares = neighbour_probabilities(
-                rows(run.test),
-                torch.cat([rows(split) for split in known]),
+                splits[run.test].read(),
+                torch.cat([splits[split].read() for split in known]),
                 torch.from_numpy(np.concatenate(targets)),
                 k,
             )

@@ -102,7 +102,6 @@ class ProbeBank(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Compute the logits [G, R, L] of rows [R, D]."""
-        count = len(self.points)
         hidden = rows.T  # [D, R]; units lie before rows, as batch norm wants
         for weight, bias, norm in zip(self.weights, self.biases, self.norms):
             hidden = weight @ hidden + bias  # [G, H, R]
@@ -111,13 +110,12 @@ class ProbeBank(nn.Module):
                 hidden = hidden * self._dropout_mask(hidden)
             hidden = hidden.relu()
         logits = self.weights[-1] @ hidden + self.biases[-1]
-        return logits.transpose(1, 2).expand(count, -1, -1)
+        return logits.transpose(1, 2)
 
     def _dropout_mask(self, hidden: Tensor) -> Tensor:
         """Draw a mask for units and rows, the same for all probes.
 
-        Each probe has a dropout of its own that way, for an eighth of the
-        random numbers.
+        None of them learns from another, so they may share it.
         """
         mask = torch.rand(hidden.shape[1:], device=hidden.device)
         return (mask >= self.dropout).to(hidden.dtype) / (1 - self.dropout)

@@ -251,7 +251,7 @@ def _evaluate_run(
     """Train on one run's splits and compute the logits of its test split."""
 
     def rows(split: str) -> Tensor:
-        return torch.from_numpy(np.array(splits[split].rows)).float().to(device)
+        return splits[split].read().to(device)
 
     train = Rows(
         torch.cat([rows(split) for split in run.train]),

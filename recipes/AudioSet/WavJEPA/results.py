@@ -9,7 +9,6 @@ import logging
 from pathlib import Path
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from streams import make_scene_sampler
 
 from speechbrain_wavjepa.downstream.learning_table import (
@@ -17,13 +16,12 @@ from speechbrain_wavjepa.downstream.learning_table import (
     learning_table,
 )
 from speechbrain_wavjepa.plots import plot_learning_curve, plot_masks
-from speechbrain_wavjepa.pretrained import write_pretrained
+from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.rooms import RECEIVERS
 from speechbrain_wavjepa.scene_plots import plot_scene
 from speechbrain_wavjepa.scenes import SceneMixer
 
 logger = logging.getLogger(__name__)
-
-PROBE_RECEIVERS = ("left", "right", "omni")
 
 
 def draw_input(brain, hparams, batch):
@@ -120,25 +118,19 @@ def load_runs(folders):
     """Load the models of other runs of this recipe, where there are any."""
     models = {}
     for name, folder in (folders or {}).items():
-        yaml = Path(folder) / "hyperparams.yaml"
-        if not yaml.exists():
+        pretrained = Path(folder) / "pretrained"
+        if not pretrained.exists():
             logger.info(f"{folder} holds no run: the table leaves out {name}.")
             continue
-        with open(yaml, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file)
-        weights = hparams["checkpointer"].find_checkpoint().paramfiles
-        models[name] = hparams["wavjepa"]
-        models[name].load_state_dict(
-            torch.load(weights["wavjepa"], weights_only=True)
-        )
+        models[name] = load_pretrained(pretrained).embedding_model.model
     return models
 
 
 def make_naturalistic(hparams, folds):
     """Put labelled clips into rooms that pretraining has not heard."""
-    sampler = make_scene_sampler(hparams, PROBE_RECEIVERS, split="test")
+    sampler = make_scene_sampler(hparams, RECEIVERS, split="test")
     sampler.scene_prob = 1.0
-    mixer = SceneMixer(channels=len(PROBE_RECEIVERS))
+    mixer = SceneMixer(channels=len(RECEIVERS))
     generator = torch.Generator().manual_seed(hparams["seed"])
     return [
         (
