@@ -1,0 +1,108 @@
+"""Find the data sets of ARCH and look at them before hours are spent.
+
+    python arch_prepare.py DIR
+
+prints how many clips, labels and runs each data set in DIR has.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
+
+
+def find_datasets(data_folder, dataset="all", folders=None):
+    """Find the folders of the data sets that are asked for.
+
+    Arguments
+    ---------
+    data_folder : str or Path
+        Holds a folder for each data set.
+    dataset : str
+        ARCH's name of one, or "all" that are there.
+    folders : dict, optional
+        Names of folders that are not called as usual, by ARCH's names.
+
+    Returns
+    -------
+    dict
+        The folder of each data set.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or the folder is not there.
+    """
+    data_folder, folders = Path(data_folder), dict(folders or {})
+    asked = [dataset] if dataset != "all" else []
+    if unknown := {*folders, *asked} - set(READERS):
+        raise ValueError(
+            f"ARCH has no data set {sorted(unknown)}, it has {list(READERS)}."
+        )
+    places = {
+        name: data_folder / folders.get(name, reader.folder)
+        for name, reader in READERS.items()
+    }
+    if dataset != "all":
+        places = {dataset: places[dataset]}
+    found = {name: place for name, place in places.items() if place.is_dir()}
+    if not found:
+        wanted = ", ".join(place.name for place in places.values())
+        raise ValueError(
+            f"{data_folder} has no folder {wanted}: give the folder above, or "
+            "its name as --folders '{esc50: NAME}'."
+        )
+    if missing := sorted(set(places) - set(found)):
+        print(f"Not in {data_folder}: {', '.join(missing)}")
+    return found
+
+
+def read_options(name, hparams):
+    """List the options of a data set's reader."""
+    return {"parts": hparams["irmas_parts"]} if name == "irmas" else {}
+
+
+def describe(name, folder):
+    """Say in a line what a data set has."""
+    dataset = read_dataset(name, folder)
+    run = dataset.runs[0]
+    sizes = "/".join(str(len(clips)) for clips in run[1:])
+    kind = "labels" if dataset.multilabel else "classes"
+    line = (
+        f"{name:<18} {len(dataset.paths):>6} clips of "
+        f"{READERS[name].num_clips:>6}  {len(dataset.labels):>4} {kind:<7}  "
+        f"{len(dataset.runs):>2} run(s), the first {sizes}"
+    )
+    absent = sum(not path.is_file() for path in dataset.paths)
+    if absent:
+        line += f"\n{'':<18} {absent} of its files are not there"
+    return "\n".join([line, *(f"{'':<18} {note}" for note in dataset.notes)])
+
+
+def main():
+    """Print a line for each data set; 2 if one cannot be read."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data_folder")
+    parser.add_argument("--dataset", default="all")
+    options = parser.parse_args()
+    status = 0
+    try:
+        places = find_datasets(options.data_folder, options.dataset)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, folder in places.items():
+        try:
+            print(describe(name, folder))
+        except ValueError as error:
+            print(f"{name:<18} error: {error}", file=sys.stderr)
+            status = 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

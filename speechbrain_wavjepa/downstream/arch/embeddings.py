@@ -1,0 +1,225 @@
+"""One embedding for each clip of a data set, computed once and kept.
+
+Source: ARCH (https://arxiv.org/abs/2405.00934): clips are resampled channel
+by channel, then channels are averaged.
+
+Shapes: n clips, T samples, C channels, D dim.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Union
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+from tqdm import tqdm
+
+from speechbrain_wavjepa.atomic_folder import atomic_folder
+from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
+
+
+class ClipEmbeddings(NamedTuple):
+    """The embeddings of a data set.
+
+    Arguments
+    ---------
+    rows : [n, D] np.ndarray of float32
+        Of each clip, mapped from the disk; zeros where it could not be read.
+    unreadable : dict[int, str]
+        Why clips could not be read, by their number.
+
+    Example
+    -------
+    >>> ClipEmbeddings(np.zeros((2, 16)), {1: "b.wav is empty"}).rows.shape
+    (2, 16)
+    """
+
+    rows: np.ndarray
+    unreadable: dict[int, str]
+
+
+class _MonoClips(torch.utils.data.Dataset):
+    """Clips [T], or why one cannot be read."""
+
+    def __init__(self, paths: Sequence[Path], sample_rate: int):
+        self.paths = paths
+        self.sample_rate = sample_rate
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Union[Tensor, str]:
+        try:
+            return read_mono(self.paths[index], self.sample_rate)
+        except ValueError as error:
+            return str(error)
+
+
+def read_mono(path: Union[str, Path], sample_rate: int) -> Tensor:
+    """Read a clip as ARCH does.
+
+    Arguments
+    ---------
+    path : str or Path
+        An audio file.
+    sample_rate : int
+        The wanted rate in Hz.
+
+    Returns
+    -------
+    [T]
+        The mean of its channels, each resampled.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, broken, empty or holds NaN.
+
+    Example
+    -------
+    >>> read_mono("nowhere.wav", 16000)
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere.wav cannot be read: ...
+    """
+    try:
+        clip, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if len(clip) == 0:
+        raise ValueError(f"{path} is empty.")
+    if not np.isfinite(clip).all():
+        raise ValueError(f"{path} holds NaN or Inf.")
+    channels = torch.from_numpy(clip.T.copy())
+    if rate != sample_rate:
+        channels = _resampler(rate, sample_rate)(channels)
+    return channels.mean(dim=0)
+
+
+@functools.cache
+def _resampler(rate: int, new_rate: int) -> torchaudio.transforms.Resample:
+    """Design the filter that ARCH uses, torchaudio's default."""
+    return torchaudio.transforms.Resample(rate, new_rate)
+
+
+def embed_dataset(
+    dataset: ArchDataset,
+    embed: Callable[[Tensor], Tensor],
+    sample_rate: int,
+    key: str,
+    cache_folder: Union[str, Path],
+    max_bad_fraction: float = 0.05,
+    num_workers: int = 0,
+) -> ClipEmbeddings:
+    """Embed all clips of a data set one by one, or read what is there.
+
+    Arguments
+    ---------
+    dataset : ArchDataset
+        The data set.
+    embed : callable
+        From a clip [1, T] to its embedding [1, D].
+    sample_rate : int
+        The rate in Hz that it wants.
+    key : str
+        Tells models apart: embeddings under another key are never read.
+    cache_folder : str or Path
+        Where to keep them.
+    max_bad_fraction : float
+        Part of the clips that may be unreadable.
+    num_workers : int
+        Processes that read files.
+
+    Returns
+    -------
+    ClipEmbeddings
+        In the order of the data set's clips.
+
+    Raises
+    ------
+    ValueError
+        If too many clips cannot be read, an embedding is not finite, or the
+        folder holds embeddings of other clips.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.full(8, 0.5), 16000)
+    >>> pets = ArchDataset("pets", [path], np.ones((1, 1)), ["a"], 0, [], [])
+    >>> embed_dataset(
+    ...     pets, lambda clip: clip[:, :2], 16000, "cut", path.parent
+    ... ).rows.tolist()
+    [[0.5, 0.5]]
+    """
+    folder = Path(cache_folder) / dataset.name / key
+    # not the whole paths: the data set may be moved
+    names = ["/".join(path.parts[-3:]) for path in dataset.paths]
+    if not folder.exists():
+        clips = torch.utils.data.DataLoader(
+            _MonoClips(dataset.paths, sample_rate),
+            batch_size=None,
+            num_workers=num_workers,
+        )
+        progress = tqdm(clips, desc=f"embed {dataset.name}", unit=" clips")
+        rows, unreadable = [], {}
+        for number, clip in enumerate(progress):
+            row = None
+            if isinstance(clip, str):
+                unreadable[number] = clip
+            else:
+                row = _embed_clip(embed, clip, names[number])
+            rows.append(row)
+        _check_unreadable(unreadable, len(names), max_bad_fraction)
+        empty = np.zeros_like(next(row for row in rows if row is not None))
+        with atomic_folder(folder) as aside:
+            rows = [empty if row is None else row for row in rows]
+            np.save(aside / "rows.npy", np.stack(rows))
+            about = {"names": names, "unreadable": unreadable}
+            (aside / "clips.json").write_text(json.dumps(about))
+    about = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
+    if about["names"] != names:
+        raise ValueError(
+            f"{folder} holds embeddings of other clips than {dataset.name} "
+            "has now: delete it."
+        )
+    unreadable = {int(n): why for n, why in about["unreadable"].items()}
+    return ClipEmbeddings(
+        np.load(folder / "rows.npy", mmap_mode="r"), unreadable
+    )
+
+
+def _embed_clip(
+    embed: Callable[[Tensor], Tensor], clip: Tensor, name: str
+) -> np.ndarray:
+    """Embed a clip and check its embedding."""
+    try:
+        with torch.no_grad():
+            row = embed(clip[None])[0].float().numpy(force=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if not np.isfinite(row).all():
+        raise ValueError(
+            f"The embedding of {name} holds NaN or Inf: check the clip and "
+            "the model's weights."
+        )
+    return row
+
+
+def _check_unreadable(
+    unreadable: dict[int, str], num_clips: int, max_bad_fraction: float
+) -> None:
+    """Refuse a data set of which too much is broken or missing."""
+    if len(unreadable) > max_bad_fraction * num_clips:
+        raise ValueError(
+            f"{len(unreadable)} of {num_clips} clips cannot be read, more "
+            f"than max_bad_fraction={max_bad_fraction} of them. The first: "
+            f"{next(iter(unreadable.values()))}"
+        )

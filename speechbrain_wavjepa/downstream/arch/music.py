@@ -1,0 +1,291 @@
+"""ARCH's data sets of music: FMA small, MagnaTagATune, IRMAS, Medley-solos-DB.
+
+Each function takes the folder that holds the files as they are published.
+
+Source: ARCH (https://arxiv.org/abs/2405.00934).
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechbrain_wavjepa.downstream.arch.datasets import (
+    ArchDataset,
+    multi_hot,
+    one_hot,
+)
+from speechbrain_wavjepa.downstream.arch.files import (
+    check_there,
+    find_files,
+    read_table,
+)
+from speechbrain_wavjepa.downstream.arch.splits import (
+    ArchRun,
+    given_run,
+    split_off,
+)
+
+# ARCH's tags of MagnaTagATune; near-synonyms are not merged.
+MTT_TAGS = (
+    "guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,"
+    "ambient,beat,violin,vocal,synth,female,indian,opera,male,singing,vocals,"
+    "no vocals,harpsichord,loud,quiet,flute,woman,male vocal,no vocal,pop,"
+    "soft,sitar,solo,man,classic,choir,voice,new age,dance,male voice,"
+    "female vocal,beats,harp,cello,no voice,weird,country,metal,female voice,"
+    "choral"
+).split(",")
+MTT_LISTS = {
+    "train": "train_gt_mtt.tsv",
+    "valid": "val_gt_mtt.tsv",
+    "test": "test_gt_mtt.tsv",
+}
+IRMAS_LABELS = "cel cla flu gac gel org pia sax tru vio voi".split()
+# The second part unpacks to either.
+IRMAS_INNER = ("Part{part}", "IRTestingData-Part{part}")
+MEDLEY_SPLITS = {"training": "train", "validation": "valid", "test": "test"}
+FMA_COLUMNS = [("set", "subset"), ("track", "genre_top")]
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def read_fma_small(folder: Path) -> ArchDataset:
+    """Read the small set of the Free Music Archive: eight genres.
+
+    The classes are the 16 genres of the whole archive, as in ARCH; the small
+    set has 8 of them.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds ``fma_metadata/tracks.csv`` and ``fma_small/000/000002.mp3`` and
+        so on.
+
+    Returns
+    -------
+    ArchDataset
+        8,000 clips.
+
+    Raises
+    ------
+    ValueError
+        If the table or all the clips are missing.
+
+    Example
+    -------
+    >>> read_fma_small(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere/fma_metadata/tracks.csv is missing: ...
+    """
+    table = folder / "fma_metadata" / "tracks.csv"
+    check_there(table)
+    with open(table, encoding="utf-8", newline="") as file:
+        groups, names, *rows = csv.reader(file)
+    columns = list(zip(groups, names))
+    if missing := [pair for pair in FMA_COLUMNS if pair not in columns]:
+        raise ValueError(
+            f"{table} has no column with the two headers {missing[0]}: is it "
+            "the table of fma_metadata.zip?"
+        )
+    subset, genre = (columns.index(pair) for pair in FMA_COLUMNS)
+    rows = [row for row in rows if row[0].isdigit() and row[genre]]
+    there = {path.name for path in (folder / "fma_small").glob("*/*.mp3")}
+    clips = [row for row in rows if f"{int(row[0]):06d}.mp3" in there]
+    if not clips:
+        raise ValueError(
+            f"{folder / 'fma_small'} has none of the clips of {table}, such "
+            "as 000/000002.mp3: is the data set unpacked there?"
+        )
+    labels = sorted({row[genre] for row in rows})
+    train, rest = split_off(range(len(clips)), 0.2)
+    test, valid = split_off(rest, 0.5)
+    wanted = sum(row[subset] == "small" for row in rows)
+    return ArchDataset(
+        "fma_small",
+        [_fma_path(folder, int(row[0])) for row in clips],
+        one_hot([labels.index(row[genre]) for row in clips], len(labels)),
+        labels,
+        False,
+        [ArchRun("test", train, valid, test)],
+        [f"{len(clips)} of the small set's {wanted} clips are there."],
+    )
+
+
+def _fma_path(folder: Path, track: int) -> Path:
+    """Tell where a track lies: 000/000002.mp3."""
+    name = f"{track:06d}"
+    return folder / "fma_small" / name[:3] / f"{name}.mp3"
+
+
+def read_magna_tag_a_tune(folder: Path) -> ArchDataset:
+    """Read MagnaTagATune: music with any of 50 tags.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds ``annotations_final.csv``, the clips at the paths that it names,
+        and the lists of the split, such as ``train_gt_mtt.tsv``.
+
+    Returns
+    -------
+    ArchDataset
+        21,108 clips of 50 labels; clips without any of the tags are left out.
+
+    Raises
+    ------
+    ValueError
+        If a table is missing or another one.
+
+    Example
+    -------
+    >>> read_magna_tag_a_tune(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere/annotations_final.csv is missing: ...
+    """
+    rows = read_table(
+        folder / "annotations_final.csv",
+        ["clip_id", "mp3_path", *MTT_TAGS],
+        delimiter="\t",
+    )
+    part = {}
+    for split, name in MTT_LISTS.items():
+        check_there(folder / name)
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        part |= {line.split("\t")[0]: split for line in lines if line.strip()}
+    tags = [[tag for tag in MTT_TAGS if row[tag] == "1"] for row in rows]
+    kept = [
+        (row, found)
+        for row, found in zip(rows, tags)
+        if found and row["clip_id"] in part
+    ]
+    return ArchDataset(
+        "magna_tag_a_tune",
+        [folder / row["mp3_path"] for row, _ in kept],
+        multi_hot([found for _, found in kept], MTT_TAGS),
+        MTT_TAGS,
+        True,
+        [given_run([part[row["clip_id"]] for row, _ in kept])],
+        [],
+    )
+
+
+def read_irmas(folder: Path, parts: Sequence[int] = (1, 3)) -> ArchDataset:
+    """Read IRMAS: the instruments that are heard in music.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds ``IRMAS-TrainingData/cel/`` and so on, and
+        ``IRMAS-TestingData-Part1/Part1/`` and so on.
+    parts : sequence of int
+        Parts of the test set. The published figures were probably computed
+        without part 2, which ARCH's pattern misses.
+
+    Returns
+    -------
+    ArchDataset
+        6,705 training and, with parts 1 and 3, 1,573 test clips of 11 labels.
+
+    Raises
+    ------
+    ValueError
+        If an instrument, a part or the text beside a clip is missing.
+
+    Example
+    -------
+    >>> read_irmas(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere/IRMAS-TrainingData/cel has no file '*.wav': ...
+    """
+    paths, found = [], []
+    for label in IRMAS_LABELS:
+        some = find_files(folder / "IRMAS-TrainingData" / label, "*.wav")
+        paths += some
+        found += [[label]] * len(some)
+    train, valid = split_off(range(len(paths)), 0.2)
+    for part in parts:
+        for path in find_files(_irmas_part(folder, part), "*.wav"):
+            check_there(path.with_suffix(".txt"))
+            paths.append(path)
+            found.append(path.with_suffix(".txt").read_text().split())
+    test = list(range(len(train) + len(valid), len(paths)))
+    if not test:
+        raise ValueError(
+            f"parts={list(parts)} leaves no test clip: use [1, 3]."
+        )
+    listed = ", ".join(map(str, parts))
+    return ArchDataset(
+        "irmas",
+        paths,
+        multi_hot(found, IRMAS_LABELS),
+        IRMAS_LABELS,
+        True,
+        [ArchRun("test", train, valid, test)],
+        [
+            f"Tested on {len(test)} clips of part(s) {listed}.",
+            "Validation clips are drawn from sorted files: ARCH's draw "
+            "depends on the machine.",
+        ],
+    )
+
+
+def _irmas_part(folder: Path, part: int) -> Path:
+    """Find the folder of a part of the test set."""
+    outer = folder / f"IRMAS-TestingData-Part{part}"
+    choices = [outer / inner.format(part=part) for inner in IRMAS_INNER]
+    return next((path for path in choices if path.is_dir()), choices[0])
+
+
+def read_medleydb(folder: Path) -> ArchDataset:
+    """Read Medley-solos-DB: eight instruments, each by itself.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds ``Medley-solos-DB_metadata.csv`` and ``audio/``.
+
+    Returns
+    -------
+    ArchDataset
+        21,571 clips of 8 classes.
+
+    Raises
+    ------
+    ValueError
+        If the table or a clip's file is missing.
+
+    Example
+    -------
+    >>> read_medleydb(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere/Medley-solos-DB_metadata.csv is missing: ...
+    """
+    table = folder / "Medley-solos-DB_metadata.csv"
+    rows = read_table(table, ["subset", "instrument_id", "uuid4"])
+    files = {
+        match.group(): path
+        for path in find_files(folder / "audio", "*.wav")
+        if (match := UUID.search(path.name))
+    }
+    if missing := [row["uuid4"] for row in rows if row["uuid4"] not in files]:
+        raise ValueError(
+            f"{folder / 'audio'} has no file of {missing[0]} and of "
+            f"{len(missing) - 1} others of {table.name}."
+        )
+    classes = [int(row["instrument_id"]) for row in rows]
+    labels = [f"instrument {number}" for number in range(max(classes) + 1)]
+    return ArchDataset(
+        "medleydb",
+        [files[row["uuid4"]] for row in rows],
+        one_hot(classes, len(labels)),
+        labels,
+        False,
+        [given_run([MEDLEY_SPLITS[row["subset"]] for row in rows])],
+        [],
+    )

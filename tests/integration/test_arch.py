@@ -1,0 +1,96 @@
+"""The recipe of ARCH through its command lines."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "ARCH"
+sys.path.append(str(ROOT / "tests" / "unit"))
+
+import arch_factory  # noqa: E402
+
+
+def run(*command, code=0):
+    """Run a script of the recipe; return what it prints."""
+    result = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=RECIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == code, result.stdout
+    return result.stdout
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two of the data sets."""
+    folder = tmp_path / "data"
+    arch_factory.write_esc50(folder / "ESC-50-master")
+    arch_factory.write_fsd50k(folder / "FSD50K")
+    return folder
+
+
+def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
+    output = tmp_path / "scores"
+    command = [
+        "train.py",
+        "hparams/arch.yaml",
+        f"--data_folder={data}",
+        f"--pretrained={pretrained_folder}",
+        f"--output_folder={output}",
+        "--lr=0.05",
+        "--num_workers=0",
+    ]
+    printed = run(*command, "--dataset=esc50")
+    results = json.loads((output / "esc50" / "arch-scores.json").read_text())
+    assert results["main_score"] == "accuracy"
+    assert len(results["runs"]) == 5
+    accuracy = results["scores"]["accuracy"]["mean"]
+    assert accuracy > 0.8  # a low and a high tone
+    assert f"esc50              {100 * accuracy:5.1f}  accuracy" in printed
+
+    done = output / "esc50" / "prediction-done.json"
+    time = done.stat().st_mtime_ns
+    (data / "FSD50K" / "FSD50K.dev_audio" / "1.wav").write_bytes(b"")
+    printed = run(*command, "--max_bad_fraction=0.2")
+    assert done.stat().st_mtime_ns == time
+    assert "Not in" in printed and "us8k" in printed
+    results = json.loads((output / "fsd50k" / "arch-scores.json").read_text())
+    assert results["main_score"] == "map_macro"
+    assert "1.wav cannot be read" in results["unreadable"][0]
+
+    rows = (output / "results.tsv").read_text().splitlines()
+    cells = [row.split("\t") for row in rows]
+    assert [row[3] for row in cells] == ["esc50", "fsd50k"]
+    assert [len(row) for row in cells] == [8, 8]
+    assert cells[0][0] == "WavJEPA" and cells[0][2] == "True"
+    assert float(cells[0][4]) == accuracy and float(cells[0][5]) == 0
+
+    printed = run(*command, "--random_weights=True", code=1)
+    assert "holds the scores of another model" in printed
+
+
+def test_looking_at_the_data_first(data):
+    printed = run("arch_prepare.py", data)
+    assert "esc50                  40 clips of   2000     2 classes" in printed
+    (data / "FSD50K" / "FSD50K.dev_audio" / "1.wav").unlink()
+    assert "1 of its files are not there" in run("arch_prepare.py", data)
+    (data / "ESC-50-master" / "meta" / "esc50.csv").unlink()
+    printed = run("arch_prepare.py", data, code=2)
+    assert "esc50              error:" in printed and "is missing" in printed
+
+
+def test_a_folder_without_any_data_set(tmp_path):
+    printed = run("arch_prepare.py", tmp_path, code=2)
+    assert "has no folder ESC-50-master, UrbanSound8K" in printed
+    printed = run("arch_prepare.py", tmp_path, "--dataset=esc", code=2)
+    assert "ARCH has no data set ['esc']" in printed
