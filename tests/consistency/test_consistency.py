@@ -14,7 +14,7 @@ from speechbrain.utils.run_opts import RunOptions
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "speechbrain_wavjepa"
 RECIPE = ROOT / "recipes" / "AudioSet" / "WavJEPA"
-YAMLS = sorted((ROOT / "recipes").glob("*/*/hparams/*.yaml"))
+YAMLS = sorted((ROOT / "recipes").glob("**/hparams/*.yaml"))
 PAGES = [
     path
     for path in [
