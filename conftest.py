@@ -72,6 +72,36 @@ def write_tiny_pretrained(folder, channels):
 
 
 @pytest.fixture(scope="session")
+def hugging_face_folder(tmp_path_factory):
+    """A tiny wav2vec2 as the hub stores one, for examples and tests."""
+    folder = tmp_path_factory.mktemp("hub") / "wav2vec2"
+    return write_tiny_hugging_face(folder, "Wav2Vec2Config")
+
+
+def write_tiny_hugging_face(folder, config_name, seed=0, **prepare):
+    """Write a model of dim 16 with a token every 10 ms, in its own format."""
+    import transformers  # seconds, and few tests need it
+
+    torch.manual_seed(seed)
+    settings = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": [8, 8, 8],
+        "conv_kernel": [10, 8, 4],
+        "conv_stride": [5, 4, 8],
+        "num_conv_pos_embeddings": 4,
+        "num_conv_pos_embedding_groups": 2,
+    }
+    config = getattr(transformers, config_name)(**settings)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    extractor = transformers.Wav2Vec2FeatureExtractor(**prepare)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def task_folder(tmp_path_factory):
     """A task in the layout of HEAR: low tones and high tones."""
     folder = tmp_path_factory.mktemp("tasks") / "tones-v1-full"

@@ -17,6 +17,7 @@ EVAL = ["scikit-learn>=1.3", "scipy>=1.11"]
 PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14"]
 OFFICIAL = ["safetensors>=0.4"]
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+HUGGING_FACE = ["transformers>=5.20"]
 TEST = [
     *DATA,
     *SCENES,
@@ -24,6 +25,7 @@ TEST = [
     *EVAL,
     *OFFICIAL,
     *ONNX,
+    *HUGGING_FACE,
     "codespell>=2.2",
     "pytest>=7",
     "ruff>=0.12",
@@ -62,6 +64,7 @@ setup(
         "plots": PLOTS,
         "official": OFFICIAL,
         "onnx": ONNX,
+        "hugging_face": HUGGING_FACE,
         "test": TEST,
         "dev": [*TEST, "pre-commit>=3"],
     },

@@ -126,7 +126,7 @@ def probe_task(folder, hparams, device):
 
 def name_encoder(hparams):
     """Tell encoders apart, also those with random weights."""
-    if hparams["random_weights"]:
+    if hparams.get("random_weights"):
         return f"random-{hparams['seed']}-{hparams['encoder_key']}"
     return hparams["encoder_key"]
 

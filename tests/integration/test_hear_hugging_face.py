@@ -1,0 +1,87 @@
+"""Encoders of the hub in the recipe of HEAR probes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import transformers
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "HEAR" / "linear_probe"
+
+
+def probe(task_folder, source, output, *more, path=(), fails=False):
+    """Run the recipe; return what it prints."""
+    command = [
+        sys.executable,
+        "train.py",
+        "hparams/hear_hugging_face.yaml",
+        f"--tasks_dir={task_folder.parent}",
+        f"--source={source}",
+        f"--output_folder={output}",
+        "--num_points=1",
+        "--neighbours=[1]",
+        *more,
+    ]
+    path = os.pathsep.join(map(str, [*path, ROOT]))
+    result = subprocess.run(
+        command,
+        cwd=RECIPE,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode != 0) == fails, result.stdout
+    return result.stdout
+
+
+def test_probes_of_a_model(task_folder, hugging_face_folder, tmp_path):
+    probe(task_folder, hugging_face_folder, tmp_path)
+    output = tmp_path / task_folder.name
+    results = json.loads((output / "test.predicted-scores.json").read_text())
+    assert 0 <= results["test"]["test_score"] <= 1
+    key = json.loads((output / "prediction-done.json").read_text())[
+        "encoder_key"
+    ]
+    folder = tmp_path / "embeddings" / task_folder.name / key / "valid"
+    rows = np.load(folder / "rows.npy")
+    names = json.loads((folder / "clips.json").read_text())["names"]
+    model = transformers.AutoModel.from_pretrained(hugging_face_folder).eval()
+    for name, row in zip(names, rows):
+        clip, _ = soundfile.read(
+            task_folder / "16000" / "valid" / name, dtype="float32"
+        )
+        clip = torch.from_numpy((clip - clip.mean()) / clip.std())
+        with torch.no_grad():
+            expected = model(clip[None]).last_hidden_state.mean(dim=1)[0]
+        np.testing.assert_allclose(row, expected, rtol=0, atol=1e-4)
+
+    printed = probe(
+        task_folder,
+        hugging_face_folder,
+        tmp_path,
+        "--pad_to_seconds=1",
+        fails=True,
+    )
+    assert "holds the scores of another model" in printed
+
+
+def test_without_transformers(task_folder, hugging_face_folder, tmp_path):
+    (tmp_path / "transformers.py").write_text(
+        "raise ImportError('there is none')\n"
+    )
+    printed = probe(
+        task_folder,
+        hugging_face_folder,
+        tmp_path / "output",
+        path=[tmp_path],
+        fails=True,
+    )
+    assert "pip install transformers" in printed
