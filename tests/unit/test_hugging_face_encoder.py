@@ -1,5 +1,6 @@
 """Encoders of the hub against transformers' own classes, clip by clip."""
 
+import json
 import shutil
 from functools import partial
 
@@ -80,9 +81,10 @@ def test_equal_to_transformers(lobe, config, prepare, tmp_path):
         torch.testing.assert_close(encoder(clips)["embeddings"], tokens)
 
 
-def test_neighbours_and_channels(hugging_face_folder):
+def test_neighbours_and_channels(hugging_face_folder, device):
     encoder = HuggingFaceEncoder(Wav2Vec2, hugging_face_folder).eval()
-    quiet, loud = make_clips()
+    encoder.to(device)
+    quiet, loud = make_clips().to(device)
     embeddings = encoder.embed(torch.stack([quiet, loud]))
     torch.testing.assert_close(encoder.embed(quiet[None])[0], embeddings[0])
     torch.testing.assert_close(
@@ -165,6 +167,12 @@ def test_what_cannot_be_used_is_refused(hugging_face_folder, tmp_path):
     nowhere = tmp_path / "nowhere"
     with pytest.raises(ValueError, match=f"{nowhere} cannot be loaded"):
         HuggingFaceEncoder(Wav2Vec2, nowhere)
+    adapter = shutil.copytree(hugging_face_folder, tmp_path / "adapter")
+    config = json.loads((adapter / "config.json").read_text())
+    config["add_adapter"] = True
+    (adapter / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="without an adapter"):
+        HuggingFaceEncoder(Wav2Vec2, adapter)
     hiddens = partial(Wav2Vec2, output_all_hiddens=True)
     with pytest.raises(ValueError, match="output_all_hiddens: False"):
         HuggingFaceEncoder(hiddens, hugging_face_folder)
