@@ -36,6 +36,8 @@ def probe_dataset(name, folder, hparams, device):
     start = time.perf_counter()
     dataset = read_dataset(name, folder, **read_options(name, hparams))
     encoder = hparams["encoder"].to(device).eval()
+    if hparams.get("pad_to_max_seconds"):
+        encoder.pad_to_seconds = READERS[name].max_seconds
     embeddings = embed_dataset(
         dataset,
         lambda clip: encoder.embed(clip.to(device))[:, 0],
@@ -64,10 +66,13 @@ def probe_dataset(name, folder, hparams, device):
 
 
 def name_encoder(hparams):
-    """Tell encoders apart, also those with random weights."""
-    if hparams["random_weights"]:
-        return f"random-{hparams['seed']}-{hparams['encoder_key']}"
-    return hparams["encoder_key"]
+    """Tell encoders apart, also those that hear padding."""
+    key = hparams["encoder_key"]
+    if hparams.get("random_weights"):
+        key = f"random-{hparams['seed']}-{key}"
+    if hparams.get("pad_to_max_seconds"):
+        key = f"padded-{key}"
+    return key
 
 
 def write_table(hparams):

@@ -1,4 +1,4 @@
-"""Scores of finished tasks beside published ones, as a table and pictures.
+"""Scores of finished tasks beside published ones, as tables and a picture.
 
     python -m speechbrain_wavjepa.downstream.report RESULTS_DIR
 
@@ -15,13 +15,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
-import numpy as np
-from matplotlib.figure import Figure
+from speechbrain_wavjepa.downstream.report_plots import plot_scores
+from speechbrain_wavjepa.downstream.suites import (
+    ARCH_PRINTED_SCORES,
+    ARCH_PUBLISHED,
+    ARCH_TASKS,
+    BASELINE,
+    HEAR_PUBLISHED,
+    HEAR_TASKS,
+    generalizability,
+)
 
-from speechbrain_wavjepa.downstream.suites import HEAR_PUBLISHED, HEAR_TASKS
-
-SCORES = "test.predicted-scores.json"
-SHORT_NAMES = {folder: short for short, folder in HEAR_TASKS.items()}
+HEAR_SCORES = "test.predicted-scores.json"
+ARCH_SCORES = "arch-scores.json"
+SHORT_NAMES = {
+    name: short
+    for suite in (HEAR_TASKS, ARCH_TASKS)
+    for short, name in suite.items()
+}
+# The rows of the paper's ARCH table that are printed beside ours.
+ARCH_SHOWN = ("WavJEPA B", "AudioSet HuBERT L", "speech WavLM L", BASELINE)
 
 
 class TaskScore(NamedTuple):
@@ -34,17 +47,23 @@ class TaskScore(NamedTuple):
     score : float
         Its primary score, the mean over folds.
     deviation : float, optional
-        The sample standard deviation over folds.
+        HEAR: the sample standard deviation over folds. ARCH: that over
+        repetitions.
 
     Example
     -------
-    >>> TaskScore("esc50-v2.0.0-full", 0.865, 0.033).score
-    0.865
+    >>> TaskScore("esc50-v2.0.0-full", 0.865, 0.033).short_name
+    'ESC-50'
     """
 
     task: str
     score: float
     deviation: Optional[float] = None
+
+    @property
+    def short_name(self) -> str:
+        """Name the task as the paper does."""
+        return SHORT_NAMES.get(self.task, self.task)
 
 
 def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
@@ -53,17 +72,17 @@ def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
     Arguments
     ---------
     results_dir : str or Path
-        The output folder of the HEAR recipe.
+        The output folder of the HEAR or the ARCH recipe.
 
     Returns
     -------
     list of TaskScore
-        By the name of the task.
+        In the order of the suite, then tasks of your own.
 
     Raises
     ------
     ValueError
-        If no task is finished there.
+        If no task is finished there, or tasks of both suites.
 
     Example
     -------
@@ -72,21 +91,37 @@ def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
     ...
     ValueError: ... holds no finished task: ...
     """
+    folder = Path(results_dir)
+    hear = sorted(folder.glob(f"*/{HEAR_SCORES}"))
+    arch = sorted(folder.glob(f"*/{ARCH_SCORES}"))
+    if hear and arch:
+        raise ValueError(
+            f"{results_dir} holds scores of HEAR and of ARCH: give each its "
+            "own output_folder."
+        )
+    if not hear and not arch:
+        raise ValueError(
+            f"{results_dir} holds no finished task: give the output_folder of "
+            "recipes/HEAR or recipes/ARCH."
+        )
     scores = []
-    for path in sorted(Path(results_dir).glob(f"*/{SCORES}")):
+    for path in hear or arch:
         results = json.loads(path.read_text(encoding="utf-8"))
-        if "aggregated_scores" in results:
+        if arch:
+            main_score = results["scores"][results["main_score"]]
+            repeated = any(run["repetition"] for run in results["runs"])
+            deviation = main_score["deviation"] if repeated else None
+            found = main_score["mean"], deviation
+        elif "aggregated_scores" in results:
             folds = results["aggregated_scores"]
             found = folds["test_score_mean"], folds["test_score_std"]
         else:
             found = results["test"]["test_score"], None
         scores.append(TaskScore(path.parent.name, *found))
-    if not scores:
-        raise ValueError(
-            f"{results_dir} holds no finished task: give the output_folder of "
-            "recipes/HEAR."
-        )
-    return scores
+    order = list(SHORT_NAMES)
+    known = [score for score in scores if score.task in order]
+    known.sort(key=lambda score: order.index(score.task))
+    return known + [score for score in scores if score.task not in order]
 
 
 def format_scores(scores: Sequence[TaskScore]) -> str:
@@ -108,120 +143,98 @@ def format_scores(scores: Sequence[TaskScore]) -> str:
     task                    ours   WavJEPA B  wav2vec2 L   CREPE  HEAR-Naive
     ESC-50            50.0 ± 4.0        86.5        56.1    30.1           -
     """
-    widths = [max(len(name), 6) + 2 for name in HEAR_PUBLISHED]
-    heads = "".join(f"{n:>{w}}" for n, w in zip(HEAR_PUBLISHED, widths))
-    width = max(14, *(len(_short(score.task)) for score in scores))
+    published = HEAR_PUBLISHED
+    if {score.task for score in scores} <= set(ARCH_TASKS.values()):
+        published = {name: ARCH_PUBLISHED[name] for name in ARCH_SHOWN}
+    widths = [max(len(name), 6) + 2 for name in published]
+    heads = "".join(f"{n:>{w}}" for n, w in zip(published, widths))
+    width = max(14, *(len(score.short_name) for score in scores))
     lines = [f"{'task':<{width}}{'ours':>14} {heads}"]
     for score in scores:
-        name = _short(score.task)
+        name = score.short_name
         ours = f"{100 * score.score:.1f}"
         if score.deviation is not None:
             ours += f" ± {100 * score.deviation:.1f}"
         cells = "".join(
-            f"{row[name] if name in row else '-':>{w}}"
-            for row, w in zip(HEAR_PUBLISHED.values(), widths)
+            f"{row[name]:>{w}.1f}" if name in row else f"{'-':>{w}}"
+            for row, w in zip(published.values(), widths)
         )
         lines.append(f"{name:<{width}}{ours:>14} {cells}")
     return "\n".join(lines)
 
 
-def _short(task: str) -> str:
-    """Name a task as the paper does."""
-    return SHORT_NAMES.get(task, task)
-
-
-def plot_scores(
-    models: Mapping[str, Sequence[TaskScore]], path: Union[str, Path]
-) -> None:
-    """Draw the scores of models side by side, task by task.
+def rank(
+    models: Mapping[str, Sequence[TaskScore]], baseline: Optional[str] = None
+) -> dict[str, float]:
+    """Compute s(m), the share of the best gain that each model has.
 
     Arguments
     ---------
-    models : mapping of str to sequence of TaskScore
-        Scores of each model.
-    path : str or Path
-        Where to write the picture.
+    models : Mapping[str, Sequence[TaskScore]]
+        The scores of each model.
+    baseline : str, optional
+        Which of the models is the baseline, such as HEAR-Naive. Without it,
+        models that have all data sets of ARCH are held against the paper's.
+
+    Returns
+    -------
+    dict[str, float]
+        s(m) of each model, 0 to 100; empty if there is nothing to hold them
+        against.
+
+    Raises
+    ------
+    ValueError
+        If the baseline is none of the models or tasks differ.
 
     Example
     -------
-    >>> path = getfixture("tmp_path") / "scores.png"
-    >>> plot_scores({"ours": [TaskScore("esc50-v2.0.0-full", 0.5)]}, path)
-    >>> path.stat().st_size > 5000
-    True
+    >>> models = {
+    ...     "naive": [TaskScore("own", 0.2)], "ours": [TaskScore("own", 0.5)]
+    ... }
+    >>> rank(models, "naive")
+    {'naive': 0.0, 'ours': 100.0}
     """
-    tasks = list(dict.fromkeys(s.task for row in models.values() for s in row))
-    figure = Figure(figsize=(2 + 1.2 * len(tasks), 4))
-    axes = figure.subplots()
-    width = 0.8 / len(models)
-    for number, (model, row) in enumerate(models.items()):
-        axes.bar(
-            [tasks.index(s.task) + (number + 0.5) * width - 0.4 for s in row],
-            [100 * s.score for s in row],
-            width,
-            yerr=[100 * (s.deviation or 0) for s in row],
-            label=model,
-        )
-    names = [_short(task) for task in tasks]
-    axes.set_xticks(range(len(tasks)), names, rotation=20, ha="right")
-    axes.set_ylabel("primary score in %")
-    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    figures = {
+        model: {score.short_name: 100 * score.score for score in scores}
+        for model, scores in models.items()
+    }
+    if baseline is not None:
+        return generalizability(figures, baseline)
+    if any(set(row) != set(ARCH_TASKS) for row in figures.values()):
+        return {}
+    return generalizability({**ARCH_PUBLISHED, **figures})
 
 
-def plot_confusion(
-    predictions: Union[str, Path],
-    labels: Sequence[str],
-    path: Union[str, Path],
-) -> None:
-    """Draw which classes are taken for which.
+def format_ranking(scores: Mapping[str, float]) -> str:
+    """Write a table of s(m), beside what the paper prints.
 
     Arguments
     ---------
-    predictions : str or Path
-        Predictions of a multiclass split, as the HEAR recipe writes them.
-    labels : sequence of str
-        Names of the classes.
-    path : str or Path
-        Where to write the picture.
+    scores : Mapping[str, float]
+        s(m) of each model.
+
+    Returns
+    -------
+    str
+        The best model first.
 
     Example
     -------
-    >>> folder = getfixture("tmp_path")
-    >>> one_hot = np.eye(2)[[0, 0, 1]]
-    >>> np.savez(folder / "a.npz", logits=one_hot, targets=one_hot)
-    >>> plot_confusion(folder / "a.npz", ["dog", "cat"], folder / "a.png")
-    >>> (folder / "a.png").stat().st_size > 5000
-    True
+    >>> print(format_ranking({"ours": 20.0, "WavJEPA B": 93.48}))
+    s(m)                  here  printed
+    WavJEPA B             93.5     92.3
+    ours                  20.0        -
     """
-    with np.load(predictions) as arrays:
-        found = arrays["logits"].argmax(axis=1)
-        true = arrays["targets"].argmax(axis=1)
-    counts = np.zeros((len(labels), len(labels)))
-    np.add.at(counts, (true, found), 1)
-    size = 2 + 0.35 * len(labels)
-    figure = Figure(figsize=(size, size))
-    axes = figure.subplots()
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=90)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("found")
-    axes.set_ylabel("true")
-    for row, column in zip(*np.nonzero(counts)):
-        dark = shares[row, column] > 0.5
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]:.0f}",
-            ha="center",
-            va="center",
-            color="white" if dark else "black",
-        )
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    lines = [f"{'s(m)':<20}{'here':>6}{'printed':>9}"]
+    for name in sorted(scores, key=lambda name: -scores[name]):
+        printed = ARCH_PRINTED_SCORES.get(name, "-")
+        lines.append(f"{name:<20}{scores[name]:>6.1f}{printed:>9}")
+    return "\n".join(lines)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Print the table of some results folders and draw them.
+    """Print the tables of some results folders and draw them.
 
     Arguments
     ---------
@@ -243,20 +256,40 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         description="Scores of finished tasks beside published ones.",
     )
     parser.add_argument("results_dirs", nargs="+", metavar="RESULTS_DIR")
+    parser.add_argument(
+        "--baseline",
+        metavar="RESULTS_DIR",
+        help="which of them s(m) counts gains over, such as HEAR-Naive's",
+    )
     parser.add_argument("--picture", help="default: scores.png in the first")
     options = parser.parse_args(arguments)
+    folders = [Path(folder) for folder in options.results_dirs]
+    if len({folder.name for folder in folders}) == len(folders):
+        folders = {folder.name: folder for folder in folders}
+    else:
+        folders = {str(folder): folder for folder in folders}
     try:
-        models = {
-            Path(folder).name: read_scores(folder)
-            for folder in options.results_dirs
-        }
+        models = {name: read_scores(path) for name, path in folders.items()}
+        baseline = options.baseline
+        if baseline is not None and baseline not in models:
+            baseline = Path(baseline).name
+        ranking = rank(models, baseline)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for model, scores in models.items():
         print(f"{model}\n{format_scores(scores)}\n")
+    if ranking:
+        print(f"{format_ranking(ranking)}\n")
+    bars = {
+        model: {
+            s.short_name: (100 * s.score, 100 * (s.deviation or 0))
+            for s in scores
+        }
+        for model, scores in models.items()
+    }
     picture = options.picture or Path(options.results_dirs[0]) / "scores.png"
-    plot_scores(models, picture)
+    plot_scores(bars, picture, ranking)
     print(f"Picture: {picture}")
     return 0
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,32 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
 
     printed = run(*command, "--random_weights=True", code=1)
     assert "holds the scores of another model" in printed
+
+
+def test_clips_of_one_length_for_an_encoder_of_the_hub(
+    data, hugging_face_folder, tmp_path
+):
+    rows = {}
+    for pad in (True, False):
+        output = tmp_path / f"scores-{pad}"
+        run(
+            "train.py",
+            "hparams/arch_hugging_face.yaml",
+            f"--data_folder={data}",
+            "--dataset=fsd50k",
+            f"--source={hugging_face_folder}",
+            f"--pad_to_max_seconds={pad}",
+            f"--output_folder={output}",
+            f"--embeddings_folder={tmp_path / 'embeddings'}",
+            "--epochs=2",
+        )
+        name = (output / "results.tsv").read_text().split("\t")[0]
+        assert name == str(hugging_face_folder)
+    for folder in (tmp_path / "embeddings" / "fsd50k").iterdir():
+        rows[folder.name.startswith("padded-")] = np.load(folder / "rows.npy")
+    # a clip of 0.1 s is 1 % of 10 s
+    assert np.abs(rows[True] - rows[False]).max() > 0.01
+    assert np.ptp(rows[True], axis=0).max() < np.ptp(rows[False], axis=0).max()
 
 
 def test_looking_at_the_data_first(data):

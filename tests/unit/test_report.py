@@ -8,6 +8,7 @@ from speechbrain_wavjepa.downstream.report import (
     main,
     read_scores,
 )
+from speechbrain_wavjepa.downstream.suites import ARCH_PUBLISHED, ARCH_TASKS
 
 
 def write(folder, **results):
@@ -39,3 +40,65 @@ def test_tasks_that_nobody_published_have_no_figure():
 def test_an_empty_folder_is_told(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "holds no finished task" in capsys.readouterr().err
+
+
+def write_arch(folder, scores, deviation=0.0, repetition=0):
+    for task, score in scores.items():
+        (folder / task).mkdir(parents=True)
+        results = {
+            "main_score": "accuracy",
+            "scores": {"accuracy": {"mean": score, "deviation": deviation}},
+            "runs": [{"repetition": repetition}],
+        }
+        (folder / task / "arch-scores.json").write_text(json.dumps(results))
+
+
+def test_arch_beside_the_paper_s_table_and_s_of_m(tmp_path, capsys):
+    # HuBERT, trained on AudioSet, as if it were ours
+    published = ARCH_PUBLISHED["AudioSet HuBERT L"]
+    scores = {ARCH_TASKS[name]: x / 100 for name, x in published.items()}
+    write_arch(tmp_path / "mine", scores)
+    assert main([str(tmp_path / "mine")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("EMOVO"))
+    assert row.split() == ["EMOVO", "38.6", "46.6", "38.6", "45.3", "18.4"]
+    ranking = [line.rsplit(maxsplit=2) for line in lines[-18:-2]]
+    found = {name: (here, printed) for name, here, printed in ranking[1:]}
+    assert found["AudioSet HuBERT L"] == ("84.7", "83.9")
+    assert found["mine"] == ("84.7", "-")
+    assert (tmp_path / "mine" / "scores.png").stat().st_size > 20000
+
+
+def test_one_data_set_of_arch_has_no_s_of_m(tmp_path, capsys):
+    write_arch(tmp_path, {"esc50": 0.5}, deviation=0.01, repetition=2)
+    assert main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "50.0 ± 1.0" in printed and "s(m)" not in printed
+
+
+def test_s_of_m_over_a_baseline_of_ours(tmp_path, capsys):
+    for name, score in (("naive", 0.2), ("random", 0.3), ("trained", 0.6)):
+        write(tmp_path / name / "own-v1-full", test={"test_score": score})
+    folders = [str(tmp_path / name) for name in ("naive", "random", "trained")]
+    assert main([*folders, "--baseline", folders[0]]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["trained", "100.0", "-"] in rows and ["random", "25.0", "-"] in rows
+    assert main([*folders, "--baseline", "other"]) == 2
+    assert "'other' is not in the table" in capsys.readouterr().err
+
+
+def test_folders_of_the_same_name_are_told_apart(tmp_path, capsys):
+    for place in ("a", "b"):
+        task = tmp_path / place / "hear" / "own-v1-full"
+        write(task, test={"test_score": 0.5})
+    folders = [str(tmp_path / place / "hear") for place in ("a", "b")]
+    assert main(folders) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert all(folder in printed for folder in folders)
+
+
+def test_one_folder_for_both_suites_is_refused(tmp_path, capsys):
+    write_arch(tmp_path, {"esc50": 0.5})
+    write(tmp_path / "own-v1-full", test={"test_score": 0.25})
+    assert main([str(tmp_path)]) == 2
+    assert "holds scores of HEAR and of ARCH" in capsys.readouterr().err

@@ -21,17 +21,17 @@ import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_wavjepa.downstream.embedding_cache import embed_task
+from speechbrain_wavjepa.downstream.finished import is_finished, mark_finished
 from speechbrain_wavjepa.downstream.grid import sample_grid
 from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
 from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
-from speechbrain_wavjepa.downstream.report import plot_confusion
+from speechbrain_wavjepa.downstream.report_plots import plot_confusion
 from speechbrain_wavjepa.downstream.tasks import HearTask
 
 logger = logging.getLogger(__name__)
 
 SCORES = "test.predicted-scores.json"  # the kit's name
 NEIGHBOURS = "test.neighbour-scores.json"
-DONE = "prediction-done.json"
 
 
 def list_tasks(tasks_dir, task):
@@ -118,10 +118,9 @@ def probe_task(folder, hparams, device):
     done = {
         "time": time.perf_counter() - start,
         "embedding_path": results["embedding_path"],
-        "encoder_key": name_encoder(hparams),
         "grid_points": len(points),
     }
-    (output / DONE).write_text(json.dumps(done, indent=4))  # the last file
+    mark_finished(output, name_encoder(hparams), done)  # the last file
 
 
 def name_encoder(hparams):
@@ -129,19 +128,6 @@ def name_encoder(hparams):
     if hparams.get("random_weights"):
         return f"random-{hparams['seed']}-{hparams['encoder_key']}"
     return hparams["encoder_key"]
-
-
-def is_done(output, encoder_key):
-    """Tell whether a task is finished, with this model and no other."""
-    if not (output / DONE).exists():
-        return False
-    done = json.loads((output / DONE).read_text())
-    if done["encoder_key"] != encoder_key:
-        raise ValueError(
-            f"{output} holds the scores of another model: choose another "
-            "--output_folder."
-        )
-    return True
 
 
 def read_score(output):
@@ -168,7 +154,7 @@ def main():
     device = run_opts.get("device") or "cpu"
     for folder in tasks:
         output = output_folder / folder.name
-        if not is_done(output, name_encoder(hparams)):
+        if not is_finished(output, name_encoder(hparams)):
             probe_task(folder, hparams, device)
         score, deviation = read_score(output)
         spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
