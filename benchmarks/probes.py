@@ -77,10 +77,12 @@ def train_alone(point, train, valid_rows, validate):
     return best, probe.eval()
 
 
-def run_seed(seed, task, splits):
+def run_seed(seed, task, splits, precision):
     """Search the grid both ways: seconds and test scores."""
     run = task.runs()[0]
-    points = sample_grid(GRIDS["default"], task.name)
+    points = sample_grid(
+        {**GRIDS["default"], "precision": [precision]}, task.name
+    )
 
     def targets(split):
         return torch.from_numpy(make_targets(task, split, splits[split]))
@@ -121,6 +123,9 @@ def main():
     parser.add_argument("--pretrained", required=True)
     parser.add_argument("--cache", default="results/embeddings")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--precision", default="fp32", help="of those trained together"
+    )
     options = parser.parse_args()
     task = HearTask(options.task)
     encoder = load_pretrained(options.pretrained)
@@ -130,7 +135,10 @@ def main():
         hash_model(options.pretrained),
         options.cache,
     )
-    rows = [run_seed(seed, task, splits) for seed in range(options.seeds)]
+    rows = [
+        run_seed(seed, task, splits, options.precision)
+        for seed in range(options.seeds)
+    ]
     print("| seed | together s | one by one s | ratio | test | test, alone |")
     print("|---|---|---|---|---|---|")
     for seed, (together, alone, ours, theirs) in enumerate(rows):

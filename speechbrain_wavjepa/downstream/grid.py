@@ -35,6 +35,9 @@ class GridPoint(NamedTuple):
         Epochs between two validations.
     patience : int
         Validations without improvement after which the training stops.
+    precision : str
+        "fp32" as in the kit, or "bf16": products of hidden layers in half
+        precision, weights and all else in single.
 
     Example
     -------
@@ -51,6 +54,7 @@ class GridPoint(NamedTuple):
     max_epochs: int = 500
     check_val_every_n_epoch: int = 3
     patience: int = 20
+    precision: str = "fp32"
 
 
 GRIDS: dict[str, dict[str, list]] = {

@@ -26,6 +26,7 @@ INITIALIZATIONS = {
     "xavier_uniform": nn.init.xavier_uniform_,
     "xavier_normal": nn.init.xavier_normal_,
 }
+PRECISIONS = ("fp32", "bf16")
 
 
 class ProbeBank(nn.Module):
@@ -34,8 +35,8 @@ class ProbeBank(nn.Module):
     Arguments
     ---------
     points : sequence of GridPoint
-        The settings; number and size of hidden layers and the dropout must
-        be the same.
+        The settings; number and size of hidden layers, dropout and precision
+        must be the same.
     dim : int
         D, size of an embedding.
     num_labels : int
@@ -46,7 +47,8 @@ class ProbeBank(nn.Module):
     Raises
     ------
     ValueError
-        If the points have different shapes or an unknown initialization.
+        If the points have different shapes, an unknown initialization or an
+        unknown precision.
 
     Example
     -------
@@ -64,11 +66,19 @@ class ProbeBank(nn.Module):
         generator: Optional[torch.Generator] = None,
     ):
         super().__init__()
-        shapes = {(p.hidden_layers, p.hidden_dim, p.dropout) for p in points}
+        shapes = {
+            (p.hidden_layers, p.hidden_dim, p.dropout, p.precision)
+            for p in points
+        }
         if len(shapes) != 1:
             raise ValueError(f"Probes of a bank have one shape, got {shapes}.")
         self.points = list(points)
-        ((hidden_layers, hidden_dim, self.dropout),) = shapes
+        ((hidden_layers, hidden_dim, self.dropout, precision),) = shapes
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision={precision!r} must be one of {PRECISIONS}."
+            )
+        self.half_precision = precision == "bf16"
         sizes = [dim, *[hidden_dim] * hidden_layers, num_labels]
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
@@ -104,7 +114,11 @@ class ProbeBank(nn.Module):
         """Compute the logits [G, R, L] of rows [R, D]."""
         hidden = rows.T  # [D, R]; units lie before rows, as batch norm wants
         for weight, bias, norm in zip(self.weights, self.biases, self.norms):
-            hidden = weight @ hidden + bias  # [G, H, R]
+            with torch.autocast(
+                rows.device.type, torch.bfloat16, enabled=self.half_precision
+            ):
+                product = weight @ hidden
+            hidden = product.to(bias.dtype) + bias  # [G, H, R]
             hidden = norm(hidden.view(1, -1, len(rows))).view(hidden.shape)
             if self.training and self.dropout:
                 hidden = hidden * self._dropout_mask(hidden)

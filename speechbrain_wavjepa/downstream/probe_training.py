@@ -196,6 +196,7 @@ def train_probes(
             point.hidden_dim,
             point.dropout,
             point.batch_size,
+            point.precision,
         )
 
     indices = sorted(range(len(points)), key=shape)

@@ -244,3 +244,25 @@ def test_a_probe_ends_as_if_it_were_alone():
     )
     twins = train([short, short._replace(), long])
     assert [twin.epoch for twin in twins] == [5, 5, 59]
+
+
+def test_half_precision_is_for_products_only():
+    rows = make_rows()
+    banks = [
+        ProbeBank(
+            [GridPoint(2, 64, 0.0, precision=precision)],
+            6,
+            4,
+            torch.Generator().manual_seed(0),
+        )
+        for precision in ("fp32", "bf16")
+    ]
+    logits = []
+    for bank in banks:
+        logits.append(bank(rows.embeddings))
+        probe_loss(logits[-1], rows.targets, True).sum().backward()
+        assert {p.grad.dtype for p in bank.parameters()} == {torch.float32}
+    difference = (logits[0] - logits[1]).norm() / logits[0].norm()
+    assert 1e-5 < difference < 0.03
+    with pytest.raises(ValueError, match="precision='fp16' must be one of"):
+        ProbeBank([GridPoint(precision="fp16")], 6, 4)
