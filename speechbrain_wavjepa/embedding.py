@@ -43,8 +43,8 @@ class WavJEPAEmbedding(nn.Module):
     overlap : float
         Part of a window that the next one hears again, up to 0.5; tokens are
         cross-faded there.
-    layer_weights : bool
-        True: a learned weighted sum of all layers' normalised outputs.
+    layer_sum : speechbrain_wavjepa.layer_sum.LayerSum, optional
+        Learns how to sum all layers (default: the last one is taken).
     freeze : bool
         False lets gradients into the model, for fine-tuning.
     precision : str
@@ -82,7 +82,7 @@ class WavJEPAEmbedding(nn.Module):
         pooling: str = "mean",
         window_batch: int = 16,
         overlap: float = 0.0,
-        layer_weights: bool = False,
+        layer_sum: Optional[nn.Module] = None,
         freeze: bool = True,
         precision: str = "fp32",
         sample_rate: int = 16000,
@@ -101,10 +101,10 @@ class WavJEPAEmbedding(nn.Module):
                 "overlap must lie between 0 and 0.5 and window_batch be 1 or "
                 f"more, got {overlap} and {window_batch}."
             )
-        if padding_in_statistics and (overlap or layer_weights):
+        if padding_in_statistics and (overlap or layer_sum):
             raise ValueError(
                 "The authors' way (padding_in_statistics: True) knows neither "
-                "overlap nor layer_weights: leave them out."
+                "overlap nor a sum of layers: leave them out."
             )
         self.grid = TokenGrid.of(model.frontend.num_tokens, window_samples)
         self.model = model
@@ -116,10 +116,7 @@ class WavJEPAEmbedding(nn.Module):
         self.precision = precision
         self.sample_rate = sample_rate
         self.dim = model.context_encoder.dim
-        self.layer_weights = None
-        if layer_weights:
-            depth = model.context_encoder.depth
-            self.layer_weights = nn.Parameter(torch.zeros(depth))
+        self.layer_sum = layer_sum
         if freeze:
             model.requires_grad_(False)
 
@@ -256,12 +253,12 @@ class WavJEPAEmbedding(nn.Module):
             enabled=self.precision == "bf16",
         )
         with torch.set_grad_enabled(learns), autocast:
-            if self.layer_weights is None:
+            if self.layer_sum is None:
                 tokens = self.model.encode(windows, keep)
             else:
                 outputs = list(self.model.encode_layers(windows))
-        if self.layer_weights is not None:
-            tokens = self._weigh_layers(outputs)
+        if self.layer_sum is not None:
+            tokens = self.layer_sum(outputs)
         tokens = tokens.to(windows.dtype).unflatten(1, (channels, -1))
         return [
             of_window[: len(weights)] * weights[:, None]
@@ -270,14 +267,6 @@ class WavJEPAEmbedding(nn.Module):
                 (w.token_weights.to(tokens) for w in layout),
             )
         ]
-
-    def _weigh_layers(self, outputs: list[Tensor]) -> Tensor:
-        """Sum the normalised outputs of all layers with learned weights."""
-        weights = self.layer_weights.softmax(dim=0)
-        return sum(
-            weight * nn.functional.layer_norm(output.float(), [self.dim])
-            for weight, output in zip(weights, outputs)
-        )
 
     def times(self, num_tokens: int, num_samples: int) -> Tensor:
         """Give the time of each token of a clip in seconds, in float64."""

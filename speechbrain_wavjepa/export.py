@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.audio import standardize
+from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.pretrained import load_pretrained
-from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 
 TOLERANCE = 1e-4
 CHECK_BATCHES = (1, 3)  # neither is the batch that was traced
@@ -25,24 +25,29 @@ class WindowEncoder(nn.Module):
 
     Arguments
     ---------
-    model : WavJEPAEncoder
-        The pretrained model.
+    embedding : WavJEPAEmbedding
+        Has the pretrained model, and how its layers are summed if they are.
 
     Example
     -------
     >>> encoder = load_pretrained(getfixture("pretrained_folder"))
-    >>> program = WindowEncoder(encoder.embedding_model.model)
+    >>> program = WindowEncoder(encoder.embedding_model)
     >>> program(torch.randn(2, 32160, 1)).shape
     torch.Size([2, 200, 16])
     """
 
-    def __init__(self, model: WavJEPAEncoder):
+    def __init__(self, embedding: WavJEPAEmbedding):
         super().__init__()
-        self.model = model
+        self.model = embedding.model
+        self.layer_sum = embedding.layer_sum
 
     def forward(self, windows: Tensor) -> Tensor:
         """Encode windows [B, T, C] to tokens [B, N, D]; ears are averaged."""
-        tokens = self.model.encode(standardize(windows))
+        windows = standardize(windows)
+        if self.layer_sum is None:
+            tokens = self.model.encode(windows)
+        else:
+            tokens = self.layer_sum(self.model.encode_layers(windows))
         channels = self.model.frontend.channels
         return tokens.unflatten(1, (channels, -1)).mean(dim=1)
 
@@ -87,7 +92,7 @@ def export_program(
     if path.suffix == ".onnx":
         _import_onnxruntime()
     embedding = load_pretrained(folder).embedding_model
-    encoder = WindowEncoder(embedding.model).eval()
+    encoder = WindowEncoder(embedding).eval()
     shape = (embedding.grid.window_samples, embedding.model.frontend.channels)
     generator = torch.Generator().manual_seed(0)
     windows = torch.randn(2, *shape, generator=generator)

@@ -52,7 +52,7 @@ compute_features: !new:speechbrain_wavjepa.preparation.RawWaveform
 mean_var_norm: !new:speechbrain_wavjepa.preparation.LevelNorm
   level_db: !ref <level_db>
 
-embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
+{layer_sum}embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
   model: !ref <wavjepa>
   window_samples: !ref <window_samples>
   padding_in_statistics: !ref <padding_in_statistics>
@@ -61,7 +61,7 @@ embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
   overlap: !ref <overlap>
   precision: !ref <precision>
   sample_rate: !ref <sample_rate>
-
+{layer_sum_argument}
 encoder: !new:speechbrain_wavjepa.inference.TokenEncoder
   compute_features: !ref <compute_features>
   mean_var_norm: !ref <mean_var_norm>
@@ -82,6 +82,11 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 {loadables}
   custom_hooks:  # strict, unlike the toolkit's own
 {hooks}
+"""
+LAYER_SUM = """\
+layer_sum: !new:speechbrain_wavjepa.layer_sum.LayerSum
+  num_layers: !ref <encoder_depth>
+
 """
 LABELS = """
 label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
@@ -135,12 +140,15 @@ def write_hyperparams(
     lines = [classifier]
     if arguments:
         lines += _to_yaml(dict(arguments)).splitlines()
-    weighted = ["wavjepa"]
+    layer_sum = settings.get("layer_weights", False)
+    weighted = ["wavjepa"] + ["layer_sum"] * layer_sum
     if not classifier.endswith(".MissingClassifier"):
         weighted.append("classifier")
     loadables = weighted + ["label_encoder"] * (num_labels > 0)
     return HYPERPARAMS.format(
         values=_to_yaml(dict(settings)),
+        layer_sum=LAYER_SUM if layer_sum else "",
+        layer_sum_argument="  layer_sum: !ref <layer_sum>\n" * layer_sum,
         classifier="\n  ".join(lines),
         labels=LABELS.format(count=num_labels) if num_labels else "",
         loadables="\n".join(f"    {key}: !ref <{key}>" for key in loadables),

@@ -98,7 +98,7 @@ class TokenEncoder(nn.Module):
 
 
 class LinearClassifier(nn.Module):
-    """One linear layer on embeddings.
+    """One linear layer on embeddings, where one class excludes the others.
 
     Arguments
     ---------
@@ -118,8 +118,31 @@ class LinearClassifier(nn.Module):
         self.linear = nn.Linear(dim, num_classes)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Compute log-probabilities [B, 1, classes] of [B, 1, D]."""
+        """Compute log-probabilities [B, N, classes] of [B, N, D]."""
         return self.linear(embeddings).log_softmax(dim=-1)
+
+
+class MultilabelClassifier(LinearClassifier):
+    """One linear layer on embeddings, where no label excludes another.
+
+    Arguments
+    ---------
+    dim : int
+        Size of an embedding.
+    num_classes : int
+        Number of labels.
+
+    Example
+    -------
+    >>> scores = MultilabelClassifier(16, 5)(torch.randn(3, 1, 16))
+    >>> labels_that_are_heard = scores.exp() > 0.5
+    >>> labels_that_are_heard.shape
+    torch.Size([3, 1, 5])
+    """
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Compute log-probabilities [B, N, labels] of [B, N, D]."""
+        return nn.functional.logsigmoid(self.linear(embeddings))
 
 
 class MissingClassifier(nn.Module):

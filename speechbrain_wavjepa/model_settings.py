@@ -23,6 +23,7 @@ RUNTIME_SETTINGS = {
     "window_batch": 16,
     "overlap": 0.0,
     "precision": "fp32",
+    "layer_weights": False,  # of a LayerSum; the last layer is taken without
 }
 ENCODER_SETTINGS = {
     "channels": int,

@@ -3,14 +3,14 @@ SpeechBrain's own classes.
 
 A folder holds hyperparams.yaml, wavjepa.ckpt (front-end and context encoder),
 pretraining.ckpt (target encoder and predictor, only needed to go back to the
-authors' names or to pretrain on), classifier.ckpt and label_encoder.ckpt if
-there is a classifier, README.md and example.wav.
+authors' names or to pretrain on), layer_sum.ckpt if layers are summed,
+classifier.ckpt and label_encoder.ckpt if there is a classifier, README.md and
+example.wav.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import pydoc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -22,17 +22,18 @@ from torch import Tensor, nn
 
 from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.classifier_settings import (
+    describe_classifier,
+    try_classifier,
+)
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.hyperparams import (
     SETTINGS_FILE,
     read_settings,
     write_hyperparams,
 )
-from speechbrain_wavjepa.inference import (
-    LinearClassifier,
-    MissingClassifier,
-    TokenEncoder,
-)
+from speechbrain_wavjepa.inference import TokenEncoder
+from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_card import write_card
 from speechbrain_wavjepa.model_settings import (
     RUNTIME_SETTINGS,
@@ -45,6 +46,7 @@ from speechbrain_wavjepa.synthetic import SyntheticCorpus
 from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.weights import (
     ENCODER_FILE,
+    LAYER_SUM_FILE,
     PRETRAINING_FILE,
     load_weights,
     write_weights,
@@ -53,6 +55,7 @@ from speechbrain_wavjepa.weights import (
 PRETRAINING_PARTS = ("target_encoder.", "predictor.")
 FILES = {
     ENCODER_FILE,
+    LAYER_SUM_FILE,
     PRETRAINING_FILE,
     SETTINGS_FILE,
     "README.md",
@@ -71,6 +74,7 @@ def write_pretrained(
     classifier: Optional[nn.Module] = None,
     labels: Optional[Sequence[str]] = None,
     example: Optional[Tensor] = None,
+    layer_sum: Optional[LayerSum] = None,
 ) -> None:
     """Write a folder that SpeechBrain's ``from_hparams`` loads.
 
@@ -88,7 +92,7 @@ def write_pretrained(
     settings : Mapping[str, Any], optional
         Changes to ``RUNTIME_SETTINGS``; "training", a mapping of plain values
         to keep with the model; and "classifier", a mapping of "class" and
-        its plain arguments, for one that is not a LinearClassifier.
+        its plain arguments, for one that is not of this package.
     model_card : Mapping[str, Any], optional
         Any of name, training_data, licence, notes and figures.
     classifier : nn.Module, optional
@@ -97,6 +101,8 @@ def write_pretrained(
         The classes in the classifier's order.
     example : [T, C], optional
         An example at the model's rate (default: a synthetic sound).
+    layer_sum : LayerSum, optional
+        How layers are summed (default: the last one is taken).
 
     Raises
     ------
@@ -120,14 +126,22 @@ def write_pretrained(
     folder = Path(folder)
     _check_place(folder)
     settings = dict(settings or {})
-    described = _describe_classifier(classifier, labels, settings)
+    described = describe_classifier(
+        classifier, labels, settings.pop("classifier", {})
+    )
     training = settings.pop("training", {})
+    sums = layer_sum is not None
+    if settings.setdefault("layer_weights", sums) != sums:
+        raise ValueError(
+            f"The settings have layer_weights={settings['layer_weights']}, "
+            f"and layer_sum is {layer_sum}: give both or neither."
+        )
     values = {**describe_model(wavjepa), **_complete(settings)}
     if training:
         values["training"] = dict(training)
     labels = list(labels or [])
     with atomic_folder(folder) as aside:
-        num_parameters = _write_weights(aside, wavjepa, classifier)
+        num_parameters = _write_weights(aside, wavjepa, classifier, layer_sum)
         if labels:
             encoder = CategoricalEncoder()
             encoder.update_from_iterable(labels)
@@ -167,32 +181,11 @@ def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def _describe_classifier(
-    classifier: Optional[nn.Module],
-    labels: Optional[Sequence[str]],
-    settings: dict[str, Any],
-) -> tuple[str, dict]:
-    """Name the classifier's class and arguments."""
-    given = dict(settings.pop("classifier", {}))
-    if (classifier is None) != (not labels):
-        raise ValueError("Give a classifier together with its labels.")
-    if labels and len(set(labels)) != len(labels):
-        raise ValueError(f"Some labels are there twice: {list(labels)}.")
-    if isinstance(classifier, LinearClassifier):
-        dim, num_classes = classifier.linear.weight.T.shape
-        given = {"dim": dim, "num_classes": num_classes}
-    elif classifier is not None and "class" not in given:
-        raise ValueError(
-            f"How is a {type(classifier).__name__} built? Give "
-            'settings["classifier"] = {"class": "dotted.name", arguments}.'
-        )
-    default = MissingClassifier if classifier is None else LinearClassifier
-    name = given.pop("class", f"{default.__module__}.{default.__name__}")
-    return name, given
-
-
 def _write_weights(
-    folder: Path, wavjepa: WavJEPAEncoder, classifier: Optional[nn.Module]
+    folder: Path,
+    wavjepa: WavJEPAEncoder,
+    classifier: Optional[nn.Module],
+    layer_sum: Optional[LayerSum],
 ) -> int:
     """Write all weights; return the number of the encoder's parameters."""
     state = wavjepa.state_dict()
@@ -203,6 +196,7 @@ def _write_weights(
         ENCODER_FILE: {key: state[key] for key in state if key not in rest},
         PRETRAINING_FILE: rest,
         "classifier.ckpt": classifier.state_dict() if classifier else {},
+        LAYER_SUM_FILE: layer_sum.state_dict() if layer_sum else {},
     }
     for name, weights in files.items():
         if weights:
@@ -228,22 +222,9 @@ def _try_out(
     """Load what was written and run it on the example."""
     waveform, _ = soundfile.read(folder / "example.wav", dtype="float32")
     embedding = load_pretrained(folder).embed(torch.from_numpy(waveform)[None])
-    if not labels:
-        return
-    try:
-        classifier = pydoc.locate(name)(**arguments)
-        load_weights(classifier, folder / "classifier.ckpt")
-        scores = classifier.eval()(embedding)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"A classifier {name} built with {dict(arguments)} does not work "
-            f"on embeddings of shape {list(embedding.shape)}: {error}"
-        ) from error
-    if scores.shape != (1, 1, len(labels)):
-        raise ValueError(
-            f"The classifier gives {list(scores.shape)} for one clip and "
-            f"{len(labels)} labels: it must give [1, 1, {len(labels)}]."
-        )
+    if labels:
+        weights = folder / "classifier.ckpt"
+        try_classifier(name, arguments, weights, embedding, len(labels))
 
 
 def load_pretrained(
@@ -280,15 +261,20 @@ def load_pretrained(
     runtime = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     runtime = _complete({**runtime, **changes})
     model = build_encoder(found)
+    layer_sum = None
+    if runtime["layer_weights"]:
+        layer_sum = LayerSum(found["encoder_depth"]).requires_grad_(False)
     if not random_weights:
         load_weights(model, Path(folder) / ENCODER_FILE)
-    preparation = ("channel_policy", "level_db")
+        if layer_sum and found.get("layer_weights"):
+            load_weights(layer_sum, Path(folder) / LAYER_SUM_FILE)
+    preparation = ("channel_policy", "level_db", "layer_weights")
     options = {
         key: value for key, value in runtime.items() if key not in preparation
     }
     return TokenEncoder(
         RawWaveform(found["channels"], runtime["channel_policy"]),
         LevelNorm(runtime["level_db"]),
-        WavJEPAEmbedding(model, **options),
+        WavJEPAEmbedding(model, layer_sum=layer_sum, **options),
         runtime["sample_rate"],
     ).eval()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 # Of a pretrained folder: what embeds, and what only pretraining needs.
 ENCODER_FILE = "wavjepa.ckpt"
+LAYER_SUM_FILE = "layer_sum.ckpt"
 PRETRAINING_FILE = "pretraining.ckpt"
 
 

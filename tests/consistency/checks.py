@@ -8,15 +8,16 @@ from pathlib import Path
 # The modules of each level; a file imports lower levels only. Some names are
 # of the design and have no file yet.
 MODULES = (
-    "atomic_folder audio collapse masking packing positions reverberation "
-    "schedulers sparse_gradient step_log transformer weights window_layout "
-    "windows",
+    "atomic_folder audio collapse layer_sum masking packing positions "
+    "reverberation schedulers sparse_gradient step_log transformer weights "
+    "window_layout windows",
     "bank_import bank_layouts bank_maker data filterbanks frontends "
     "head_directivity heads hyperparams model_card noises official "
     "predictor preparation room_simulation rooms scene_sampler scenes "
     "shards synthetic synthetic_noises synthetic_sounds targets",
     "downstream embedding inference official_keys official_sizes wavjepa",
-    "checkpoints model_settings plots scene_plots streaming",
+    "checkpoints classifier_settings model_settings plots scene_plots "
+    "streaming",
     "official_writer pretrained",
     "convert embed_files export hear",
     "cli",

@@ -145,7 +145,7 @@ wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
 embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
   model: !ref <wavjepa>
   freeze: {freeze}
-  layer_weights: {layer_weights}
+  {layer_sum}
 classifier: !new:speechbrain_wavjepa.inference.LinearClassifier
   dim: 16
   num_classes: 2
@@ -160,14 +160,15 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-@pytest.mark.parametrize("layer_weights", [True, False])
-def test_inside_another_recipe(folder, channels, freeze, layer_weights):
+@pytest.mark.parametrize("sums", [True, False])
+def test_inside_another_recipe(folder, channels, freeze, sums):
+    layer_sum = "layer_sum: !new:speechbrain_wavjepa.layer_sum.LayerSum [2]"
     hparams = load_hyperpyyaml(
         RECIPE.format(
             folder=folder,
             channels=channels,
             freeze=freeze,
-            layer_weights=layer_weights,
+            layer_sum=layer_sum if sums else "",
         )
     )
     pretrainer = hparams["pretrainer"]
@@ -196,8 +197,8 @@ def test_inside_another_recipe(folder, channels, freeze, layer_weights):
     assert losses[2] < losses[0]
     same = [torch.equal(loaded[k], v) for k, v in model.state_dict().items()]
     assert all(same) if freeze else not any(same[:3])
-    if layer_weights:
-        assert parts[0].layer_weights.abs().max() > 0
+    if sums:
+        assert parts[0].layer_sum.weights.abs().max() > 0
 
 
 def test_a_damaged_or_foreign_checkpoint(folder, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from speechbrain_wavjepa.audio import standardize
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.preparation import LevelNorm
 from speechbrain_wavjepa.transformer import TransformerEncoder
 from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
@@ -140,30 +141,30 @@ def test_pooling():
     torch.testing.assert_close(most[:, 0], tokens.amax(dim=1))
 
 
-@pytest.mark.parametrize("layer_weights", [False, True])
+@pytest.mark.parametrize("sums", [False, True])
 @pytest.mark.parametrize("freeze", [False, True])
-def test_what_learns(layer_weights, freeze):
+def test_what_learns(sums, freeze):
     model = make_model()
-    embedding = WavJEPAEmbedding(
-        model, layer_weights=layer_weights, freeze=freeze
-    )
+    layer_sum = LayerSum(model.context_encoder.depth) if sums else None
+    embedding = WavJEPAEmbedding(model, layer_sum=layer_sum, freeze=freeze)
     clips = make_clips(40000)
     output = embedding(clips)
-    assert output.requires_grad == (layer_weights or not freeze)
+    assert output.requires_grad == (sums or not freeze)
     if output.requires_grad:
         output.square().sum().backward()
     gradients = [p.grad is not None for p in model.frontend.parameters()]
     assert all(gradients) if not freeze else not any(gradients)
-    if layer_weights:
-        assert embedding.layer_weights.grad.abs().sum() > 0
+    if sums:
+        assert layer_sum.weights.grad.abs().sum() > 0
 
 
 def test_layer_weights_choose_a_layer():
     model = make_model()
-    embedding = WavJEPAEmbedding(model, layer_weights=True)
+    layer_sum = LayerSum(model.context_encoder.depth)
+    embedding = WavJEPAEmbedding(model, layer_sum=layer_sum)
     clips = make_clips(32160)
     with torch.no_grad():
-        embedding.layer_weights.copy_(torch.tensor([0.0, 100.0, 0.0]))
+        layer_sum.weights.copy_(torch.tensor([0.0, 100.0, 0.0]))
         layer = list(model.encode_layers(standardize(clips)))[1]
         expected = torch.nn.functional.layer_norm(layer, [16])
         torch.testing.assert_close(embedding.tokens(clips)[0], expected)

@@ -1,0 +1,137 @@
+"""A learned sum of layers: written into folders and loaded from them."""
+
+import re
+
+import pytest
+import torch
+from speechbrain.inference.classifiers import EncoderClassifier
+
+from speechbrain_wavjepa.export import export_program
+from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
+from speechbrain_wavjepa.layer_sum import LayerSum
+from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.weights import write_weights
+
+LABELS = ["dog", "rain", "siren"]
+
+
+@pytest.fixture
+def clips():
+    return torch.randn(2, 40000, generator=torch.Generator().manual_seed(0)) / 8
+
+
+@pytest.fixture(params=[LinearClassifier, MultilabelClassifier])
+def classifier(request):
+    torch.manual_seed(1)
+    return request.param(16, 3)
+
+
+@pytest.fixture
+def encoder(pretrained_folder):
+    """An encoder with a sum that is neither the mean nor the last layer."""
+    encoder = load_pretrained(pretrained_folder, layer_weights=True)
+    weights = encoder.embedding_model.layer_sum.weights
+    assert weights.tolist() == [0, 0]
+    weights.copy_(torch.tensor([1.5, -0.5]))
+    return encoder
+
+
+@pytest.fixture
+def folder(encoder, classifier, tmp_path):
+    embedding = encoder.embedding_model
+    write_pretrained(
+        tmp_path / "pretrained",
+        embedding.model,
+        classifier=classifier,
+        labels=LABELS,
+        layer_sum=embedding.layer_sum,
+    )
+    return tmp_path / "pretrained"
+
+
+def test_the_folder_gives_the_same(
+    folder, encoder, classifier, pretrained_folder, tmp_path, clips
+):
+    with torch.no_grad():
+        expected = classifier(encoder.embed(clips))[:, 0]
+        last_layer = classifier(load_pretrained(pretrained_folder).embed(clips))
+    assert (expected - last_layer[:, 0]).abs().max() > 0.01
+    loaded = EncoderClassifier.from_hparams(
+        source=str(folder), savedir=str(tmp_path / "cache")
+    )
+    assert torch.equal(loaded.classify_batch(clips)[0], expected)
+    again = load_pretrained(folder).embed(clips)
+    assert torch.equal(again, encoder.embed(clips))
+    assert not again.requires_grad
+
+
+def test_probabilities_are_independent_only_of_tags(folder, tmp_path, clips):
+    loaded = EncoderClassifier.from_hparams(
+        source=str(folder), savedir=str(tmp_path / "cache")
+    )
+    scores, best, index, labels = loaded.classify_batch(clips)
+    logits = loaded.mods.classifier.linear(loaded.encode_batch(clips))[:, 0]
+    expected = logits.softmax(dim=1)
+    if isinstance(loaded.mods.classifier, MultilabelClassifier):
+        expected = logits.sigmoid()
+    torch.testing.assert_close(scores.exp(), expected)
+    assert torch.equal(best, scores.amax(dim=1))
+    assert labels == [LABELS[number] for number in index]
+
+
+def test_the_sum_may_be_left_out(folder, pretrained_folder, clips):
+    alone = load_pretrained(folder, layer_weights=False)
+    expected = load_pretrained(pretrained_folder).embed(clips)
+    assert torch.equal(alone.embed(clips), expected)
+
+
+def test_a_folder_from_before(pretrained_folder, clips, tmp_path):
+    """Its settings say nothing about layers."""
+    path = pretrained_folder / "hyperparams.yaml"
+    text = re.sub("layer_weights: false\n", "", path.read_text())
+    assert "layer" not in text.replace("layers", "")
+    for item in pretrained_folder.iterdir():
+        (tmp_path / item.name).write_bytes(item.read_bytes())
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    assert "layer_weights" not in read_settings(tmp_path)
+    expected = load_pretrained(pretrained_folder).embed(clips)
+    assert torch.equal(load_pretrained(tmp_path).embed(clips), expected)
+
+
+def test_weights_of_a_sum_are_loaded_strictly(folder, tmp_path):
+    path = folder / "layer_sum.ckpt"
+    write_weights(LayerSum(3).state_dict(), path)
+    message = "layer_sum.ckpt does not fit the model"
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(folder)
+    with pytest.raises(ValueError, match=message):
+        EncoderClassifier.from_hparams(
+            source=str(folder), savedir=str(tmp_path / "cache")
+        )
+    path.unlink()
+    with pytest.raises(ValueError, match="layer_sum.ckpt cannot be read"):
+        load_pretrained(folder)
+
+
+def test_settings_and_sum_belong_together(encoder, tmp_path):
+    model = encoder.embedding_model.model
+    with pytest.raises(ValueError, match="give both or neither"):
+        write_pretrained(tmp_path / "a", model, {"layer_weights": True})
+    with pytest.raises(ValueError, match="nor a sum of layers"):
+        write_pretrained(
+            tmp_path / "a",
+            model,
+            {"padding_in_statistics": True},
+            layer_sum=LayerSum(2),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_sums_too(folder, encoder, tmp_path):
+    export_program(folder, tmp_path / "encoder.pt2")
+    windows = torch.randn(2, 32160, 1)
+    expected = encoder.embedding_model.tokens(windows)[0]
+    tokens = torch.export.load(tmp_path / "encoder.pt2").module()(windows)
+    torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-4)
