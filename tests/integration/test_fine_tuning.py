@@ -51,7 +51,7 @@ def test_the_classifier_is_the_one_that_was_tested(
     printed = fine_tune(task_folder, pretrained, tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     score = results["test"]["test_score"]
-    assert f"Accuracy on test: {100 * score:.1f} %" in printed
+    assert f"top1_acc on test: {score:.3f}" in printed
     classifier = EncoderClassifier.from_hparams(
         source=str(tmp_path / "out" / "pretrained"),
         savedir=str(tmp_path / "cache"),

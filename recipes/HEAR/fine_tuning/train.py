@@ -1,114 +1,142 @@
 """Fine-tune a pretrained encoder on a task in the layout of HEAR.
 
-Encoder and classifier learn together, the lower layers slower. The best
-checkpoint on the validation split is tested and written as a folder that
+Encoder and classifier learn together, the lower layers slower. Scene tasks
+are learned clip by clip, event tasks token by token. The best checkpoint on
+the validation split is tested and written as a folder that
 EncoderClassifier.from_hparams loads.
 
     python train.py hparams/fine_tune.yaml --tasks_dir DIR \
         --task esc50-v2.0.0-full --pretrained FOLDER
+
+Shapes: B clips, T samples, C channels, N tokens (1 of a scene), D dim, L
+labels, R rows: all tokens of all clips.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
 import json
+import logging
 import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from speechbrain_wavjepa.downstream.embedding_cache import SplitEmbeddings
+from speechbrain_wavjepa.downstream.labelled_clips import (
+    LabelledClips,
+    batch_targets,
+    collate_clips,
+)
+from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.hyperparams import read_settings
-from speechbrain_wavjepa.inference import LinearClassifier
+from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
 from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
 from speechbrain_wavjepa.pretrained import write_pretrained
 
-
-class LabelledClips(torch.utils.data.Dataset):
-    """Clips of some splits, read from the disk one by one."""
-
-    def __init__(self, task, splits):
-        self.task = task
-        self.clips = [
-            (split, name, task.labels.index(label))
-            for split in splits
-            for name, (label,) in task.clips[split].items()
-        ]
-
-    def __len__(self):
-        return len(self.clips)
-
-    def __getitem__(self, index):
-        split, name, label = self.clips[index]
-        return self.task.read_clip(split, name), label
+logger = logging.getLogger(__name__)
 
 
-def collate(examples):
-    """Pad clips to one length: [B, T, C], relative lengths, labels."""
-    clips, labels = zip(*examples)
-    wavs = pad_sequence(list(clips), batch_first=True)
-    lengths = torch.tensor([len(clip) for clip in clips])
-    return wavs, lengths / wavs.shape[1], torch.tensor(labels)
+def rank(checkpoint):
+    """Order checkpoints: by score, and by loss where scores are equal."""
+    meta = checkpoint.meta
+    return meta.get("score", -math.inf), -meta.get("loss", math.inf)
 
 
 class FineTuneBrain(sb.Brain):
     """Trains encoder and classifier."""
 
     def compute_forward(self, batch, stage):
-        """Prepare, augment and mix clips, and classify them."""
-        wavs, wav_lens, labels = (part.to(self.device) for part in batch)
+        """Prepare, augment and mix clips, and classify their tokens."""
+        wavs, wav_lens, places = batch
+        wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
         encoder, training = self.modules.encoder, stage == sb.Stage.TRAIN
         if training:
-            wavs, wav_lens = self.hparams.augmentation(wavs, wav_lens)
+            wavs, wav_lens = self.augment(wavs, wav_lens)
         waveform = encoder.compute_features(wavs)
         waveform = encoder.mean_var_norm(waveform, wav_lens)
-        targets = torch.eye(self.hparams.num_classes, device=self.device)
-        targets = targets[labels]
-        if training and self.hparams.mixup_alpha:
-            waveform, wav_lens, targets = self.mix(waveform, wav_lens, targets)
-        embeddings = encoder.embedding_model(waveform, wav_lens)
-        return self.modules.classifier(embeddings)[:, 0], targets
+        mixes = training and self.hparams.mixup_alpha
+        if mixes:
+            share, other = self.draw_mix(len(waveform))
+            waveform = share * waveform + (1 - share) * waveform[other]
+            wav_lens = torch.maximum(wav_lens, wav_lens[other])
+        if self.hparams.is_event:
+            tokens, times, counts = encoder.embedding_model.tokens(
+                waveform, wav_lens
+            )
+            times = 1000 * times.cpu().numpy()  # milliseconds
+        else:
+            tokens = encoder.embedding_model(waveform, wav_lens)  # [B, 1, D]
+            times, counts = None, torch.ones(len(tokens), device=self.device)
+        targets = batch_targets(self.hparams.hear_task, places, times)
+        targets = targets.to(self.device)  # [B, N, L]
+        if mixes:
+            targets = share * targets + (1 - share) * targets[other]
+        place = torch.arange(tokens.shape[1], device=self.device)
+        valid = place < counts[:, None]  # padding is not learned
+        logits = self.modules.classifier.linear(tokens[valid])  # [R, L]
+        return logits, targets[valid], times, counts.int().tolist()
 
-    def mix(self, waveform, wav_lens, targets):
-        """Add another clip of the batch to each, and its label alike."""
+    def augment(self, wavs, wav_lens):
+        """Augment each channel by itself: DropFreq would mix them."""
+        channels = wavs.shape[2]
+        flat, lengths = self.hparams.augmentation(
+            wavs.transpose(1, 2).flatten(0, 1),  # [B*C, T]
+            wav_lens.repeat_interleave(channels),
+        )
+        wavs = flat.unflatten(0, (-1, channels)).transpose(1, 2)
+        return wavs, lengths[::channels]
+
+    def draw_mix(self, num_clips):
+        """Draw another clip of the batch for each, and each one's share."""
         alpha = self.hparams.mixup_alpha
         share = torch.distributions.Beta(alpha, alpha).sample().item()
         share = max(share, 1 - share)  # the clip itself is the louder one
-        other = torch.randperm(len(waveform), device=waveform.device)
-        return (
-            share * waveform + (1 - share) * waveform[other],
-            torch.maximum(wav_lens, wav_lens[other]),
-            share * targets + (1 - share) * targets[other],
-        )
+        return share, torch.randperm(num_clips, device=self.device)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Compare with the labels; count the right ones."""
-        scores, targets = predictions
+        """Compare with the labels; keep what is scored at the end."""
+        logits, targets, times, counts = predictions
         if stage != sb.Stage.TRAIN:
-            right = scores.argmax(dim=1) == targets.argmax(dim=1)
-            self.right += right.sum().item()
-            self.count += len(right)
-        return -(targets * scores).sum(dim=1).mean()
+            self.names += [name for _, name in batch[2]]
+            self.logits.append(logits.float().cpu())
+            self.counts += counts
+            if times is not None:
+                self.times += [times[:count] for count in counts]
+        if self.hparams.hear_task.prediction_type == "multiclass":
+            loss = -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
+        else:
+            loss = binary_cross_entropy_with_logits(logits, targets)
+        if not loss.isfinite():
+            raise ValueError(
+                f"The loss is {loss.item()} after {self.optimizer_step} steps: "
+                "lower lr and classifier_lr, or train with --precision fp32."
+            )
+        return loss
 
     def init_optimizers(self):
         """Give each layer its learning rate, the lower ones smaller ones."""
-        hparams, model = self.hparams, self.hparams.model
-        encoder = model.context_encoder
-        layers = [*encoder.layers]
+        hparams = self.hparams
+        embedding = self.modules.encoder.embedding_model
+        model, encoder = embedding.model, embedding.model.context_encoder
         below = [model.token_norm, model.token_projection]
         if hparams.freeze_frontend:
             model.frontend.requires_grad_(False)
         else:
             below.append(model.frontend)
         rates = [(self.modules.classifier, hparams.classifier_lr)]
+        if embedding.layer_sum is not None:
+            rates.append((embedding.layer_sum, hparams.classifier_lr))
         rates.append((encoder.norm, hparams.lr))
-        for depth, layer in enumerate(reversed(layers)):
+        for depth, layer in enumerate(reversed(encoder.layers)):
             rates.append((layer, hparams.lr * hparams.layer_decay**depth))
-        lowest = hparams.lr * hparams.layer_decay ** len(layers)
+        lowest = hparams.lr * hparams.layer_decay ** len(encoder.layers)
         rates += [(module, lowest) for module in below]
         groups = [
             {"params": list(module.parameters()), "lr": rate, "base_lr": rate}
@@ -131,50 +159,92 @@ class FineTuneBrain(sb.Brain):
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["base_lr"]
 
+    def optimizers_step(self):
+        """Clip all gradients together: SpeechBrain clips the first group's."""
+        self.scaler.unscale_(self.optimizer)
+        groups = self.optimizer.param_groups
+        norm = torch.nn.utils.clip_grad_norm_(
+            [parameter for group in groups for parameter in group["params"]],
+            self.max_grad_norm,
+        )
+        # with fp16 the scaler skips such a step
+        if not (norm.isfinite() or self.scaler.is_enabled()):
+            raise ValueError(
+                f"The gradient's norm is {norm.item()} after "
+                f"{self.optimizer_step} steps: lower lr and classifier_lr."
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
     def on_stage_start(self, stage, epoch=None):
-        """Begin to count."""
-        self.right = self.count = 0
+        """Begin to collect; an epoch is the same in a run that goes on."""
+        if stage == sb.Stage.TRAIN:
+            sb.utils.seed_everything(self.hparams.seed + epoch, verbose=False)
+        self.names, self.logits, self.counts, self.times = [], [], [], []
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log the epoch; keep the best checkpoint."""
+        """Score and log the epoch; keep the best checkpoint."""
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
-        self.accuracy = self.right / self.count
-        stats = {"loss": stage_loss, "accuracy": self.accuracy}
+        rows = SplitEmbeddings(
+            self.names,
+            np.empty((sum(self.counts), 0)),
+            self.counts,
+            np.concatenate(self.times) if self.times else None,
+        )
+        logits, run = torch.cat(self.logits), self.hparams.hear_run
         if stage == sb.Stage.TEST:
-            self.hparams.train_logger.log_stats({}, test_stats=stats)
+            scorer = SplitScorer(self.hparams.hear_task, run.test, rows)
+            self.scores = scorer.scores(logits, self.best["choice"])
+            self.hparams.train_logger.log_stats({}, test_stats=self.scores)
             return
+        scorer = SplitScorer(self.hparams.hear_task, run.valid, rows)
+        score, choice = scorer.validate(logits)
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch},
             train_stats={"loss": self.train_loss},
-            valid_stats=stats,
+            valid_stats={"loss": stage_loss, "score": scorer.sign * score},
         )
-        self.checkpointer.save_and_keep_only(
-            meta={"accuracy": self.accuracy}, max_keys=["accuracy"]
-        )
+        meta = {
+            # events that are not found have none
+            "score": -math.inf if math.isnan(score) else float(score),
+            "loss": stage_loss,
+            "epoch": epoch,
+            "choice": choice,
+        }
+        self.checkpointer.save_and_keep_only(meta, importance_keys=[rank])
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Go back to the best epoch and to how it found events."""
+        self.best = self.checkpointer.recover_if_possible(rank).meta
 
 
 def read_task(hparams):
-    """Read the task and refuse what this recipe cannot learn."""
-    task = HearTask(
-        Path(hparams["tasks_dir"]) / hparams["task"],
-        hparams["encoder"].sample_rate,
-    )
-    if (task.embedding_type, task.prediction_type) != ("scene", "multiclass"):
+    """Read the task, and the splits of the run that is asked for."""
+    tasks_dir, name = Path(hparams["tasks_dir"]), hparams["task"]
+    if not (tasks_dir / name).is_dir():
         raise ValueError(
-            f"{task.folder} is a {task.prediction_type} {task.embedding_type} "
-            "task; fine-tuning takes multiclass scene tasks. Probes take all: "
-            "recipes/HEAR/linear_probe."
+            f"{tasks_dir} has no task {name!r}: it has "
+            f"{sorted(path.name for path in tasks_dir.glob('*/'))}."
         )
+    task = HearTask(tasks_dir / name, hparams["encoder"].sample_rate)
     task.check_leaks()
     runs = task.runs()
-    if not 0 <= hparams["run"] < len(runs):
+    if hparams["run"] not in range(len(runs)):
         raise ValueError(
             f"{task.folder} has the runs 0 to {len(runs) - 1}, got "
             f"run={hparams['run']}."
         )
-    return task, runs[hparams["run"]]
+    run = runs[hparams["run"]]
+    if absent := task.absent_labels(run):
+        logger.warning(
+            f"{task.name}: {len(absent)} labels of {run.test} are not in the "
+            f"training splits and cannot be learned: {absent[:10]}."
+        )
+    return task, run
 
 
 def main():
@@ -191,18 +261,23 @@ def main():
     encoder = hparams["encoder"]
     embedding = encoder.embedding_model
     embedding.freeze = False
-    embedding.model.requires_grad_(True)
-    hparams["model"] = embedding.model
-    hparams["num_classes"] = len(task.labels)
-    classifier = LinearClassifier(embedding.dim, len(task.labels))
+    embedding.requires_grad_(True)
+    is_multiclass = task.prediction_type == "multiclass"
+    kind = LinearClassifier if is_multiclass else MultilabelClassifier
+    classifier = kind(embedding.dim, len(task.labels))
     train, valid, test = (
         LabelledClips(task, splits)
         for splits in (run.train, [run.valid], [run.test])
     )
     steps = math.ceil(len(train) / hparams["batch_size"])
-    hparams["total_steps"] = steps * hparams["number_of_epochs"]
+    hparams |= {
+        "hear_task": task,
+        "hear_run": run,
+        "is_event": task.embedding_type == "event",
+        "total_steps": steps * hparams["number_of_epochs"],
+    }
     hparams["checkpointer"].add_recoverables(
-        {"model": embedding.model, "classifier": classifier}
+        {"embedding_model": embedding, "classifier": classifier}
     )
     brain = FineTuneBrain(
         modules={"encoder": encoder, "classifier": classifier},
@@ -211,7 +286,7 @@ def main():
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    options = {"batch_size": hparams["batch_size"], "collate_fn": collate}
+    options = {"batch_size": hparams["batch_size"], "collate_fn": collate_clips}
     brain.fit(
         hparams["epoch_counter"],
         train,
@@ -219,25 +294,44 @@ def main():
         train_loader_kwargs={**options, "shuffle": True},
         valid_loader_kwargs=options,
     )
-    brain.evaluate(test, max_key="accuracy", test_loader_kwargs=options)
+    brain.evaluate(test, test_loader_kwargs=options)
+    write_results(brain, hparams, classifier)
+
+
+def write_results(brain, hparams, classifier):
+    """Write the scores under the HEAR kit's names, and the folder."""
+    task, run, best = hparams["hear_task"], hparams["hear_run"], brain.best
+    output_folder = Path(hparams["output_folder"])
+    results = {
+        run.test: {
+            **brain.scores,
+            "validation_score": best["score"],
+            "epoch": best["epoch"],
+        },
+        "postprocessing": list(map(list, best["choice"].items())),
+    }
+    (output_folder / "results.json").write_text(json.dumps(results, indent=1))
     found = read_settings(hparams["pretrained"])
     settings = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
-    output_folder = Path(hparams["output_folder"])
+    training = {"task": task.name, "seed": hparams["seed"], **best["choice"]}
+    embedding = hparams["encoder"].embedding_model
+    sums = embedding.layer_sum is not None
+    score = f"{brain.scores['test_score']:.3f}"
+    figure = f"{task.evaluation[0]} on {run.test}"
     write_pretrained(
         output_folder / "pretrained",
         embedding.model,
-        {**settings, "training": {"task": task.name, "seed": hparams["seed"]}},
+        {**settings, "layer_weights": sums, "training": training},
         {
             "name": f"WavJEPA, fine-tuned on {task.name}",
             "training_data": f"{task.name}, {', '.join(run.train)}",
-            "figures": {f"accuracy on {run.test}": f"{brain.accuracy:.3f}"},
+            "figures": {figure: score},
         },
         classifier,
         task.labels,
+        layer_sum=embedding.layer_sum,
     )
-    results = {"test": {"test_score": brain.accuracy, "split": run.test}}
-    (output_folder / "results.json").write_text(json.dumps(results, indent=1))
-    print(f"Accuracy on {run.test}: {100 * brain.accuracy:.1f} %")
+    print(f"{figure}: {score}")
     print(f"Classifier for from_hparams: {output_folder / 'pretrained'}")
 
 
