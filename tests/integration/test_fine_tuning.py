@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def fine_tune(task_folder, pretrained, output, *more, fails=False):
-    """Run the recipe for two epochs; return what it prints."""
+    """Run the recipe, for two epochs by default; return what it prints."""
     command = [
         sys.executable,
         "train.py",
@@ -26,10 +26,11 @@ def fine_tune(task_folder, pretrained, output, *more, fails=False):
         f"--task={task_folder.name}",
         f"--pretrained={pretrained}",
         f"--output_folder={output}",
-        "--number_of_epochs=2",
         "--batch_size=4",
         *more,
     ]
+    if not any(option.startswith("--number_of_epochs") for option in more):
+        command.append("--number_of_epochs=2")
     result = subprocess.run(
         command,
         cwd=ROOT / "recipes" / "HEAR" / "fine_tuning",

@@ -199,7 +199,11 @@ class FineTuneBrain(sb.Brain):
         if stage == sb.Stage.TEST:
             scorer = SplitScorer(self.hparams.hear_task, run.test, rows)
             self.scores = scorer.scores(logits, self.best["choice"])
-            self.hparams.train_logger.log_stats({}, test_stats=self.scores)
+            stats = {
+                name.removeprefix("test_"): score
+                for name, score in self.scores.items()
+            }
+            self.hparams.train_logger.log_stats({}, test_stats=stats)
             return
         scorer = SplitScorer(self.hparams.hear_task, run.valid, rows)
         score, choice = scorer.validate(logits)

@@ -1,0 +1,222 @@
+"""What the Brain of the fine-tuning recipe does, step by step."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import speechbrain as sb
+import torch
+from speechbrain.augment.augmenter import Augmenter
+from speechbrain.augment.time_domain import DropFreq
+
+from speechbrain_wavjepa.downstream.labelled_clips import (
+    LabelledClips,
+    batch_targets,
+    collate_clips,
+)
+from speechbrain_wavjepa.downstream.task_writer import (
+    LabelledFile,
+    write_task,
+)
+from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.inference import MultilabelClassifier
+from speechbrain_wavjepa.pretrained import load_pretrained
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "HEAR" / "fine_tuning"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    path = RECIPE / "train.py"
+    spec = importlib.util.spec_from_file_location("fine_tuning_recipe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def events(tmp_path):
+    """A task of two training clips of 1 s and 0.5 s, and its clips."""
+    random, files = np.random.default_rng(0), []
+    for number, split in enumerate(("train", "train", "valid", "test")):
+        path = tmp_path / f"{number}.wav"
+        length = (16000, 8000)[number % 2]
+        soundfile.write(path, 0.1 * random.standard_normal(length), 16000)
+        labels = [("dog", 100.0, 300.0), ("cat", 200.0 * number, 400.0)]
+        files.append(LabelledFile(path, labels, split))
+    write_task(tmp_path / "task", files, "pets")
+    return HearTask(tmp_path / "task")
+
+
+@pytest.fixture
+def brain(events, pretrained_folder):
+    """What compute_forward and init_optimizers need of a Brain."""
+    encoder = load_pretrained(pretrained_folder, layer_weights=True)
+    encoder.requires_grad_(True)
+    return SimpleNamespace(
+        device="cpu",
+        hparams=SimpleNamespace(
+            hear_task=events,
+            is_event=True,
+            mixup_alpha=0.5,
+            lr=1.0,
+            classifier_lr=7.0,
+            layer_decay=0.5,
+            freeze_frontend=True,
+        ),
+        modules=SimpleNamespace(
+            encoder=encoder, classifier=MultilabelClassifier(16, 2)
+        ),
+        augment=lambda wavs, wav_lens: (wavs, wav_lens),
+        draw_mix=lambda num_clips: (0.75, torch.tensor([1, 0])),
+        optimizer_step=3,
+        opt_class=torch.optim.SGD,
+        checkpointer=SimpleNamespace(add_recoverable=lambda *_: None),
+    )
+
+
+def test_clips_and_targets_of_events(events):
+    clips = LabelledClips(events, ["train", "test"])
+    wavs, wav_lens, places = collate_clips([clips[i] for i in range(3)])
+    assert wavs.shape == (3, 16000, 1)
+    assert wav_lens.tolist() == [1.0, 0.5, 0.5]
+    assert not wavs[1, 8000:].any()
+    times = np.array([99.0, 100.0, 250.0, 300.0, 399.0, 401.0])
+    targets = batch_targets(events, places, times)
+    assert events.labels == ["cat", "dog"]
+    assert targets[0].T.tolist() == [[1, 1, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0]]
+    assert targets[1].T.tolist() == [[0, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0]]
+
+
+def test_clips_of_other_channels_are_refused():
+    examples = [
+        (torch.zeros(8, channels), ("train", f"{channels}.wav"))
+        for channels in (1, 2)
+    ]
+    with pytest.raises(ValueError, match=r"with \[1, 2\] channels are in one"):
+        collate_clips(examples)
+
+
+def test_tokens_are_mixed_with_their_targets(recipe, brain, events):
+    clips = LabelledClips(events, ["train"])
+    batch = collate_clips([clips[0], clips[1]])
+    forward = recipe.FineTuneBrain.compute_forward
+    logits, targets, times, counts = forward(brain, batch, sb.Stage.TRAIN)
+    encoder, classifier = brain.modules.encoder, brain.modules.classifier
+    levelled = encoder.mean_var_norm(batch[0], batch[1])
+    mixed = 0.75 * levelled + 0.25 * levelled.flip(0)
+    tokens = encoder.embedding_model.tokens(mixed)[0]
+    # the shorter clip is as long as the one that was added to it
+    assert counts == [99, 99] and len(times) == 99
+    torch.testing.assert_close(logits, classifier.linear(tokens).flatten(0, 1))
+    alone = batch_targets(events, batch[2], times)
+    expected = 0.75 * alone + 0.25 * alone.flip(0)
+    assert torch.equal(targets, expected.flatten(0, 1))
+    assert set(targets.unique().tolist()) == {0.0, 0.25, 0.75, 1.0}
+
+    brain.hparams.mixup_alpha = 0
+    for stage in (sb.Stage.TRAIN, sb.Stage.VALID):
+        logits, targets, _, counts = forward(brain, batch, stage)
+        assert counts == [99, 49] and len(logits) == len(targets) == 148
+        assert torch.equal(targets, torch.cat([alone[0], alone[1, :49]]))
+
+
+def test_learning_rates(recipe, brain):
+    recipe.FineTuneBrain.init_optimizers(brain)
+    rates = {
+        parameter: group["lr"]
+        for group in brain.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    encoder = brain.modules.encoder.embedding_model
+    model = encoder.model.context_encoder
+    assert rates[brain.modules.classifier.linear.weight] == 7
+    assert rates[encoder.layer_sum.weights] == 7
+    assert rates[model.norm.weight] == 1
+    assert {rates[p] for p in model.layers[1].parameters()} == {1}
+    assert {rates[p] for p in model.layers[0].parameters()} == {0.5}
+    assert rates[encoder.model.token_norm.weight] == 0.25
+    frontend = list(encoder.model.frontend.parameters())
+    assert not any(p in rates or p.requires_grad for p in frontend)
+
+
+def test_all_gradients_are_clipped_together(recipe, brain):
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    brain.optimizer = torch.optim.SGD([{"params": [w]} for w in weights], lr=1)
+    brain.scaler = torch.amp.GradScaler("cpu", enabled=False)
+    brain.max_grad_norm = 1.0
+    for weight, value in zip(weights, (3.0, 4.0)):
+        weight.grad = torch.tensor([value, 0.0])
+    recipe.FineTuneBrain.optimizers_step(brain)
+    moved = [weight[0].item() for weight in weights]
+    assert moved == pytest.approx([-0.6, -0.8], abs=1e-5)
+    assert brain.optimizer_step == 4
+    weights[1].grad = torch.tensor([torch.nan, 0.0])
+    with pytest.raises(ValueError, match="norm is nan after 4 steps: lower lr"):
+        recipe.FineTuneBrain.optimizers_step(brain)
+    assert weights[0][0].item() == pytest.approx(-0.6, abs=1e-5)
+
+
+def test_ears_are_augmented_apart(recipe, brain):
+    brain.hparams.augmentation = Augmenter(augmentations=[DropFreq()])
+    wavs = torch.randn(2, 1000, 2)
+    wavs[0, :, 1] = 0
+    lengths = torch.tensor([1.0, 0.5])
+    torch.manual_seed(0)
+    both, same = recipe.FineTuneBrain.augment(brain, wavs, lengths)
+    torch.manual_seed(0)
+    left, _ = brain.hparams.augmentation(wavs[:, :, 0], lengths)
+    assert torch.equal(same, lengths)
+    assert not both[0, :, 1].any()
+    torch.testing.assert_close(both[:, :, 0], left)
+    assert (left - wavs[:, :, 0]).abs().max() > 0.01
+
+
+def test_the_best_epoch_has_the_lower_loss_of_equal_scores(recipe):
+    metas = [
+        {"score": 0.5, "loss": 2.0},
+        {"score": 0.5, "loss": 1.0},
+        {"score": float("-inf"), "loss": 0.1},
+        {},
+    ]
+    checkpoints = [SimpleNamespace(meta=meta) for meta in metas]
+    assert max(checkpoints, key=recipe.rank).meta == metas[1]
+    assert min(checkpoints, key=recipe.rank).meta == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "run", "message"),
+    [
+        ("nowhere", 0, "has no task 'nowhere': it has .*'task'"),
+        ("task", 1, "has the runs 0 to 0, got run=1"),
+        ("task", -1, "has the runs 0 to 0, got run=-1"),
+        ("task", "first", "got run=first"),
+    ],
+)
+def test_a_task_or_run_that_is_not_there(recipe, events, task, run, message):
+    hparams = {
+        "tasks_dir": events.folder.parent,
+        "task": task,
+        "run": run,
+        "encoder": SimpleNamespace(sample_rate=16000),
+    }
+    with pytest.raises(ValueError, match=message):
+        recipe.read_task(hparams)
+
+
+def test_a_task_without_a_split(recipe, events):
+    path = events.folder / "task_metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "splits": ["train", "test"]}))
+    hparams = {
+        "tasks_dir": events.folder.parent,
+        "task": "task",
+        "run": 0,
+        "encoder": SimpleNamespace(sample_rate=16000),
+    }
+    with pytest.raises(ValueError, match=r"lacks the splits \['valid'\]"):
+        recipe.read_task(hparams)
