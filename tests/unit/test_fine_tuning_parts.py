@@ -85,7 +85,7 @@ def test_clips_and_targets_of_events(events):
     assert wavs.shape == (3, 16000, 1)
     assert wav_lens.tolist() == [1.0, 0.5, 0.5]
     assert not wavs[1, 8000:].any()
-    times = np.array([99.0, 100.0, 250.0, 300.0, 399.0, 401.0])
+    times = np.array([99.0, 100.0, 250.0, 301.0, 399.0, 401.0])
     targets = batch_targets(events, places, times)
     assert events.labels == ["cat", "dog"]
     assert targets[0].T.tolist() == [[1, 1, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0]]
