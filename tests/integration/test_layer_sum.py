@@ -125,6 +125,18 @@ def test_weights_of_a_sum_are_loaded_strictly(folder, tmp_path):
         load_pretrained(folder)
 
 
+def test_a_folder_with_a_sum_is_replaced(folder, encoder):
+    assert (folder / "layer_sum.ckpt").exists()
+    (folder / "mine.ckpt").write_text("precious")
+    model = encoder.embedding_model.model
+    with pytest.raises(ValueError, match="mine.ckpt is not of a pretrained"):
+        write_pretrained(folder, model)
+    (folder / "mine.ckpt").unlink()
+    write_pretrained(folder, model)
+    assert not (folder / "layer_sum.ckpt").exists()
+    assert load_pretrained(folder).embedding_model.layer_sum is None
+
+
 def test_settings_and_sum_belong_together(encoder, tmp_path):
     model = encoder.embedding_model.model
     with pytest.raises(ValueError, match="give both or neither"):

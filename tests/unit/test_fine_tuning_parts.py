@@ -125,6 +125,24 @@ def test_tokens_are_mixed_with_their_targets(recipe, brain, events):
         assert torch.equal(targets, torch.cat([alone[0], alone[1, :49]]))
 
 
+@pytest.mark.parametrize("prediction_type", ["multiclass", "multilabel"])
+def test_a_loss_that_is_not_finite(recipe, brain, prediction_type):
+    brain.hparams.hear_task.prediction_type = prediction_type
+    targets, objective = torch.eye(2), recipe.FineTuneBrain.compute_objectives
+    logits = torch.tensor([[2.0, -1.0], [0.5, 0.0]])
+    predictions = logits, targets, None, [1, 1]
+    loss = objective(brain, predictions, None, sb.Stage.TRAIN)
+    if prediction_type == "multiclass":
+        expected = torch.nn.functional.cross_entropy(logits, torch.arange(2))
+    else:
+        likely = logits.mul(2 * targets - 1).sigmoid()
+        expected = -likely.log().mean()
+    torch.testing.assert_close(loss, expected)
+    logits[1, 0] = torch.nan
+    with pytest.raises(ValueError, match="loss is nan after 3 steps: lower lr"):
+        objective(brain, predictions, None, sb.Stage.TRAIN)
+
+
 def test_learning_rates(recipe, brain):
     recipe.FineTuneBrain.init_optimizers(brain)
     rates = {
@@ -186,6 +204,12 @@ def test_the_best_epoch_has_the_lower_loss_of_equal_scores(recipe):
     checkpoints = [SimpleNamespace(meta=meta) for meta in metas]
     assert max(checkpoints, key=recipe.rank).meta == metas[1]
     assert min(checkpoints, key=recipe.rank).meta == {}
+
+
+def test_nothing_was_trained(recipe, brain):
+    brain.checkpointer.recover_if_possible = lambda *_: None
+    with pytest.raises(ValueError, match="No epoch was trained"):
+        recipe.FineTuneBrain.on_evaluate_start(brain)
 
 
 @pytest.mark.parametrize(

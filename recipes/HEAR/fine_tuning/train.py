@@ -223,7 +223,10 @@ class FineTuneBrain(sb.Brain):
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Go back to the best epoch and to how it found events."""
-        self.best = self.checkpointer.recover_if_possible(rank).meta
+        best = self.checkpointer.recover_if_possible(rank)
+        if best is None:
+            raise ValueError("No epoch was trained: raise number_of_epochs.")
+        self.best = best.meta
 
 
 def read_task(hparams):
