@@ -207,14 +207,16 @@ class FineTuneBrain(sb.Brain):
             return
         scorer = SplitScorer(self.hparams.hear_task, run.valid, rows)
         score, choice = scorer.validate(logits)
+        signed = float(scorer.sign * score)
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch},
             train_stats={"loss": self.train_loss},
-            valid_stats={"loss": stage_loss, "score": scorer.sign * score},
+            valid_stats={"loss": stage_loss, "score": signed},
         )
         meta = {
             # events that are not found have none
             "score": -math.inf if math.isnan(score) else float(score),
+            "validation_score": signed,
             "loss": stage_loss,
             "epoch": epoch,
             "choice": choice,
@@ -312,7 +314,7 @@ def write_results(brain, hparams, classifier):
     results = {
         run.test: {
             **brain.scores,
-            "validation_score": best["score"],
+            "validation_score": best["validation_score"],
             "epoch": best["epoch"],
         },
         "postprocessing": list(map(list, best["choice"].items())),
