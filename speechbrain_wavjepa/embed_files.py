@@ -22,7 +22,7 @@ from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.hyperparams import SETTINGS_FILE
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.streaming import embed_file, stream_file
-from speechbrain_wavjepa.weights import ENCODER_FILE
+from speechbrain_wavjepa.weights import ENCODER_FILE, LAYER_SUM_FILE
 
 NOTE = "embeddings.json"  # what the files in a folder were made with
 
@@ -189,7 +189,7 @@ def hash_model(folder: Union[str, Path]) -> str:
     Returns
     -------
     str
-        The SHA-256 of its settings and its encoder's weights.
+        The SHA-256 of its settings and of all weights that embed.
 
     Example
     -------
@@ -197,8 +197,12 @@ def hash_model(folder: Union[str, Path]) -> str:
     64
     """
     digest = hashlib.sha256()
-    for name in (SETTINGS_FILE, ENCODER_FILE):
-        digest.update((Path(folder) / name).read_bytes())
+    files = [Path(folder) / name for name in (SETTINGS_FILE, ENCODER_FILE)]
+    layer_sum = Path(folder) / LAYER_SUM_FILE
+    if layer_sum.exists():
+        files.append(layer_sum)
+    for path in files:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

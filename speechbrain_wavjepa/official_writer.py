@@ -65,10 +65,12 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
     check_kinds(settings, {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS})
     check_kinds(settings, {"sample_rate": int, "window_samples": int})
     shared = settings["channels"] > 1 and settings["share_weights"]
-    if shared or settings["encoder_norm_first"]:
+    summed = settings.get("layer_weights", False)
+    if shared or summed or settings["encoder_norm_first"]:
         raise ValueError(
-            f"{folder} has share_weights or encoder_norm_first, which the "
-            "authors' code cannot have: it cannot be written for it."
+            f"{folder} has share_weights, layer_weights or "
+            "encoder_norm_first, which the authors' code cannot have: it "
+            "cannot be written for it."
         )
     weights = read_weights(folder / ENCODER_FILE)
     weights |= read_weights(folder / PRETRAINING_FILE)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from speechbrain.inference.classifiers import EncoderClassifier
 
+from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.export import export_program
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
@@ -158,3 +159,9 @@ def test_a_program_sums_too(folder, encoder, tmp_path):
     expected = encoder.embedding_model.tokens(windows)[0]
     tokens = torch.export.load(tmp_path / "encoder.pt2").module()(windows)
     torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-4)
+
+
+def test_folders_with_other_sums_are_told_apart(folder):
+    before = hash_model(folder)
+    write_weights({"weights": torch.zeros(2)}, folder / "layer_sum.ckpt")
+    assert hash_model(folder) != before
