@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import yaml
+
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 
 
@@ -37,7 +39,12 @@ def find_datasets(data_folder, dataset="all", folders=None):
     ValueError
         If a name is unknown or the folder is not there.
     """
-    data_folder, folders = Path(data_folder), dict(folders or {})
+    data_folder, folders = Path(data_folder), folders or {}
+    if not isinstance(folders, dict) or not isinstance(dataset, str):
+        raise ValueError(
+            f"dataset={dataset!r} must be a name, or all, and "
+            f"folders={folders!r} a mapping such as '{{esc50: my_esc}}'."
+        )
     asked = [dataset] if dataset != "all" else []
     if unknown := {*folders, *asked} - set(READERS):
         raise ValueError(
@@ -54,7 +61,7 @@ def find_datasets(data_folder, dataset="all", folders=None):
         wanted = ", ".join(place.name for place in places.values())
         raise ValueError(
             f"{data_folder} has no folder {wanted}: give the folder above, or "
-            "its name as --folders '{esc50: NAME}'."
+            f"its name as --folders '{{{next(iter(places))}: NAME}}'."
         )
     if missing := sorted(set(places) - set(found)):
         print(f"Not in {data_folder}: {', '.join(missing)}")
@@ -88,10 +95,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data_folder")
     parser.add_argument("--dataset", default="all")
+    parser.add_argument("--folders", type=yaml.safe_load)
     options = parser.parse_args()
     status = 0
     try:
-        places = find_datasets(options.data_folder, options.dataset)
+        places = find_datasets(
+            options.data_folder, options.dataset, options.folders
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

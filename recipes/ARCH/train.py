@@ -22,6 +22,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_wavjepa.downstream.arch.embeddings import embed_dataset
 from speechbrain_wavjepa.downstream.arch.evaluation import evaluate_dataset
+from speechbrain_wavjepa.downstream.arch.probe import check_settings
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.downstream.finished import is_finished, mark_finished
 
@@ -56,13 +57,24 @@ def probe_dataset(name, folder, hparams, device):
         hparams["seed"],
     )
     for note in results["notes"]:
-        logger.warning(f"{name}: {note}")
+        logger.info(f"{name}: {note}")
     results["unreadable"] = list(embeddings.unreadable.values())
     output = Path(hparams["output_folder"]) / name
     output.mkdir(parents=True, exist_ok=True)
     (output / SCORES).write_text(json.dumps(results, indent=4))
     seconds = {"time": time.perf_counter() - start}
-    mark_finished(output, name_encoder(hparams), seconds)  # the last file
+    mark_finished(output, made_with(name, hparams), seconds)  # the last file
+
+
+def made_with(name, hparams):
+    """List what the figures of a data set depend on."""
+    return {
+        "encoder_key": name_encoder(hparams),
+        **hparams["probe_settings"]._asdict(),
+        "repetitions": hparams["repetitions"],
+        "seed": hparams["seed"],
+        **read_options(name, hparams),
+    }
 
 
 def name_encoder(hparams):
@@ -91,36 +103,59 @@ def write_table(hparams):
     (folder / TABLE).write_text("\n".join(rows) + "\n")
 
 
+def show(name, output):
+    """Print the figure of a data set, and what must be known of it."""
+    results = json.loads((output / SCORES).read_text())
+    score = results["scores"][results["main_score"]]
+    spread = ""
+    if results["runs"][-1]["repetition"]:
+        spread = f" ± {100 * score['deviation']:.1f}"
+    print(
+        f"{name:<18} {100 * score['mean']:5.1f}{spread}  "
+        f"{results['main_score']}"
+    )
+    for note in results["notes"]:
+        print(f"{'':<18} {note}")
+
+
 def main():
-    """Probe the data sets, print their scores."""
+    """Probe the data sets, print their scores; 1 if one could not be done."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
+    check_settings(hparams["probe_settings"])
+    if hparams["repetitions"] < 1:
+        raise ValueError(
+            f"repetitions must be 1 or more, got {hparams['repetitions']}."
+        )
     datasets = find_datasets(
         hparams["data_folder"], hparams["dataset"], hparams["folders"]
     )
+    output_folder = Path(hparams["output_folder"])
+    for name in READERS:  # what is there must be of this model
+        is_finished(output_folder / name, made_with(name, hparams))
     sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
+        experiment_directory=output_folder,
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
-    device = run_opts.get("device") or "cpu"
+    device, failed = run_opts.get("device") or "cpu", []
     for name, folder in datasets.items():
-        output = Path(hparams["output_folder"]) / name
-        if not is_finished(output, name_encoder(hparams)):
-            probe_dataset(name, folder, hparams, device)
-        results = json.loads((output / SCORES).read_text())
-        score = results["scores"][results["main_score"]]
-        spread = ""
-        if hparams["repetitions"] > 1:
-            spread = f" ± {100 * score['deviation']:.1f}"
-        print(
-            f"{name:<18} {100 * score['mean']:5.1f}{spread}  "
-            f"{results['main_score']}"
-        )
-    write_table(hparams)
-    print(f"Scores, their table and embeddings: {hparams['output_folder']}")
+        output = output_folder / name
+        try:
+            if not is_finished(output, made_with(name, hparams)):
+                probe_dataset(name, folder, hparams, device)
+        except ValueError as error:
+            print(f"{name:<18} error: {error}", file=sys.stderr)
+            failed.append(name)
+            continue
+        show(name, output)
+        write_table(hparams)
+    print(f"Scores, their table and embeddings: {output_folder}")
+    if failed:
+        print(f"Not done: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

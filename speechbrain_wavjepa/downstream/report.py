@@ -9,11 +9,10 @@ Authors
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Optional
 
 from speechbrain_wavjepa.downstream.report_plots import plot_scores
 from speechbrain_wavjepa.downstream.suites import (
@@ -22,106 +21,12 @@ from speechbrain_wavjepa.downstream.suites import (
     ARCH_TASKS,
     BASELINE,
     HEAR_PUBLISHED,
-    HEAR_TASKS,
     generalizability,
 )
+from speechbrain_wavjepa.downstream.task_scores import TaskScore, read_scores
 
-HEAR_SCORES = "test.predicted-scores.json"
-ARCH_SCORES = "arch-scores.json"
-SHORT_NAMES = {
-    name: short
-    for suite in (HEAR_TASKS, ARCH_TASKS)
-    for short, name in suite.items()
-}
 # The rows of the paper's ARCH table that are printed beside ours.
 ARCH_SHOWN = ("WavJEPA B", "AudioSet HuBERT L", "speech WavLM L", BASELINE)
-
-
-class TaskScore(NamedTuple):
-    """The figure of a task.
-
-    Arguments
-    ---------
-    task : str
-        The task's folder.
-    score : float
-        Its primary score, the mean over folds.
-    deviation : float, optional
-        HEAR: the sample standard deviation over folds. ARCH: that over
-        repetitions.
-
-    Example
-    -------
-    >>> TaskScore("esc50-v2.0.0-full", 0.865, 0.033).short_name
-    'ESC-50'
-    """
-
-    task: str
-    score: float
-    deviation: Optional[float] = None
-
-    @property
-    def short_name(self) -> str:
-        """Name the task as the paper does."""
-        return SHORT_NAMES.get(self.task, self.task)
-
-
-def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
-    """Read the scores of all finished tasks.
-
-    Arguments
-    ---------
-    results_dir : str or Path
-        The output folder of the HEAR or the ARCH recipe.
-
-    Returns
-    -------
-    list of TaskScore
-        In the order of the suite, then tasks of your own.
-
-    Raises
-    ------
-    ValueError
-        If no task is finished there, or tasks of both suites.
-
-    Example
-    -------
-    >>> read_scores(getfixture("tmp_path"))
-    Traceback (most recent call last):
-    ...
-    ValueError: ... holds no finished task: ...
-    """
-    folder = Path(results_dir)
-    hear = sorted(folder.glob(f"*/{HEAR_SCORES}"))
-    arch = sorted(folder.glob(f"*/{ARCH_SCORES}"))
-    if hear and arch:
-        raise ValueError(
-            f"{results_dir} holds scores of HEAR and of ARCH: give each its "
-            "own output_folder."
-        )
-    if not hear and not arch:
-        raise ValueError(
-            f"{results_dir} holds no finished task: give the output_folder of "
-            "recipes/HEAR or recipes/ARCH."
-        )
-    scores = []
-    for path in hear or arch:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        if arch:
-            main_score = results["scores"][results["main_score"]]
-            repeated = any(run["repetition"] for run in results["runs"])
-            deviation = main_score["deviation"] if repeated else None
-            found = main_score["mean"], deviation
-        elif "aggregated_scores" in results:
-            folds = results["aggregated_scores"]
-            found = folds["test_score_mean"], folds["test_score_std"]
-        else:
-            found = results["test"]["test_score"], None
-        scores.append(TaskScore(path.parent.name, *found))
-    order = list(SHORT_NAMES)
-    known = [score for score in scores if score.task in order]
-    known.sort(key=lambda score: order.index(score.task))
-    return known + [score for score in scores if score.task not in order]
 
 
 def format_scores(scores: Sequence[TaskScore]) -> str:
@@ -203,7 +108,11 @@ def rank(
         return generalizability(figures, baseline)
     if any(set(row) != set(ARCH_TASKS) for row in figures.values()):
         return {}
-    return generalizability({**ARCH_PUBLISHED, **figures})
+    ours = {
+        f"{model} (ours)" if model in ARCH_PUBLISHED else model: row
+        for model, row in figures.items()
+    }
+    return generalizability({**ARCH_PUBLISHED, **ours})
 
 
 def format_ranking(scores: Mapping[str, float]) -> str:
@@ -271,8 +180,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         models = {name: read_scores(path) for name, path in folders.items()}
         baseline = options.baseline
-        if baseline is not None and baseline not in models:
-            baseline = Path(baseline).name
+        if baseline is not None:
+            baseline = str(Path(baseline))
+            if baseline not in models:
+                baseline = Path(baseline).name
         ranking = rank(models, baseline)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

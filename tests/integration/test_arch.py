@@ -67,7 +67,7 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     assert "Not in" in printed and "us8k" in printed
     results = json.loads((output / "fsd50k" / "arch-scores.json").read_text())
     assert results["main_score"] == "map_macro"
-    assert "1.wav cannot be read" in results["unreadable"][0]
+    assert "1.wav is empty" in results["unreadable"][0]
 
     rows = (output / "results.tsv").read_text().splitlines()
     cells = [row.split("\t") for row in rows]
@@ -77,7 +77,33 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     assert float(cells[0][4]) == accuracy and float(cells[0][5]) == 0
 
     printed = run(*command, "--random_weights=True", code=1)
-    assert "holds the scores of another model" in printed
+    assert "holds figures that were made with encoder_key=" in printed
+    printed = run(*command, "--repetitions=2", code=1)
+    assert "were made with repetitions=1, not 2" in printed
+
+
+def test_a_broken_data_set_does_not_end_a_suite(
+    data, pretrained_folder, tmp_path
+):
+    (data / "ESC-50-master" / "meta" / "esc50.csv").write_text("filename\n")
+    command = [
+        "train.py",
+        "hparams/arch.yaml",
+        f"--data_folder={data}",
+        f"--pretrained={pretrained_folder}",
+        f"--output_folder={tmp_path / 'scores'}",
+        "--epochs=2",
+    ]
+    printed = run(*command, code=1)
+    assert "esc50              error:" in printed
+    assert "8 clips; the whole data set has 51197." in printed
+    assert "Not done: esc50" in printed
+    table = (tmp_path / "scores" / "results.tsv").read_text()
+    assert "fsd50k" in table
+    printed = run(*command, "--probe=deep", code=1)
+    assert "probe='deep' must be one of" in printed
+    printed = run(*command, "--repetitions=0", code=1)
+    assert "repetitions must be 1 or more, got 0" in printed
 
 
 def test_clips_of_one_length_for_an_encoder_of_the_hub(
@@ -119,5 +145,10 @@ def test_looking_at_the_data_first(data):
 def test_a_folder_without_any_data_set(tmp_path):
     printed = run("arch_prepare.py", tmp_path, code=2)
     assert "has no folder ESC-50-master, UrbanSound8K" in printed
+    assert "--folders '{esc50: NAME}'" in printed
     printed = run("arch_prepare.py", tmp_path, "--dataset=esc", code=2)
     assert "ARCH has no data set ['esc']" in printed
+    folders = "--folders={us8k: city}"
+    arch_factory.write_us8k(tmp_path / "city")
+    printed = run("arch_prepare.py", tmp_path, "--dataset=us8k", folders)
+    assert "20 clips of   8732" in printed

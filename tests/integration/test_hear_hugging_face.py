@@ -47,9 +47,8 @@ def test_probes_of_a_model(task_folder, hugging_face_folder, tmp_path):
     output = tmp_path / task_folder.name
     results = json.loads((output / "test.predicted-scores.json").read_text())
     assert 0 <= results["test"]["test_score"] <= 1
-    key = json.loads((output / "prediction-done.json").read_text())[
-        "encoder_key"
-    ]
+    done = json.loads((output / "prediction-done.json").read_text())
+    key = done["made_with"]["encoder_key"]
     folder = tmp_path / "embeddings" / task_folder.name / key / "valid"
     rows = np.load(folder / "rows.npy")
     names = json.loads((folder / "clips.json").read_text())["names"]
@@ -70,7 +69,7 @@ def test_probes_of_a_model(task_folder, hugging_face_folder, tmp_path):
         "--pad_to_seconds=1",
         fails=True,
     )
-    assert "holds the scores of another model" in printed
+    assert "holds figures that were made with encoder_key=" in printed
 
 
 def test_without_transformers(task_folder, hugging_face_folder, tmp_path):

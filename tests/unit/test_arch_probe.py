@@ -125,7 +125,8 @@ def test_a_probe_with_a_hidden_layer():
     [
         ({"probe": "attention"}, "probe='attention' must be one of"),
         ({"selection": "first"}, "selection='first' must be one of"),
-        ({"epochs": 0}, "must be 1 or more, got 0 and 32"),
+        ({"epochs": 0}, "must be 1 or more, lr above 0, got .0, 32, 0.001"),
+        ({"lr": "abc"}, "lr above 0, got .200, 32, 'abc'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):
@@ -213,8 +214,45 @@ def test_broken_clips_are_left_out_up_to_a_limit(tmp_path):
     assert sorted(found.unreadable) == [3, 5, 7]
     assert "5.wav is empty" in found.unreadable[5]
     assert not found.rows[3].any() and found.rows[4].any()
-    with pytest.raises(ValueError, match="3 of 60 clips cannot be read, more"):
-        embed_dataset(dataset, two_bands, 16000, "b", tmp_path, 0.04)
+    read = []
+
+    def count(clip):
+        read.append(clip)
+        return two_bands(clip)
+
+    with pytest.raises(ValueError, match="3 or more of 60 clips cannot be"):
+        embed_dataset(dataset, count, 16000, "b", tmp_path, 0.04)
+    assert len(read) == 5  # no more than is needed to know it
+    with pytest.raises(ValueError, match="3 or more of 60 clips cannot be"):
+        embed_dataset(dataset, None, 16000, "a", tmp_path / "kept", 0.04)
+    with pytest.raises(ValueError, match="1 of 60 clips of tones are not the"):
+        embed_dataset(dataset, None, 16000, "c", tmp_path, 0.01)
+
+
+def test_a_clip_that_has_no_token_is_left_out(tmp_path):
+    dataset = make_dataset(tmp_path)
+    write_tones(dataset)
+    soundfile.write(dataset.paths[9], np.ones(8), 16000)
+
+    def embed(clip):
+        if clip.shape[1] < 100:
+            raise ValueError("shorter than a token")
+        return two_bands(clip)
+
+    found = embed_dataset(dataset, embed, 16000, "a", tmp_path / "kept")
+    assert found.unreadable == {
+        9: "9.wav cannot be embedded: shorter than a token"
+    }
+
+
+def test_a_data_set_may_be_moved(tmp_path):
+    dataset = make_dataset(tmp_path / "here")
+    write_tones(dataset)
+    first = embed_dataset(dataset, two_bands, 16000, "a", tmp_path / "kept")
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = make_dataset(tmp_path / "there")
+    again = embed_dataset(moved, None, 16000, "a", tmp_path / "kept")
+    np.testing.assert_array_equal(first.rows, again.rows)
 
 
 def test_an_embedding_that_is_not_finite_names_the_clip(tmp_path):

@@ -3,12 +3,11 @@
 import json
 
 from speechbrain_wavjepa.downstream.report import (
-    TaskScore,
     format_scores,
     main,
-    read_scores,
 )
 from speechbrain_wavjepa.downstream.suites import ARCH_PUBLISHED, ARCH_TASKS
+from speechbrain_wavjepa.downstream.task_scores import TaskScore, read_scores
 
 
 def write(folder, **results):
@@ -67,6 +66,16 @@ def test_arch_beside_the_paper_s_table_and_s_of_m(tmp_path, capsys):
     assert found["AudioSet HuBERT L"] == ("84.7", "83.9")
     assert found["mine"] == ("84.7", "-")
     assert (tmp_path / "mine" / "scores.png").stat().st_size > 20000
+
+
+def test_a_folder_named_as_a_published_row_replaces_nothing(tmp_path, capsys):
+    write_arch(
+        tmp_path / "HEAR-Naive", dict.fromkeys(ARCH_TASKS.values(), 0.01)
+    )
+    assert main([str(tmp_path / "HEAR-Naive")]) == 0
+    printed = capsys.readouterr().out
+    assert "AudioSet W2V2 B       54.1     53.8" in printed
+    assert "HEAR-Naive (ours)" in printed
 
 
 def test_one_data_set_of_arch_has_no_s_of_m(tmp_path, capsys):

@@ -120,7 +120,14 @@ def probe_task(folder, hparams, device):
         "embedding_path": results["embedding_path"],
         "grid_points": len(points),
     }
-    mark_finished(output, name_encoder(hparams), done)  # the last file
+    mark_finished(output, made_with(hparams), done)  # the last file
+
+
+def made_with(hparams):
+    """List what the figures of a task depend on."""
+    names = ("grid", "num_points", "neighbours", "seed")
+    settings = {name: hparams[name] for name in names}
+    return {"encoder_key": name_encoder(hparams), **settings}
 
 
 def name_encoder(hparams):
@@ -145,16 +152,18 @@ def main():
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
     tasks = list_tasks(hparams["tasks_dir"], hparams["task"])
+    output_folder = Path(hparams["output_folder"])
+    for path in output_folder.glob("*/"):  # what is there must be of this model
+        is_finished(path, made_with(hparams))
     sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
+        experiment_directory=output_folder,
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
-    output_folder = Path(hparams["output_folder"])
     device = run_opts.get("device") or "cpu"
     for folder in tasks:
         output = output_folder / folder.name
-        if not is_finished(output, name_encoder(hparams)):
+        if not is_finished(output, made_with(hparams)):
             probe_task(folder, hparams, device)
         score, deviation = read_score(output)
         spread = "" if deviation is None else f" ± {100 * deviation:.1f}"

@@ -11,9 +11,11 @@ Authors
 
 import functools
 import json
+import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import soundfile
@@ -24,6 +26,8 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
+
+logger = logging.getLogger(__name__)
 
 
 class ClipEmbeddings(NamedTuple):
@@ -88,8 +92,12 @@ def read_mono(path: Union[str, Path], sample_rate: int) -> Tensor:
     >>> read_mono("nowhere.wav", 16000)
     Traceback (most recent call last):
     ...
-    ValueError: nowhere.wav cannot be read: ...
+    ValueError: nowhere.wav is not there.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is not there.")
+    if Path(path).stat().st_size == 0:
+        raise ValueError(f"{path} is empty.")
     try:
         clip, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -99,6 +107,8 @@ def read_mono(path: Union[str, Path], sample_rate: int) -> Tensor:
     if not np.isfinite(clip).all():
         raise ValueError(f"{path} holds NaN or Inf.")
     channels = torch.from_numpy(clip.T.copy())
+    if len(channels) > 2:
+        logger.warning(f"{path}: the mean of {len(channels)} channels is taken")
     if rate != sample_rate:
         channels = _resampler(rate, sample_rate)(channels)
     return channels.mean(dim=0)
@@ -161,8 +171,17 @@ def embed_dataset(
     """
     folder = Path(cache_folder) / dataset.name / key
     # not the whole paths: the data set may be moved
-    names = ["/".join(path.parts[-3:]) for path in dataset.paths]
+    root = os.path.commonpath([path.parent for path in dataset.paths])
+    names = [str(path.relative_to(root)) for path in dataset.paths]
     if not folder.exists():
+        limit = max_bad_fraction * len(names)
+        absent = [path for path in dataset.paths if not path.is_file()]
+        if len(absent) > limit:
+            raise ValueError(
+                f"{len(absent)} of {len(names)} clips of {dataset.name} are "
+                f"not there, more than max_bad_fraction={max_bad_fraction} of "
+                f"them, such as {absent[0]}: is the data set unpacked?"
+            )
         clips = torch.utils.data.DataLoader(
             _MonoClips(dataset.paths, sample_rate),
             batch_size=None,
@@ -172,12 +191,12 @@ def embed_dataset(
         rows, unreadable = [], {}
         for number, clip in enumerate(progress):
             row = None
-            if isinstance(clip, str):
+            if not isinstance(clip, str):
+                clip, row = _embed_clip(embed, clip, names[number])
+            if row is None:
                 unreadable[number] = clip
-            else:
-                row = _embed_clip(embed, clip, names[number])
+                _check_unreadable(unreadable, len(names), max_bad_fraction)
             rows.append(row)
-        _check_unreadable(unreadable, len(names), max_bad_fraction)
         empty = np.zeros_like(next(row for row in rows if row is not None))
         with atomic_folder(folder) as aside:
             rows = [empty if row is None else row for row in rows]
@@ -191,6 +210,13 @@ def embed_dataset(
             "has now: delete it."
         )
     unreadable = {int(n): why for n, why in about["unreadable"].items()}
+    _check_unreadable(unreadable, len(names), max_bad_fraction)
+    if unreadable:
+        logger.warning(
+            f"{dataset.name}: {len(unreadable)} clips cannot be read; once "
+            f"they are repaired, delete {folder}. The first: "
+            f"{next(iter(unreadable.values()))}"
+        )
     return ClipEmbeddings(
         np.load(folder / "rows.npy", mmap_mode="r"), unreadable
     )
@@ -198,28 +224,29 @@ def embed_dataset(
 
 def _embed_clip(
     embed: Callable[[Tensor], Tensor], clip: Tensor, name: str
-) -> np.ndarray:
-    """Embed a clip and check its embedding."""
+) -> tuple[str, Optional[np.ndarray]]:
+    """Embed a clip and check its embedding; or say why it has none."""
     try:
         with torch.no_grad():
             row = embed(clip[None])[0].float().numpy(force=True)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    except ValueError as error:  # such as a clip shorter than a token
+        return f"{name} cannot be embedded: {error}", None
     if not np.isfinite(row).all():
         raise ValueError(
             f"The embedding of {name} holds NaN or Inf: check the clip and "
             "the model's weights."
         )
-    return row
+    return "", row
 
 
 def _check_unreadable(
     unreadable: dict[int, str], num_clips: int, max_bad_fraction: float
 ) -> None:
-    """Refuse a data set of which too much is broken or missing."""
-    if len(unreadable) > max_bad_fraction * num_clips:
+    """Refuse a data set of which too much is broken."""
+    bad = len(unreadable)
+    if bad > max_bad_fraction * num_clips or bad == num_clips:
         raise ValueError(
-            f"{len(unreadable)} of {num_clips} clips cannot be read, more "
-            f"than max_bad_fraction={max_bad_fraction} of them. The first: "
+            f"{bad} or more of {num_clips} clips cannot be read, more than "
+            f"max_bad_fraction={max_bad_fraction} of them. The first: "
             f"{next(iter(unreadable.values()))}"
         )

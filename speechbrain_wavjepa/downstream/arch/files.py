@@ -58,7 +58,7 @@ def read_table(
     Raises
     ------
     ValueError
-        If the file or a column is missing.
+        If the file, a column, a cell or all rows are missing.
 
     Example
     -------
@@ -70,11 +70,16 @@ def read_table(
     check_there(path)
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
-        rows = list(reader)
-    if missing := [c for c in columns if c not in (reader.fieldnames or [])]:
+        header, rows = reader.fieldnames or [], list(reader)
+    if missing := [column for column in columns if column not in header]:
         raise ValueError(
-            f"{path} has no column {missing[0]!r}, it has {reader.fieldnames}."
+            f"{path} has no column {missing[0]!r}, it has {header}."
         )
+    if not rows:
+        raise ValueError(f"{path} has a header and no row: is it whole?")
+    for number, row in enumerate(rows, 1):
+        if None in (row[column] for column in columns):
+            raise ValueError(f"Row {number} of {path} is cut off: {row}.")
     return rows
 
 
@@ -105,7 +110,12 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
     ...
     ValueError: nowhere has no file '*.wav': ...
     """
-    found = sorted(folder.glob(pattern))
+    found = sorted(
+        path
+        for path in folder.glob(pattern)
+        # what macOS leaves beside files
+        if not path.name.startswith("._") and "__MACOSX" not in path.parts
+    )
     if not found:
         raise ValueError(
             f"{folder} has no file {pattern!r}: is the data set unpacked there?"

@@ -92,8 +92,7 @@ def read_fma_small(folder: Path) -> ArchDataset:
         )
     subset, genre = (columns.index(pair) for pair in FMA_COLUMNS)
     rows = [row for row in rows if row[0].isdigit() and row[genre]]
-    there = {path.name for path in (folder / "fma_small").glob("*/*.mp3")}
-    clips = [row for row in rows if f"{int(row[0]):06d}.mp3" in there]
+    clips = [row for row in rows if _fma_path(folder, int(row[0])).is_file()]
     if not clips:
         raise ValueError(
             f"{folder / 'fma_small'} has none of the clips of {table}, such "
@@ -110,7 +109,7 @@ def read_fma_small(folder: Path) -> ArchDataset:
         labels,
         False,
         [ArchRun("test", train, valid, test)],
-        [f"{len(clips)} of the small set's {wanted} clips are there."],
+        [f"{len(clips)} of the table's {wanted} small clips are there."],
     )
 
 
@@ -202,13 +201,18 @@ def read_irmas(folder: Path, parts: Sequence[int] = (1, 3)) -> ArchDataset:
     ...
     ValueError: nowhere/IRMAS-TrainingData/cel has no file '*.wav': ...
     """
+    if not isinstance(parts, (list, tuple)) or not {1, 2, 3} >= set(parts):
+        raise ValueError(
+            f"The parts of the test set of {folder} are 1 to 3, got "
+            f"irmas_parts={parts}: use [1, 3] or [1, 2, 3]."
+        )
     paths, found = [], []
     for label in IRMAS_LABELS:
         some = find_files(folder / "IRMAS-TrainingData" / label, "*.wav")
         paths += some
         found += [[label]] * len(some)
     train, valid = split_off(range(len(paths)), 0.2)
-    for part in parts:
+    for part in sorted(set(parts)):
         for path in find_files(_irmas_part(folder, part), "*.wav"):
             check_there(path.with_suffix(".txt"))
             paths.append(path)
@@ -268,14 +272,16 @@ def read_medleydb(folder: Path) -> ArchDataset:
     """
     table = folder / "Medley-solos-DB_metadata.csv"
     rows = read_table(table, ["subset", "instrument_id", "uuid4"])
+    audio = folder / "audio"
     files = {
         match.group(): path
-        for path in find_files(folder / "audio", "*.wav")
+        # the archive itself has no such folder
+        for path in find_files(audio if audio.is_dir() else folder, "*.wav")
         if (match := UUID.search(path.name))
     }
     if missing := [row["uuid4"] for row in rows if row["uuid4"] not in files]:
         raise ValueError(
-            f"{folder / 'audio'} has no file of {missing[0]} and of "
+            f"{folder} has no file of {missing[0]} and of "
             f"{len(missing) - 1} others of {table.name}."
         )
     classes = [int(row["instrument_id"]) for row in rows]

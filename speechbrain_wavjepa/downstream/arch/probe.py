@@ -85,7 +85,7 @@ def schedule_factor(step: int, total_steps: int, warmup: float = 0.1) -> float:
     warm = max(math.floor(warmup * total_steps), 1)
     if step <= warm:
         return step / warm
-    return max(0.0, 1 - (step - warm) / (total_steps - warm))
+    return max(0.0, 1 - (step - warm) / max(total_steps - warm, 1))
 
 
 def train_probe(
@@ -127,7 +127,7 @@ def train_probe(
     >>> probe(torch.eye(4)).argmax(dim=1)
     tensor([0, 1, 2, 3])
     """
-    _check(settings)
+    check_settings(settings)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # of the initial weights and the dropout
     dim, num_labels = train.embeddings.shape[1], train.targets.shape[1]
@@ -197,16 +197,36 @@ def compute_loss(logits: Tensor, targets: Tensor, multilabel: bool) -> Tensor:
     return nn.functional.cross_entropy(logits, targets.argmax(dim=1))
 
 
-def _check(settings: ProbeSettings) -> None:
-    """Refuse settings that mean nothing."""
+def check_settings(settings: ProbeSettings) -> None:
+    """Refuse settings that mean nothing, before hours are spent.
+
+    Arguments
+    ---------
+    settings : ProbeSettings
+        How to train.
+
+    Raises
+    ------
+    ValueError
+        If a setting is none of its choices.
+
+    Example
+    -------
+    >>> check_settings(ProbeSettings(epochs=0))
+    Traceback (most recent call last):
+    ...
+    ValueError: epochs and batch_size must be 1 or more, lr above 0, ...
+    """
     for name, choices in (("probe", PROBES), ("selection", SELECTIONS)):
         value = getattr(settings, name)
         if value not in choices:
             raise ValueError(f"{name}={value!r} must be one of {choices}.")
-    if settings.epochs < 1 or settings.batch_size < 1:
+    sizes = (settings.epochs, settings.batch_size, settings.lr)
+    if not all(isinstance(size, (int, float)) for size in sizes) or (
+        settings.epochs < 1 or settings.batch_size < 1 or settings.lr <= 0
+    ):
         raise ValueError(
-            "epochs and batch_size must be 1 or more, got "
-            f"{settings.epochs} and {settings.batch_size}."
+            f"epochs and batch_size must be 1 or more, lr above 0, got {sizes}."
         )
 
 

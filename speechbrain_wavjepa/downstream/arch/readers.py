@@ -111,4 +111,17 @@ def read_dataset(
         raise ValueError(
             f"There is no data set {name!r} in ARCH, there are {list(READERS)}."
         )
-    return READERS[name].read(Path(folder), **options)
+    try:
+        dataset = READERS[name].read(Path(folder), **options)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        if str(folder) in str(error):
+            raise
+        raise ValueError(
+            f"{name} in {folder} is not as it is published: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    found, whole = len(dataset.paths), READERS[name].num_clips
+    if found != whole:
+        note = f"{found} clips; the whole data set has {whole}."
+        dataset = dataset._replace(notes=[*dataset.notes, note])
+    return dataset

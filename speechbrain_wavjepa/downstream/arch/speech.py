@@ -9,6 +9,7 @@ Authors
 """
 
 import json
+import re
 from pathlib import Path
 
 from speechbrain_wavjepa.downstream.arch.datasets import (
@@ -28,6 +29,7 @@ from speechbrain_wavjepa.downstream.arch.splits import (
 RAVDESS_LABELS = (
     "neutral calm happy sad angry fearful disgust surprised".split()
 )
+RAVDESS_EMOTIONS = [f"{number:02d}" for number in range(1, 9)]
 EMOVO_SPEAKERS = ["f1", "f2", "f3", "m1", "m2", "m3"]
 EMOVO_LABELS = "dis gio neu pau rab sor tri".split()
 SLURP_LISTS = {
@@ -43,6 +45,7 @@ AUDIO_MNIST_FOLDS = [
     [36, 57, 9, 24, 37, 2, 8, 17, 29, 39, 48, 54],
     [43, 58, 14, 25, 38, 3, 10, 20, 30, 40, 49, 55],
 ]
+AUDIO_MNIST_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\d+)_\d+\.wav")
 OUR_SPLIT = (
     "The split is drawn from sorted files: ARCH's draw depends on the machine."
 )
@@ -84,14 +87,13 @@ def read_ravdess(folder: Path) -> ArchDataset:
                 "both, what is tested would be trained on. Remove one copy."
             )
         fields = path.stem.split("-")
-        number = int(fields[2]) if len(fields) == 7 else 0
-        if not 1 <= number <= len(RAVDESS_LABELS):
+        if len(fields) != 7 or fields[:2] != ["03", "01"]:
             raise ValueError(
-                f"{path} has no name of RAVDESS, such as "
-                "03-01-05-01-02-01-12.wav with the emotion 01 to 08 in the "
-                "third place."
+                f"{path} is not of RAVDESS's speech, with names such as "
+                "03-01-05-01-02-01-12.wav: songs and videos begin with other "
+                "numbers and belong elsewhere."
             )
-        emotions.append(number - 1)
+        emotions.append(RAVDESS_EMOTIONS.index(fields[2]))
     pool, test = split_off(range(len(paths)), 0.2)
     train, valid = split_off(pool, 0.2)
     return ArchDataset(
@@ -138,11 +140,14 @@ def read_audio_mnist(folder: Path) -> ArchDataset:
     paths = find_files(folder / "data", "*/*_*_*.wav")
     digits, folds = [], []
     for path in paths:
-        digit, speaker, _ = path.stem.split("_")
-        if int(speaker) not in fold_of:
-            raise ValueError(f"{path} is of none of the 60 speakers.")
-        digits.append(int(digit))
-        folds.append(fold_of[int(speaker)])
+        match = AUDIO_MNIST_NAME.fullmatch(path.name)
+        if not match or int(match["speaker"]) not in fold_of:
+            raise ValueError(
+                f"{path} is no digit of one of the 60 speakers: its name "
+                "should be as 0_01_0.wav."
+            )
+        digits.append(int(match["digit"]))
+        folds.append(fold_of[int(match["speaker"])])
     return ArchDataset(
         "audio_mnist",
         paths,
@@ -185,8 +190,9 @@ def read_slurp(folder: Path) -> ArchDataset:
     paths, intents, splits = [], [], []
     for split, name in SLURP_LISTS.items():
         check_there(folder / name)
-        for line in (folder / name).read_text(encoding="utf-8").splitlines():
-            sentence = json.loads(line)
+        with open(folder / name, encoding="utf-8") as file:
+            sentences = [json.loads(line) for line in file if line.strip()]
+        for sentence in sentences:
             for recording in sentence["recordings"]:
                 paths.append(folder / "slurp_real" / recording["file"])
                 intents.append([sentence["intent"]])
@@ -209,7 +215,7 @@ def read_emovo(folder: Path) -> ArchDataset:
     Arguments
     ---------
     folder : Path
-        Holds ``EMOVO/f1/dis-f1-b1.wav`` and so on.
+        Holds ``EMOVO/f1/dis-f1-b1.wav`` or ``f1/dis-f1-b1.wav`` and so on.
 
     Returns
     -------
@@ -226,11 +232,13 @@ def read_emovo(folder: Path) -> ArchDataset:
     >>> read_emovo(Path("nowhere"))
     Traceback (most recent call last):
     ...
-    ValueError: nowhere/EMOVO/f1 has no file '*.wav': ...
+    ValueError: nowhere/f1 has no file '*.wav': ...
     """
     paths, speakers = [], []
+    inside = folder / "EMOVO"
     for speaker in EMOVO_SPEAKERS:
-        some = find_files(folder / "EMOVO" / speaker, "*.wav")
+        place = inside if inside.is_dir() else folder
+        some = find_files(place / speaker, "*.wav")
         paths += some
         speakers += [speaker] * len(some)
     return ArchDataset(
