@@ -53,17 +53,8 @@ def read_esc50(folder: Path) -> ArchDataset:
     """
     columns = ["filename", "fold", "target", "category"]
     rows = read_table(folder / "meta" / "esc50.csv", columns)
-    names = {int(row["target"]): row["category"] for row in rows}
-    labels = [names.get(n, str(n)) for n in range(max(names) + 1)]
-    return ArchDataset(
-        "esc50",
-        [folder / "audio" / row["filename"] for row in rows],
-        one_hot([int(row["target"]) for row in rows], len(labels)),
-        labels,
-        False,
-        fold_runs([row["fold"] for row in rows], VALID_SHARE),
-        [],
-    )
+    paths = [folder / "audio" / row["filename"] for row in rows]
+    return _make_folds("esc50", rows, paths, "target", "category")
 
 
 def read_us8k(folder: Path) -> ArchDataset:
@@ -93,15 +84,28 @@ def read_us8k(folder: Path) -> ArchDataset:
     """
     columns = ["slice_file_name", "fold", "classID", "class"]
     rows = read_table(folder / "metadata" / "UrbanSound8K.csv", columns)
-    names = {int(row["classID"]): row["class"] for row in rows}
-    labels = [names.get(n, str(n)) for n in range(max(names) + 1)]
+    paths = [
+        folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"]
+        for row in rows
+    ]
+    return _make_folds("us8k", rows, paths, "classID", "class")
+
+
+def _make_folds(
+    name: str,
+    rows: list[dict[str, str]],
+    paths: list[Path],
+    number: str,
+    label: str,
+) -> ArchDataset:
+    """Make a data set of folds; two columns number and name the classes."""
+    classes = [int(row[number]) for row in rows]
+    names = {n: row[label] for n, row in zip(classes, rows)}
+    labels = [names.get(n, str(n)) for n in range(max(classes) + 1)]
     return ArchDataset(
-        "us8k",
-        [
-            folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"]
-            for row in rows
-        ],
-        one_hot([int(row["classID"]) for row in rows], len(labels)),
+        name,
+        paths,
+        one_hot(classes, len(labels)),
         labels,
         False,
         fold_runs([row["fold"] for row in rows], VALID_SHARE),
