@@ -25,10 +25,10 @@ from speechbrain_wavjepa.downstream.arch.evaluation import evaluate_dataset
 from speechbrain_wavjepa.downstream.arch.probe import check_settings
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.downstream.finished import is_finished, mark_finished
+from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
 
 logger = logging.getLogger(__name__)
 
-SCORES = "arch-scores.json"
 TABLE = "results.tsv"
 
 
@@ -61,7 +61,7 @@ def probe_dataset(name, folder, hparams, device):
     results["unreadable"] = list(embeddings.unreadable.values())
     output = Path(hparams["output_folder"]) / name
     output.mkdir(parents=True, exist_ok=True)
-    (output / SCORES).write_text(json.dumps(results, indent=4))
+    (output / ARCH_SCORES).write_text(json.dumps(results, indent=4))
     seconds = {"time": time.perf_counter() - start}
     mark_finished(output, made_with(name, hparams), seconds)  # the last file
 
@@ -93,7 +93,7 @@ def write_table(hparams):
     num_parameters = sum(value.numel() for value in encoder.parameters())
     rows = []
     for name in READERS:
-        path = folder / name / SCORES
+        path = folder / name / ARCH_SCORES
         if path.exists():
             scores = json.loads(path.read_text())["scores"].values()
             cells = [hparams["model_name"], num_parameters, True, name]
@@ -105,15 +105,9 @@ def write_table(hparams):
 
 def show(name, output):
     """Print the figure of a data set, and what must be known of it."""
-    results = json.loads((output / SCORES).read_text())
-    score = results["scores"][results["main_score"]]
-    spread = ""
-    if results["runs"][-1]["repetition"]:
-        spread = f" ± {100 * score['deviation']:.1f}"
-    print(
-        f"{name:<18} {100 * score['mean']:5.1f}{spread}  "
-        f"{results['main_score']}"
-    )
+    results = json.loads((output / ARCH_SCORES).read_text())
+    score = read_score(output / ARCH_SCORES).percent
+    print(f"{name:<18} {score:<11} {results['main_score']}")
     for note in results["notes"]:
         print(f"{'':<18} {note}")
 

@@ -57,14 +57,11 @@ def format_scores(scores: Sequence[TaskScore]) -> str:
     lines = [f"{'task':<{width}}{'ours':>14} {heads}"]
     for score in scores:
         name = score.short_name
-        ours = f"{100 * score.score:.1f}"
-        if score.deviation is not None:
-            ours += f" ± {100 * score.deviation:.1f}"
         cells = "".join(
             f"{row[name]:>{w}.1f}" if name in row else f"{'-':>{w}}"
             for row, w in zip(published.values(), widths)
         )
-        lines.append(f"{name:<{width}}{ours:>14} {cells}")
+        lines.append(f"{name:<{width}}{score.percent:>14} {cells}")
     return "\n".join(lines)
 
 

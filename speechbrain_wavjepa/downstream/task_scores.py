@@ -34,8 +34,9 @@ class TaskScore(NamedTuple):
 
     Example
     -------
-    >>> TaskScore("esc50-v2.0.0-full", 0.865, 0.033).short_name
-    'ESC-50'
+    >>> score = TaskScore("esc50-v2.0.0-full", 0.865, 0.033)
+    >>> score.short_name, score.percent
+    ('ESC-50', '86.5 ± 3.3')
     """
 
     task: str
@@ -46,6 +47,54 @@ class TaskScore(NamedTuple):
     def short_name(self) -> str:
         """Name the task as the paper does."""
         return SHORT_NAMES.get(self.task, self.task)
+
+    @property
+    def percent(self) -> str:
+        """Write the figure."""
+        if self.deviation is None:
+            return f"{100 * self.score:.1f}"
+        return f"{100 * self.score:.1f} ± {100 * self.deviation:.1f}"
+
+
+def read_score(path: Path) -> TaskScore:
+    """Read the score of a finished task.
+
+    Arguments
+    ---------
+    path : Path
+        The file of scores that either recipe writes.
+
+    Returns
+    -------
+    TaskScore
+        The primary score.
+
+    Raises
+    ------
+    ValueError
+        If the file is broken.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "test.predicted-scores.json"
+    >>> _ = path.write_text('{"test": {"test_score": 0.25}}')
+    >>> read_score(path).score
+    0.25
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if path.name == ARCH_SCORES:
+        main_score = results["scores"][results["main_score"]]
+        repeated = any(run["repetition"] for run in results["runs"])
+        deviation = main_score["deviation"] if repeated else None
+        return TaskScore(path.parent.name, main_score["mean"], deviation)
+    if "aggregated_scores" in results:
+        folds = results["aggregated_scores"]
+        found = folds["test_score_mean"], folds["test_score_std"]
+        return TaskScore(path.parent.name, *found)
+    return TaskScore(path.parent.name, results["test"]["test_score"])
 
 
 def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
@@ -86,23 +135,7 @@ def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
             f"{results_dir} holds no finished task: give the output_folder of "
             "recipes/HEAR or recipes/ARCH."
         )
-    scores = []
-    for path in hear or arch:
-        try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-        if arch:
-            main_score = results["scores"][results["main_score"]]
-            repeated = any(run["repetition"] for run in results["runs"])
-            deviation = main_score["deviation"] if repeated else None
-            found = main_score["mean"], deviation
-        elif "aggregated_scores" in results:
-            folds = results["aggregated_scores"]
-            found = folds["test_score_mean"], folds["test_score_std"]
-        else:
-            found = results["test"]["test_score"], None
-        scores.append(TaskScore(path.parent.name, *found))
+    scores = [read_score(path) for path in hear or arch]
     order = list(SHORT_NAMES)
     known = [score for score in scores if score.task in order]
     known.sort(key=lambda score: order.index(score.task))

@@ -57,7 +57,7 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     assert len(results["runs"]) == 5
     accuracy = results["scores"]["accuracy"]["mean"]
     assert accuracy > 0.8  # a low and a high tone
-    assert f"esc50              {100 * accuracy:5.1f}  accuracy" in printed
+    assert f"esc50              {100 * accuracy:<11.1f} accuracy" in printed
 
     done = output / "esc50" / "prediction-done.json"
     time = done.stat().st_mtime_ns

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
     assert {"test_loss", "test_mAP", "validation_score", "epoch"} < set(test)
     assert results["hparams"]["hidden_dim"] == 1024
     assert results["score_mode"] == "max"
-    percent = f"{100 * test['test_score']:5.1f}"
+    percent = f"{100 * test['test_score']:.1f}"
     assert f"{task_folder.name:<40} {percent}" in printed
     with np.load(output / "test.predictions.npz") as arrays:
         right = arrays["logits"].argmax(1) == arrays["targets"].argmax(1)
@@ -63,6 +64,26 @@ def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
     assert (output / "prediction-done.json").stat().st_mtime_ns == done
     printed = probe(task_folder, binaural_folder, tmp_path, fails=True)
     assert "holds figures that were made with encoder_key=" in printed
+
+
+def test_a_broken_task_does_not_end_a_suite(
+    task_folder, pretrained_folder, tmp_path
+):
+    tasks = tmp_path / "tasks"
+    for name in ("broken-v1", "whole-v1"):
+        shutil.copytree(task_folder, tasks / name)
+    (tasks / "broken-v1" / "valid.json").unlink()
+    printed = probe(
+        tasks / "whole-v1",
+        pretrained_folder,
+        tmp_path / "scores",
+        "--num_points=1",
+        "--neighbours=[1]",
+        fails=True,
+    )
+    assert "broken-v1" in printed and "valid.json is missing" in printed
+    assert "Not done: broken-v1" in printed
+    assert (tmp_path / "scores" / "whole-v1" / "prediction-done.json").exists()
 
 
 @pytest.mark.parametrize("task", ["nowhere-v1"])

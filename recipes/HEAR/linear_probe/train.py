@@ -26,11 +26,11 @@ from speechbrain_wavjepa.downstream.grid import sample_grid
 from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
 from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
 from speechbrain_wavjepa.downstream.report_plots import plot_confusion
+from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
 from speechbrain_wavjepa.downstream.tasks import HearTask
 
 logger = logging.getLogger(__name__)
 
-SCORES = "test.predicted-scores.json"  # the kit's name
 NEIGHBOURS = "test.neighbour-scores.json"
 
 
@@ -94,9 +94,12 @@ def probe_task(folder, hparams, device):
         hparams["num_points"],
         parameters.get("task_specific_param_grid"),
     )
-    results = evaluate_task(task, splits, points, device, hparams["seed"])
     output = Path(hparams["output_folder"]) / folder.name
     output.mkdir(parents=True, exist_ok=True)
+    if hparams["neighbours"] and task.embedding_type == "scene":
+        scores = evaluate_neighbours(task, splits, hparams["neighbours"])
+        (output / NEIGHBOURS).write_text(json.dumps(scores, indent=4))
+    results = evaluate_task(task, splits, points, device, hparams["seed"])
     for split, (_, logits, scorer) in results.pop("runs").items():
         np.savez(
             output / f"{split}.predictions.npz",
@@ -110,11 +113,8 @@ def probe_task(folder, hparams, device):
                 task.labels,
                 output / f"{split}.confusion.png",
             )
-    if hparams["neighbours"] and task.embedding_type == "scene":
-        scores = evaluate_neighbours(task, splits, hparams["neighbours"])
-        (output / NEIGHBOURS).write_text(json.dumps(scores, indent=4))
     results["embedding_path"] = str(hparams["embeddings_folder"])
-    (output / SCORES).write_text(json.dumps(results, indent=4))
+    (output / HEAR_SCORES).write_text(json.dumps(results, indent=4))
     done = {
         "time": time.perf_counter() - start,
         "embedding_path": results["embedding_path"],
@@ -137,17 +137,8 @@ def name_encoder(hparams):
     return hparams["encoder_key"]
 
 
-def read_score(output):
-    """Read a task's figure: name, score and its deviation over folds."""
-    results = json.loads((output / SCORES).read_text())
-    if "aggregated_scores" in results:
-        scores = results["aggregated_scores"]
-        return scores["test_score_mean"], scores["test_score_std"]
-    return results["test"]["test_score"], None
-
-
 def main():
-    """Probe the tasks, print their scores."""
+    """Probe the tasks, print their scores; 1 if one could not be done."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     with open(hparams_file, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
@@ -160,16 +151,23 @@ def main():
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
-    device = run_opts.get("device") or "cpu"
+    device, failed = run_opts.get("device") or "cpu", []
     for folder in tasks:
         output = output_folder / folder.name
-        if not is_finished(output, made_with(hparams)):
-            probe_task(folder, hparams, device)
-        score, deviation = read_score(output)
-        spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
-        print(f"{folder.name:<40} {100 * score:5.1f}{spread}")
+        try:
+            if not is_finished(output, made_with(hparams)):
+                probe_task(folder, hparams, device)
+        except ValueError as error:
+            print(f"{folder.name:<40} error: {error}", file=sys.stderr)
+            failed.append(folder.name)
+            continue
+        score = read_score(output / HEAR_SCORES)
+        print(f"{folder.name:<40} {score.percent}")
     print(f"Scores, predictions and embeddings: {output_folder}")
+    if failed:
+        print(f"Not done: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
