@@ -174,33 +174,16 @@ def embed_dataset(
     root = os.path.commonpath([path.parent for path in dataset.paths])
     names = [str(path.relative_to(root)) for path in dataset.paths]
     if not folder.exists():
-        limit = max_bad_fraction * len(names)
-        absent = [path for path in dataset.paths if not path.is_file()]
-        if len(absent) > limit:
-            raise ValueError(
-                f"{len(absent)} of {len(names)} clips of {dataset.name} are "
-                f"not there, more than max_bad_fraction={max_bad_fraction} of "
-                f"them, such as {absent[0]}: is the data set unpacked?"
-            )
-        clips = torch.utils.data.DataLoader(
-            _MonoClips(dataset.paths, sample_rate),
-            batch_size=None,
-            num_workers=num_workers,
-        )
-        progress = tqdm(clips, desc=f"embed {dataset.name}", unit=" clips")
-        rows, unreadable = [], {}
-        for number, clip in enumerate(progress):
-            row = None
-            if not isinstance(clip, str):
-                clip, row = _embed_clip(embed, clip, names[number])
-            if row is None:
-                unreadable[number] = clip
-                _check_unreadable(unreadable, len(names), max_bad_fraction)
-            rows.append(row)
-        empty = np.zeros_like(next(row for row in rows if row is not None))
         with atomic_folder(folder) as aside:
-            rows = [empty if row is None else row for row in rows]
-            np.save(aside / "rows.npy", np.stack(rows))
+            rows, unreadable = _embed_clips(
+                dataset,
+                names,
+                embed,
+                sample_rate,
+                max_bad_fraction,
+                num_workers,
+            )
+            np.save(aside / "rows.npy", rows)
             about = {"names": names, "unreadable": unreadable}
             (aside / "clips.json").write_text(json.dumps(about))
     about = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
@@ -220,6 +203,42 @@ def embed_dataset(
     return ClipEmbeddings(
         np.load(folder / "rows.npy", mmap_mode="r"), unreadable
     )
+
+
+def _embed_clips(
+    dataset: ArchDataset,
+    names: Sequence[str],
+    embed: Callable[[Tensor], Tensor],
+    sample_rate: int,
+    max_bad_fraction: float,
+    num_workers: int,
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Embed clips: [n, D], and why some could not be."""
+    absent = [path for path in dataset.paths if not path.is_file()]
+    if len(absent) > max_bad_fraction * len(names):
+        raise ValueError(
+            f"{len(absent)} of {len(names)} clips of {dataset.name} are not "
+            f"there, more than max_bad_fraction={max_bad_fraction} of them, "
+            f"such as {absent[0]}: is the data set unpacked?"
+        )
+    clips = torch.utils.data.DataLoader(
+        _MonoClips(dataset.paths, sample_rate),
+        batch_size=None,
+        num_workers=num_workers,
+    )
+    rows, unreadable = [], {}
+    progress = tqdm(clips, desc=f"embed {dataset.name}", unit=" clips")
+    for number, clip in enumerate(progress):
+        row = None
+        if not isinstance(clip, str):
+            clip, row = _embed_clip(embed, clip, names[number])
+        if row is None:
+            unreadable[number] = clip
+            _check_unreadable(unreadable, len(names), max_bad_fraction)
+        rows.append(row)
+    nothing = np.zeros_like(next(row for row in rows if row is not None))
+    filled = [nothing if row is None else row for row in rows]
+    return np.stack(filled), unreadable
 
 
 def _embed_clip(

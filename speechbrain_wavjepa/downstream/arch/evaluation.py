@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 from torch import nn
-from tqdm import tqdm
 
 from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
 from speechbrain_wavjepa.downstream.arch.embeddings import ClipEmbeddings
@@ -155,9 +154,7 @@ def evaluate_dataset(
     targets = torch.from_numpy(dataset.targets).to(device)
     figures = []
     jobs = [(run, n) for n in range(repetitions) for run in dataset.runs]
-    for run, repetition in tqdm(
-        jobs, desc=f"probe {dataset.name}", unit=" runs"
-    ):
+    for number, (run, repetition) in enumerate(jobs, 1):
         train, valid, test = (
             _take(rows, targets, clips, embeddings.unreadable, dataset.name)
             for clips in run[1:]
@@ -169,7 +166,12 @@ def evaluate_dataset(
                 f"in map_macro: {', '.join(absent[:10])}."
             )
         probe = train_probe(
-            train, valid, dataset.multilabel, settings, seed + repetition
+            train,
+            valid,
+            dataset.multilabel,
+            settings,
+            seed + repetition,
+            f"probe {dataset.name}, {number} of {len(jobs)}",
         )
         figures.append(
             {

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from speechbrain_wavjepa.downstream.probe_training import Rows
 
@@ -94,6 +95,7 @@ def train_probe(
     multilabel: bool,
     settings: ProbeSettings,
     seed: int = 42,
+    title: str = "train probe",
 ) -> nn.Module:
     """Train a probe.
 
@@ -109,6 +111,8 @@ def train_probe(
         How to train.
     seed : int
         Source of initial weights, order and dropout.
+    title : str
+        Stands beside the progress bar.
 
     Returns
     -------
@@ -140,7 +144,8 @@ def train_probe(
     batches = math.ceil(num_rows / settings.batch_size)
     total_steps = settings.epochs * batches
     counter, best = 0, (math.inf, None)
-    for _ in range(settings.epochs):
+    epochs = range(settings.epochs)
+    for _ in tqdm(epochs, desc=title, unit=" epochs", leave=False):
         probe.train()
         order = torch.randperm(num_rows, generator=generator)
         for rows in order.to(train.embeddings.device).split(
