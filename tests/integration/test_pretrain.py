@@ -108,7 +108,9 @@ def test_two_processes_end_with_equal_weights(shards, tmp_path):
         "    all_ranks = [torch.empty_like(flat) for _ in range(2)]\n"
         "    torch.distributed.all_gather(all_ranks, flat)\n"
         "    assert torch.equal(*all_ranks)\n"
-        "    print('equal weights', flat.abs().sum().item() > 0)\n"
+        # in one write: the processes print at the same time
+        "    equal = flat.abs().sum().item() > 0\n"
+        "    sys.stdout.write(f'equal weights {equal}\\n')\n"
         "fit = train.WavJEPABrain.fit\n"
         "def fit_and_compare(brain, *args, **kwargs):\n"
         "    fit(brain, *args, **kwargs)\n"
