@@ -87,7 +87,8 @@ def rank(
     Raises
     ------
     ValueError
-        If the baseline is none of the models or tasks differ.
+        If the baseline is none of the models, tasks differ, or a model has
+        the name of a published one.
 
     Example
     -------
@@ -105,11 +106,12 @@ def rank(
         return generalizability(figures, baseline)
     if any(set(row) != set(ARCH_TASKS) for row in figures.values()):
         return {}
-    ours = {
-        f"{model} (ours)" if model in ARCH_PUBLISHED else model: row
-        for model, row in figures.items()
-    }
-    return generalizability({**ARCH_PUBLISHED, **ours})
+    if published := sorted(set(figures) & set(ARCH_PUBLISHED)):
+        raise ValueError(
+            f"{published} are rows of the paper's table: give models of yours "
+            "other names."
+        )
+    return generalizability({**ARCH_PUBLISHED, **figures})
 
 
 def format_ranking(scores: Mapping[str, float]) -> str:
@@ -137,6 +139,18 @@ def format_ranking(scores: Mapping[str, float]) -> str:
         printed = ARCH_PRINTED_SCORES.get(name, "-")
         lines.append(f"{name:<20}{scores[name]:>6.1f}{printed:>9}")
     return "\n".join(lines)
+
+
+def _name_folders(results_dirs: Sequence[str]) -> dict[str, Path]:
+    """Name each folder as none of the others and as no published row."""
+    folders = [Path(folder) for folder in results_dirs]
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return {
+        f"{name} (ours)" if name in ARCH_PUBLISHED else name: folder
+        for name, folder in zip(names, folders)
+    }
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -169,18 +183,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     )
     parser.add_argument("--picture", help="default: scores.png in the first")
     options = parser.parse_args(arguments)
-    folders = [Path(folder) for folder in options.results_dirs]
-    if len({folder.name for folder in folders}) == len(folders):
-        folders = {folder.name: folder for folder in folders}
-    else:
-        folders = {str(folder): folder for folder in folders}
+    folders = _name_folders(options.results_dirs)
     try:
         models = {name: read_scores(path) for name, path in folders.items()}
         baseline = options.baseline
         if baseline is not None:
-            baseline = str(Path(baseline))
-            if baseline not in models:
-                baseline = Path(baseline).name
+            given = Path(baseline)
+            fitting = [n for n, p in folders.items() if given == p] or [
+                n for n, p in folders.items() if given.name == p.name
+            ]
+            baseline = fitting[0] if len(fitting) == 1 else baseline
         ranking = rank(models, baseline)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

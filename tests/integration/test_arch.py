@@ -1,34 +1,14 @@
 """The recipe of ARCH through its command lines."""
 
+import functools
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import arch_factory
 import numpy as np
 import pytest
+from recipe_run import run_script
 
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes" / "ARCH"
-sys.path.append(str(ROOT / "tests" / "unit"))
-
-import arch_factory  # noqa: E402
-
-
-def run(*command, code=0):
-    """Run a script of the recipe; return what it prints."""
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == code, result.stdout
-    return result.stdout
+run = functools.partial(run_script, "ARCH")
 
 
 @pytest.fixture

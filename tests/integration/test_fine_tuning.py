@@ -1,25 +1,19 @@
 """Fine-tuning through its command line, and what it leaves."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from recipe_run import run_script
 from speechbrain.inference.classifiers import EncoderClassifier
 
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.weights import read_weights
 
-ROOT = Path(__file__).parents[2]
-
 
 def fine_tune(task_folder, pretrained, output, *more, fails=False):
     """Run the recipe, for two epochs by default; return what it prints."""
     command = [
-        sys.executable,
         "train.py",
         "hparams/fine_tune.yaml",
         f"--tasks_dir={task_folder.parent}",
@@ -31,17 +25,7 @@ def fine_tune(task_folder, pretrained, output, *more, fails=False):
     ]
     if not any(option.startswith("--number_of_epochs") for option in more):
         command.append("--number_of_epochs=2")
-    result = subprocess.run(
-        command,
-        cwd=ROOT / "recipes" / "HEAR" / "fine_tuning",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (result.returncode != 0) == fails, result.stdout
-    return result.stdout
+    return run_script("HEAR/fine_tuning", *command, code=int(fails))
 
 
 @pytest.mark.parametrize("folder", ["pretrained_folder", "binaural_folder"])

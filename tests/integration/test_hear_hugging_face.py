@@ -1,24 +1,17 @@
 """Encoders of the hub in the recipe of HEAR probes."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 import transformers
-
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes" / "HEAR" / "linear_probe"
+from recipe_run import run_script
 
 
 def probe(task_folder, source, output, *more, path=(), fails=False):
     """Run the recipe; return what it prints."""
     command = [
-        sys.executable,
         "train.py",
         "hparams/hear_hugging_face.yaml",
         f"--tasks_dir={task_folder.parent}",
@@ -28,18 +21,7 @@ def probe(task_folder, source, output, *more, path=(), fails=False):
         "--neighbours=[1]",
         *more,
     ]
-    path = os.pathsep.join(map(str, [*path, ROOT]))
-    result = subprocess.run(
-        command,
-        cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (result.returncode != 0) == fails, result.stdout
-    return result.stdout
+    return run_script("HEAR/linear_probe", *command, code=int(fails), path=path)
 
 
 def test_probes_of_a_model(task_folder, hugging_face_folder, tmp_path):

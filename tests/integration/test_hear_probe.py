@@ -1,23 +1,16 @@
 """The recipe of HEAR probes through its command line."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes" / "HEAR" / "linear_probe"
+from recipe_run import run_script
 
 
 def probe(task_folder, pretrained, output, *more, fails=False):
     """Run the recipe; return what it prints."""
     command = [
-        sys.executable,
         "train.py",
         "hparams/hear.yaml",
         f"--tasks_dir={task_folder.parent}",
@@ -25,17 +18,7 @@ def probe(task_folder, pretrained, output, *more, fails=False):
         f"--output_folder={output}",
         *more,
     ]
-    result = subprocess.run(
-        command,
-        cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (result.returncode != 0) == fails, result.stdout
-    return result.stdout
+    return run_script("HEAR/linear_probe", *command, code=int(fails))
 
 
 def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
@@ -102,14 +85,7 @@ def test_own_sounds_become_a_task(task_folder, tmp_path):
         place = sounds / ("low" if int(clip.stem) % 2 == 0 else "high")
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}.wav").write_bytes(clip.read_bytes())
-    command = [sys.executable, "hear_prepare.py", f"--from_folder={sounds}"]
+    command = ["hear_prepare.py", f"--from_folder={sounds}"]
     command += [f"--output={tmp_path}", "--name=own"]
-    result = subprocess.run(
-        command,
-        cwd=RECIPE.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "own-v1-full: fold00 3, fold01 3, fold02 2" in result.stdout
+    printed = run_script("HEAR", *command)
+    assert "own-v1-full: fold00 3, fold01 3, fold02 2" in printed

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, f1_score
 from torch import nn
 
 from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
@@ -24,6 +24,10 @@ from speechbrain_wavjepa.downstream.arch.probe import (
     train_probe,
 )
 from speechbrain_wavjepa.downstream.probe_training import Rows
+from speechbrain_wavjepa.downstream.scores import (
+    mean_average_precision,
+    top1_accuracy,
+)
 
 
 def multiclass_scores(
@@ -50,7 +54,7 @@ def multiclass_scores(
     """
     true, found = targets.argmax(axis=1), logits.argmax(axis=1)
     return {
-        "accuracy": float(accuracy_score(true, found)),
+        "accuracy": top1_accuracy(logits, targets),
         "f1_macro": float(f1_score(true, found, average="macro")),
     }
 
@@ -82,11 +86,12 @@ def multilabel_scores(
     with warnings.catch_warnings():
         # of labels without a positive: evaluate_dataset names them
         warnings.filterwarnings("ignore", "No positive", UserWarning)
+        weighted = average_precision_score(
+            targets, probabilities, average="weighted"
+        )
         return {
-            f"map_{average}": float(
-                average_precision_score(targets, probabilities, average=average)
-            )
-            for average in ("macro", "weighted")
+            "map_macro": mean_average_precision(probabilities, targets),
+            "map_weighted": float(weighted),
         }
 
 
