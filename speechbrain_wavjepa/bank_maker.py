@@ -21,7 +21,6 @@ import pyroomacoustics
 from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
-from speechbrain_wavjepa.atomic_folder import atomic_file
 from speechbrain_wavjepa.data.shard_writer import write_shard
 from speechbrain_wavjepa.heads import Head, MeasuredHead, SphericalHead
 from speechbrain_wavjepa.room_simulation import (
@@ -30,6 +29,7 @@ from speechbrain_wavjepa.room_simulation import (
     simulate,
 )
 from speechbrain_wavjepa.rooms import RECEIVERS, encode_responses
+from speechbrain_wavjepa.utils.files import atomic_file
 
 # A scene: number of its room, number within the room.
 SceneNumber = tuple[int, int]

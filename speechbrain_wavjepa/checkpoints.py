@@ -36,7 +36,7 @@ from speechbrain.utils.distributed import (
     if_main_process,
 )
 
-from speechbrain_wavjepa.atomic_folder import sync
+from speechbrain_wavjepa.utils.files import sync
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_wavjepa.atomic_folder import atomic_file
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.hyperparams import SETTINGS_FILE
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.streaming import embed_file, stream_file
+from speechbrain_wavjepa.utils.files import atomic_file
 from speechbrain_wavjepa.weights import ENCODER_FILE, LAYER_SUM_FILE
 
 NOTE = "embeddings.json"  # what the files in a folder were made with

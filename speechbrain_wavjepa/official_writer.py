@@ -11,7 +11,6 @@ from typing import Any, Union
 
 import torch
 
-from speechbrain_wavjepa.atomic_folder import atomic_file
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
@@ -20,6 +19,7 @@ from speechbrain_wavjepa.model_settings import (
 )
 from speechbrain_wavjepa.official_keys import map_to_official_state
 from speechbrain_wavjepa.official_sizes import OUR_NAMES, make_tables
+from speechbrain_wavjepa.utils.files import atomic_file
 from speechbrain_wavjepa.weights import (
     ENCODER_FILE,
     PRETRAINING_FILE,

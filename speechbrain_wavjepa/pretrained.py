@@ -20,7 +20,6 @@ import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.audio import resample
 from speechbrain_wavjepa.classifier_settings import (
     describe_classifier,
@@ -43,6 +42,7 @@ from speechbrain_wavjepa.model_settings import (
 )
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
+from speechbrain_wavjepa.utils.files import atomic_folder
 from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.weights import (
     ENCODER_FILE,

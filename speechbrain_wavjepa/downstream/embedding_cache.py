@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.utils.files import atomic_folder
 
 SECONDS_AT_ONCE = 80  # of sound in a batch, where clips have one length
 # From clips [n, T, C] to embeddings [n, D], or to [n, N, D] and times [n, N]

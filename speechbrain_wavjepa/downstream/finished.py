@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from speechbrain_wavjepa.atomic_folder import atomic_file
+from speechbrain_wavjepa.utils.files import atomic_file
 
 DONE = "prediction-done.json"  # the HEAR kit's name
 

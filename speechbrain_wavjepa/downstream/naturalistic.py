@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.rooms import RECEIVERS
 from speechbrain_wavjepa.scenes import SceneMixer, SceneParts
+from speechbrain_wavjepa.utils.files import atomic_folder
 
 # What is made of a scene's receivers: two ears for binaural models, the
 # microphone in the place of the head for mono ones.

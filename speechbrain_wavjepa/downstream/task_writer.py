@@ -15,9 +15,9 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.data.file_blocks import read_blocks
 from speechbrain_wavjepa.data.sources import is_clip_name
+from speechbrain_wavjepa.utils.files import atomic_folder
 
 NUM_FOLDS = 5
 EVENT_SCORES = ["event_onset_200ms_fms", "segment_1s_er"]

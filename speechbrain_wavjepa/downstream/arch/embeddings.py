@@ -24,8 +24,8 @@ import torchaudio
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.atomic_folder import atomic_folder
 from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
+from speechbrain_wavjepa.utils.files import atomic_folder
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Files, folders, runs and processes: what every tool here relies on."""

@@ -1,0 +1,158 @@
+"""What every recipe's script does first and last.
+
+A start checks everything before it writes anything: the output folder is
+held, so that no second run writes into it, and belongs to the settings and
+data that it was made with.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import speechbrain as sb
+import yaml
+from hyperpyyaml import resolve_references
+from speechbrain.utils.distributed import if_main_process
+
+from speechbrain_wavjepa.utils.files import claim, hold
+
+logger = logging.getLogger(__name__)
+
+RESUME = "start the same command again to resume"
+
+
+class _TaggedLoader(yaml.SafeLoader):
+    """Reads what HyperPyYAML would build or call as plain values."""
+
+
+def _read_tagged(loader: _TaggedLoader, suffix: str, node: yaml.Node) -> list:
+    """Read a tagged node as its tag and its plain content."""
+    if isinstance(node, yaml.MappingNode):
+        content = loader.construct_mapping(node, deep=True)
+    elif isinstance(node, yaml.SequenceNode):
+        content = loader.construct_sequence(node, deep=True)
+    else:
+        content = loader.construct_scalar(node)
+    return [f"!{suffix}", content]
+
+
+_TaggedLoader.add_multi_constructor("!", _read_tagged)
+
+
+def read_made_with(
+    hparams_file: Union[str, Path],
+    overrides: str,
+    without: set[str],
+    data: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Read all settings that a run's result depends on.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        The recipe's yaml.
+    overrides : str
+        What the command line changes in it.
+    without : set of str
+        Top-level keys that change nothing in the result (logging, places,
+        loaders), and those whose meaning is in ``data``.
+    data : Mapping[str, Any]
+        Fingerprints of the data and models that the run reads.
+
+    Returns
+    -------
+    dict[str, Any]
+        Plain values for ``utils.files.claim``: references are filled in, and
+        nothing is built.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.yaml"
+    >>> _ = path.write_text("lr: 1\\nworkers: 2\\nhalf: !ref <lr> / 2\\n")
+    >>> read_made_with(path, "lr: 4", {"workers"}, {"clips": "0a1b"})
+    {'lr': 4, 'half': 2.0, 'clips': '0a1b'}
+    """
+    with open(hparams_file, encoding="utf-8") as file:
+        settings = yaml.load(
+            resolve_references(file, overrides), Loader=_TaggedLoader
+        )
+    kept = {key: v for key, v in settings.items() if key not in without}
+    return {**kept, **data}
+
+
+@contextlib.contextmanager
+def experiment(
+    output_folder: Union[str, Path],
+    hparams_file: Union[str, Path],
+    overrides: str,
+    made_with: Mapping[str, Any],
+) -> Iterator[None]:
+    """Hold and claim an output folder, then begin an experiment in it.
+
+    Processes other than the main one do nothing here.
+
+    Arguments
+    ---------
+    output_folder : str or Path
+        The folder.
+    hparams_file : str or Path
+        The recipe's yaml; copied there.
+    overrides : str
+        What the command line changes in it.
+    made_with : Mapping[str, Any]
+        As ``read_made_with`` gives it.
+
+    Raises
+    ------
+    ValueError
+        If another run holds the folder, or it was made with other settings
+        or data; nothing was written then.
+    """
+    with contextlib.ExitStack() as stack:
+        if if_main_process():
+            stack.enter_context(hold(output_folder))
+            claim(output_folder, made_with)
+        sb.create_experiment_directory(
+            experiment_directory=str(output_folder),
+            hyperparams_to_save=str(hparams_file),
+            overrides=overrides,
+        )
+        yield
+
+
+def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
+    """Run a script's main function; what a user can mend is one line.
+
+    Arguments
+    ---------
+    main : callable
+        Gives an exit code, or None for 0.
+    resume : str
+        What to do after an interruption.
+
+    Returns
+    -------
+    int
+        The exit code: 1 after an error, 130 after Ctrl-C. The traceback of an
+        error is in the experiment's log.
+
+    Example
+    -------
+    >>> run_script(lambda: None)
+    0
+    """
+    try:
+        return main() or 0
+    except KeyboardInterrupt:
+        print(f"\nInterrupted: {resume}.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        logger.debug("The error's traceback", exc_info=True)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1

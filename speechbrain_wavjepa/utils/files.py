@@ -1,0 +1,383 @@
+"""Files and folders: written whole or not at all, owned, known by content.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Union
+
+MADE_WITH_FILE = "made_with.json"
+LOCK_FILE = ".lock"
+PIECE = 2**20  # bytes hashed at once
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Union[str, Path]) -> Iterator[Path]:
+    """Write a folder aside; sync it to disk and give it its name at the end.
+
+    A folder of that name is replaced. After an error, or when the process is
+    killed, it is as it was before.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder to make.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Example
+    -------
+    >>> folder = Path(getfixture("tmpdir")) / "new"
+    >>> with atomic_folder(folder) as aside:
+    ...     (aside / "file").write_text("whole")
+    ...     folder.exists()
+    5
+    False
+    >>> (folder / "file").read_text()
+    'whole'
+    """
+    folder = Path(folder)
+    aside = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for path in [*aside.iterdir(), aside]:
+            sync(path)
+        _replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Union[str, Path]) -> Iterator[Path]:
+    """Write a file aside; sync it to disk and give it its name at the end.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file to make, or to replace.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Example
+    -------
+    >>> path = Path(getfixture("tmpdir")) / "new.txt"
+    >>> with atomic_file(path) as aside:
+    ...     aside.write_text("whole")
+    5
+    >>> path.read_text()
+    'whole'
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield aside
+        sync(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """Give a finished folder its name."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if old.exists():
+            os.rename(old, folder)
+        raise
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Union[str, Path]) -> None:
+    """Wait until a file or folder is on the disk.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file or folder.
+
+    Example
+    -------
+    >>> sync(getfixture("tmpdir"))
+    """
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows cannot open folders and writes their entries itself
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_file(path: Union[str, Path]) -> str:
+    """Compute the SHA-256 of a file, in constant memory.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "empty"
+    >>> path.touch()
+    >>> hash_file(path)[:8]
+    'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprint(*values: Any) -> str:
+    """Hash plain values: numbers, texts, lists, dictionaries.
+
+    Arguments
+    ---------
+    *values : Any
+        What JSON can hold; the order of a dictionary's keys does not count.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Example
+    -------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint_files(folder: Path, names: Iterable[str]) -> str:
+    """Hash files by name, size and content, whatever their order.
+
+    Arguments
+    ---------
+    folder : Path
+        Where the files are.
+    names : iterable of str
+        Their paths below it.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a").write_text("1")
+    >>> before = fingerprint_files(folder, ["a"])
+    >>> _ = (folder / "a").write_text("2")
+    >>> fingerprint_files(folder, ["a"]) == before
+    False
+    """
+    return fingerprint(
+        [
+            [name, os.path.getsize(folder / name), hash_file(folder / name)]
+            for name in sorted(names)
+        ]
+    )
+
+
+def path_inside(folder: Union[str, Path], name: str) -> Path:
+    """Join a folder and a name that comes from a file.
+
+    Every name that this package reads from a file (a clip, split, fold,
+    label, key, task or member) passes through here before it is a path.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder.
+    name : str
+        A relative path, with ``/`` between its parts.
+
+    Returns
+    -------
+    Path
+        The path below the folder.
+
+    Raises
+    ------
+    ValueError
+        If the name is empty, absolute, climbs with ``..`` or holds
+        backslashes or control characters.
+
+    Example
+    -------
+    >>> path_inside("clips", "train/0.wav").as_posix()
+    'clips/train/0.wav'
+    >>> path_inside("clips", "../precious.wav")
+    Traceback (most recent call last):
+        ...
+    ValueError: The name '../precious.wav' leads out of clips: ...
+    """
+    parts = name.split("/") if isinstance(name, str) else []
+    if (
+        not any(part not in ("", ".") for part in parts)
+        or ".." in parts
+        or PurePosixPath(name).is_absolute()
+        or PureWindowsPath(name).drive
+        or "\\" in name
+        or any(ord(character) < 32 for character in name)
+    ):
+        raise ValueError(
+            f"The name {name!r} leads out of {folder}: names in files must be "
+            "relative paths without '..', backslashes and control characters."
+        )
+    return Path(folder) / name
+
+
+def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
+    """Make a folder belong to settings and data, or refuse others.
+
+    Arguments
+    ---------
+    folder : str or Path
+        A folder; made if it does not exist.
+    made_with : Mapping[str, Any]
+        Everything that what is written there depends on; plain values.
+
+    Raises
+    ------
+    ValueError
+        If the folder was made with other settings or data, or holds files
+        of something else.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "run"
+    >>> claim(folder, {"seed": 1, "lr": 0.1})
+    >>> claim(folder, {"seed": 1, "lr": 0.1})
+    >>> claim(folder, {"seed": 2, "lr": 0.1})
+    Traceback (most recent call last):
+        ...
+    ValueError: .../run was made with seed=1, not seed=2: choose another ...
+    """
+    folder, note = Path(folder), Path(folder) / MADE_WITH_FILE
+    now = json.loads(json.dumps(made_with))  # lists for tuples, as in the file
+    if note.exists():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        names = [
+            name
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        ]
+        if names:
+            old = ", ".join(f"{name}={before.get(name)}" for name in names)
+            new = ", ".join(f"{name}={now.get(name)}" for name in names)
+            raise ValueError(
+                f"{folder} was made with {old}, not {new}: choose another "
+                "output folder, or delete this one."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or _first_file(folder)):
+        raise ValueError(
+            f"{folder} exists and holds something else "
+            f"({_first_file(folder) or 'a file'}): choose another output "
+            "folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(note) as aside:
+        aside.write_text(json.dumps(now, indent=1), encoding="utf-8")
+
+
+def _first_file(folder: Path) -> str:
+    """Name a file of a folder; "" if there are empty folders only."""
+    files = (path for path in folder.rglob("*") if not path.is_dir())
+    names = (path.name for path in files if path.name != LOCK_FILE)
+    return next(names, "")
+
+
+@contextlib.contextmanager
+def hold(folder: Union[str, Path]) -> Iterator[None]:
+    """Let no other process write into a folder meanwhile.
+
+    The operating system frees the folder when the process ends, whatever
+    ends it, and processes forked from this one do not inherit the lock. On
+    Windows, which has no such locks, nothing is held.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder; made if it does not exist.
+
+    Raises
+    ------
+    ValueError
+        If another process holds the folder; with its number and host.
+
+    Example
+    -------
+    >>> with hold(getfixture("tmp_path") / "run"):
+    ...     pass
+    """
+    if os.name == "nt":
+        yield
+        return
+    import fcntl  # not on Windows
+
+    folder = Path(folder)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    while True:
+        file = open(path, "a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read() or "another process"
+            file.close()
+            raise ValueError(
+                f"{folder} is in use by {holder}: wait until it ends, or "
+                "choose another output folder."
+            ) from error
+        if path.exists() and os.path.samestat(
+            os.stat(path), os.fstat(file.fileno())
+        ):
+            break
+        file.close()  # its last holder has just removed it
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing was written

@@ -1,0 +1,125 @@
+"""Folders belong to one run at a time, and to one set of settings."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from speechbrain_wavjepa.utils.files import (
+    LOCK_FILE,
+    claim,
+    fingerprint_files,
+    hold,
+    path_inside,
+)
+
+HOLDER = """
+import multiprocessing, sys, time
+from speechbrain_wavjepa.utils.files import hold
+with hold(sys.argv[1]):
+    child = multiprocessing.get_context("fork").Process(
+        target=time.sleep, args=[600]
+    )
+    child.start()
+    print(child.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds tmp_path / "run", and has a forked child."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as found:
+        child = int(found.stdout.readline())
+        yield found
+        found.kill()
+        subprocess.run(["kill", "-9", str(child)], check=False)
+
+
+def test_a_held_folder_is_refused_with_process_and_host(holder, tmp_path):
+    with pytest.raises(ValueError, match=f"process {holder.pid} on .+: wait"):
+        with hold(tmp_path / "run"):
+            pass
+    # and the holder keeps it
+    with pytest.raises(ValueError, match="in use"):
+        with hold(tmp_path / "run"):
+            pass
+
+
+def test_a_killed_holder_does_not_block_although_its_child_lives(
+    holder, tmp_path
+):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "run" / LOCK_FILE).exists()
+    with hold(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="checked"):
+        with hold(tmp_path / "run"):
+            raise ValueError("checked before anything was written")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_claimed_folder_names_every_difference(tmp_path):
+    claim(tmp_path / "run", {"lr": 0.1, "sizes": (1, 2), "seed": 3})
+    claim(tmp_path / "run", {"seed": 3, "lr": 0.1, "sizes": [1, 2]})
+    with pytest.raises(ValueError, match=r"lr=0.1, seed=3, not lr=0.2, seed="):
+        claim(tmp_path / "run", {"lr": 0.2, "sizes": (1, 2), "seed": 4})
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "save").mkdir()  # what an interrupted start leaves
+    claim(tmp_path, {})
+    (tmp_path / "made_with.json").unlink()
+    (tmp_path / "save" / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="something else.*thesis.txt"):
+        claim(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../a.wav",
+        "a/../../b.wav",
+        "a\\..\\b.wav",
+        "C:/a.wav",
+        "C:a.wav",
+        "a\nb.wav",
+        "a\0.wav",
+        None,
+        3,
+    ],
+)
+def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="leads out"):
+        path_inside(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a/b.wav", "-rf", "{a}[b]*?.wav", "a..b", "été.wav"]
+)
+def test_an_odd_name_inside_its_folder_is_let_through(tmp_path, name):
+    assert path_inside(tmp_path, name) == tmp_path / name
+
+
+def test_files_are_known_by_name_and_content(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    first = fingerprint_files(tmp_path, ["a", "b"])
+    assert first == fingerprint_files(tmp_path, ["b", "a"])
+    time.sleep(0.01)
+    (tmp_path / "a").write_text("a")  # touched, not changed
+    assert first == fingerprint_files(tmp_path, ["a", "b"])
+    (tmp_path / "a").rename(tmp_path / "c")
+    assert first != fingerprint_files(tmp_path, ["c", "b"])
