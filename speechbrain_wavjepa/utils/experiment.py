@@ -10,6 +10,7 @@ Authors
 
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -139,14 +140,16 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     Returns
     -------
     int
-        The exit code: 1 after an error, 130 after Ctrl-C. The traceback of an
-        error is in the experiment's log.
+        The exit code: 1 after an error, 130 after Ctrl-C or SIGTERM, which
+        ends a script in the same way. The traceback of an error is in the
+        experiment's log.
 
     Example
     -------
     >>> run_script(lambda: None)
     0
     """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return main() or 0
     except KeyboardInterrupt:
@@ -156,3 +159,5 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
         logger.debug("The error's traceback", exc_info=True)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
