@@ -93,6 +93,12 @@ class AtomicCheckpointer(Checkpointer):
         errors, saved, failure = [], None, None
         with _collect(errors):
             if if_main_process():
+                if not self.checkpoints_dir.exists():
+                    logger.warning(
+                        f"{self.checkpoints_dir} was removed during the run, "
+                        "and earlier checkpoints with it: made again."
+                    )
+                    self.checkpoints_dir.mkdir()
                 # what a killed process left; mkdir fails if it cannot go
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
@@ -108,13 +114,11 @@ class AtomicCheckpointer(Checkpointer):
                 saved = self._commit(aside, meta, end_of_epoch, name)
                 logger.log(verbosity, f"Saved the checkpoint {saved.path}")
         if errors:
-            free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
             shutil.rmtree(aside, ignore_errors=True)
             failure = (
                 f"The checkpoint could not be saved in {self.checkpoints_dir}: "
-                f"{errors[0]} ({free:.0f} MiB free). Earlier checkpoints are "
-                "untouched. If the disk is full, make room and start the same "
-                "command again."
+                f"{errors[0]} ({self._describe_room()}). Make room, or put the "
+                "folder back, and start the same command again to resume."
             )
         failure = ddp_broadcast(failure)
         if failure is not None:
@@ -171,6 +175,14 @@ class AtomicCheckpointer(Checkpointer):
         return self._construct_checkpoint_objects(
             [path for path in paths if _find_meta_damage(path) is None]
         )
+
+    def _describe_room(self) -> str:
+        """Say what a user can do something about."""
+        try:
+            free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
+        except OSError:
+            return "the folder was removed"
+        return f"{free:.0f} MiB free; earlier checkpoints are untouched"
 
     def _commit(
         self, aside: Path, meta: dict, end_of_epoch: bool, name: Optional[str]

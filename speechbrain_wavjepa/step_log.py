@@ -5,8 +5,14 @@ Authors
 """
 
 import json
+import logging
+import math
 from pathlib import Path
 from typing import Optional, Union
+
+from speechbrain_wavjepa.utils.files import atomic_file
+
+logger = logging.getLogger(__name__)
 
 
 class StepLog:
@@ -41,8 +47,15 @@ class StepLog:
 
     def append(self, step: int, **figures: float):
         """Write the figures of one step."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            print(json.dumps({"step": step, **figures}), file=file)
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(_format({"step": step, **figures}))
+        except OSError as error:
+            raise OSError(
+                f"The step log {self.path} cannot be written: "
+                f"{error.strerror}. Make room, or put its folder back, and "
+                "start the same command again to resume."
+            ) from error
         if self.tensorboard_folder is None:
             return
         if self.writer is None:
@@ -56,14 +69,76 @@ class StepLog:
             self.writer.add_scalar(name, value, step)
 
     def read(self) -> list[dict[str, float]]:
-        """Return all lines, in the order in which they were written."""
+        """Return all lines, in the order in which they were written.
+
+        Returns
+        -------
+        list of dict
+            The figures. A last line that was cut off, by a kill or a full
+            disk, is left out.
+
+        Raises
+        ------
+        ValueError
+            If another line is damaged.
+        """
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        lines = self.path.read_bytes().splitlines()
+        figures = []
+        for number, line in enumerate(lines, 1):
+            try:
+                figures.append(_parse(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise ValueError(
+                        f"Line {number} of {self.path} is damaged: {error}. "
+                        "Restore the file, or delete the line."
+                    ) from error
+                logger.warning(
+                    f"The last line of {self.path} was cut off: left out."
+                )
+        return figures
 
-    def forget_after(self, step: int):
-        """Drop lines of steps that a resumed run will take again."""
-        kept = [line for line in self.read() if line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        self.path.write_text(text, encoding="utf-8")
+    def forget_after(self, step: int, validated: bool = True):
+        """Drop lines of steps that a resumed run will take again.
+
+        Arguments
+        ---------
+        step : int
+            The last step of the checkpoint.
+        validated : bool
+            False if the run will validate after this step.
+        """
+        kept = [
+            line
+            for line in self.read()
+            if line["step"] <= step
+            and (validated or line["step"] < step or "valid_loss" not in line)
+        ]
+        with atomic_file(self.path) as aside:
+            aside.write_text("".join(map(_format, kept)), encoding="utf-8")
+
+
+def _format(figures: dict[str, float]) -> str:
+    """Write a line; JSON has no numbers that are not finite."""
+    return (
+        json.dumps(
+            {
+                name: value if math.isfinite(value) else str(value)
+                for name, value in figures.items()
+            }
+        )
+        + "\n"
+    )
+
+
+def _parse(line: bytes) -> dict[str, float]:
+    """Read a line."""
+    figures = json.loads(line)
+    if not isinstance(figures, dict) or "step" not in figures:
+        raise ValueError("it has no step")
+    return {
+        name: float(value) if isinstance(value, str) else value
+        for name, value in figures.items()
+    }

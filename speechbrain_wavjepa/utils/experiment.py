@@ -9,8 +9,8 @@ Authors
 """
 
 import contextlib
+import functools
 import logging
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +22,12 @@ from hyperpyyaml import resolve_references
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_wavjepa.utils.files import claim, hold
+from speechbrain_wavjepa.utils.processes import (
+    SignalExit,
+    exit_by_signal,
+    on_end_signals,
+    shorten_worker_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +125,40 @@ def experiment(
         if if_main_process():
             stack.enter_context(hold(output_folder))
             claim(output_folder, made_with)
-        sb.create_experiment_directory(
-            experiment_directory=str(output_folder),
-            hyperparams_to_save=str(hparams_file),
-            overrides=overrides,
-        )
+        with _calm_logs():
+            sb.create_experiment_directory(
+                experiment_directory=str(output_folder),
+                hyperparams_to_save=str(hparams_file),
+                overrides=overrides,
+            )
         yield
+
+
+@contextlib.contextmanager
+def _calm_logs() -> Iterator[None]:
+    """Let a log that cannot be written be one line, not many tracebacks."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield  # here the logs are opened, and already written
+    finally:
+        logging.raiseExceptions = before
+    for handler in logging.getLogger().handlers:
+        handler.handleError = functools.partial(_tell_once, handler)
+
+
+def _tell_once(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Tell that a log cannot be written, as when the disk is full."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        logging.Handler.handleError(handler, record)
+        return
+    handler.handleError = lambda record: None
+    name = getattr(handler, "baseFilename", "on the screen")
+    with contextlib.suppress(OSError):  # where nothing can be told
+        print(
+            f"The log {name} cannot be written: {error}.",
+            file=sys.stderr,
+        )
 
 
 def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
@@ -140,8 +174,8 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     Returns
     -------
     int
-        The exit code: 1 after an error, 130 after Ctrl-C or SIGTERM, which
-        ends a script in the same way. The traceback of an error is in the
+        The exit code: 1 after an error, 130 after Ctrl-C, 143 after SIGTERM
+        and 138 after SIGUSR1. The traceback of an error is in the
         experiment's log.
 
     Example
@@ -149,15 +183,23 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     >>> run_script(lambda: None)
     0
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return main() or 0
+        with on_end_signals(exit_by_signal):
+            return main() or 0
     except KeyboardInterrupt:
-        print(f"\nInterrupted: {resume}.", file=sys.stderr)
+        _say(f"\nInterrupted: {resume}.")
         return 130
+    except SignalExit as ended:
+        _say(f"\nEnded by {ended.name}: {resume}.")
+        return ended.code
     except (ValueError, OSError) as error:
         logger.debug("The error's traceback", exc_info=True)
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        message = shorten_worker_error(str(error))
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+def _say(line: str) -> None:
+    """Print a line once, not on every process of a run."""
+    if if_main_process():
+        print(line, file=sys.stderr)

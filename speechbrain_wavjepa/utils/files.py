@@ -5,14 +5,18 @@ Authors
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Union
+
+logger = logging.getLogger(__name__)
 
 MADE_WITH_FILE = "made_with.json"
 LOCK_FILE = ".lock"
@@ -358,6 +362,12 @@ def hold(folder: Union[str, Path]) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                logger.warning(
+                    f"{folder} cannot be locked ({error.strerror}): start no "
+                    "second run there."
+                )
+                break
             file.seek(0)
             holder = file.read() or "another process"
             file.close()
@@ -376,7 +386,9 @@ def hold(folder: Union[str, Path]) -> Iterator[None]:
         file.flush()
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # an error that ends the run, as a read-only disk, is not hidden here
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         file.close()
         if is_new:
             with contextlib.suppress(OSError):

@@ -1,19 +1,114 @@
-"""Processes that work for this one: how many, and how they end.
+"""Processes that work for this one, and signals that ask it to end.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import atexit
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
 import functools
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Optional
+from typing import Optional, Union
+
+import torch
+
+# What clusters send before they kill; Windows has one of them.
+END_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGUSR1")
+    if hasattr(signal, name)
+]
+DEAD_LOADER_WORKER = re.compile(
+    r"DataLoader worker \(pid.*?\) (is killed by signal: [^.]+|exited"
+    r" unexpectedly( with exit code \d+)?)"
+)
+
+
+class SignalExit(SystemExit):
+    """Ends the process because a signal asked for it.
+
+    Arguments
+    ---------
+    number : int
+        The signal; the exit code is 128 more, as in a shell.
+
+    Example
+    -------
+    >>> SignalExit(signal.SIGTERM).code
+    143
+    """
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle SIGTERM and SIGUSR1, which clusters send before they kill.
+
+    Arguments
+    ---------
+    handler : callable
+        As ``signal.signal`` takes it.
+
+    Example
+    -------
+    >>> received = []
+    >>> with on_end_signals(lambda number, frame: received.append(number)):
+    ...     os.kill(os.getpid(), signal.SIGTERM)
+    >>> received == [signal.SIGTERM]
+    True
+    """
+    before = [(number, signal.getsignal(number)) for number in END_SIGNALS]
+    try:
+        for number in END_SIGNALS:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, handler_before in before:
+            signal.signal(number, handler_before or signal.SIG_DFL)
+
+
+def exit_by_signal(number: int, frame: object) -> None:
+    """End at once: a handler for ``on_end_signals``."""
+    raise SignalExit(number)
+
+
+def largest(number: int, device: Union[str, torch.device]) -> int:
+    """Give the largest number of all processes of a distributed run.
+
+    Arguments
+    ---------
+    number : int
+        That of this process.
+    device : str or torch.device
+        Where the processes' backend works.
+
+    Returns
+    -------
+    int
+        The same on all processes.
+
+    Example
+    -------
+    >>> largest(15, "cpu")
+    15
+    """
+    if not (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    ):
+        return number
+    value = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
+    return int(value)
 
 
 def count_cores() -> int:
@@ -47,6 +142,99 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class LoaderWorkers:
+    """Lets the workers of a DataLoader end with this process, not before it.
+
+    Terminals and clusters send their signals to all processes of a run. It
+    is this one that answers them, and needs its workers to take one more
+    step. Pass an object of this class as ``worker_init_fn``.
+
+    Example
+    -------
+    >>> from torch.utils.data import DataLoader
+    >>> workers = LoaderWorkers()
+    >>> loader = DataLoader([1], num_workers=1, worker_init_fn=workers)
+    >>> [int(batch) for batch in loader]
+    [1]
+    """
+
+    def __init__(self):
+        self._may_end = multiprocessing.RawValue("b", False)
+        # called before Python ends its children, since registered after that
+        atexit.register(self._let_end)
+
+    def __call__(self, worker: int) -> None:
+        """Prepare a worker."""
+        end_with_parent()
+        for number in [signal.SIGINT, *END_SIGNALS]:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, number: int, frame: object) -> None:
+        """Answer SIGTERM, which is also how a DataLoader ends a worker."""
+        if self._may_end.value:
+            os._exit(0)
+
+    def _let_end(self) -> None:
+        """Let the workers end from now on when they are asked to."""
+        self._may_end.value = True
+
+
+@contextlib.contextmanager
+def explain_dead_workers(advice: str) -> Iterator[None]:
+    """Say why a DataLoader's worker ended before its time.
+
+    PyTorch raises this error wherever the program happens to be.
+
+    Arguments
+    ---------
+    advice : str
+        What to lower.
+
+    Raises
+    ------
+    ChildProcessError
+        With the worker's process number, the likely cause and the advice.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        found = DEAD_LOADER_WORKER.search(str(error))
+        if found is None or isinstance(error, ChildProcessError):
+            raise
+        shared = "shared memory" in str(error)
+        raise ChildProcessError(
+            f"{found[0]}. Most likely the {'shared ' * shared}memory was full: "
+            f"{advice}"
+        ) from error
+
+
+def shorten_worker_error(text: str) -> str:
+    """Give the message of an error in a DataLoader's worker.
+
+    Arguments
+    ---------
+    text : str
+        A message, which PyTorch may have put below the worker's traceback.
+
+    Returns
+    -------
+    str
+        What was raised there; any other text as it is.
+
+    Example
+    -------
+    >>> shorten_worker_error("no worker's")
+    "no worker's"
+    """
+    if "in DataLoader worker process" not in text:
+        return text
+    lines = text.splitlines()
+    frames = [n for n, line in enumerate(lines) if line.startswith("  ")]
+    message = "\n".join(lines[max(frames, default=-1) + 1 :])
+    return message.partition(": ")[2] or text
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ def test_a_disk_that_is_really_full_leaves_the_checkpoint_before(tmp_path):
     saved = checkpointer.save_checkpoint()
     [[message]] = finish(start(FULL_DISK, tmp_path))
     assert str(tmp_path) in message and "MiB free" in message
-    assert "Earlier checkpoints are untouched" in message
+    assert "earlier checkpoints are untouched" in message
     assert list(tmp_path.iterdir()) == [saved.path]
     assert find_damage(saved.path) is None
     assert checkpointer.recover_if_possible().path == saved.path

@@ -1,13 +1,16 @@
 """Checkpoints survive kills, full disks and damage."""
 
+import errno
 import inspect
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,6 +180,39 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         checkpointer.save_checkpoint()
     assert [path.name for path in tmp_path.iterdir()].count(".unfinished") == 0
     assert checkpointer.recover_if_possible().path == saved[1].path
+
+
+def test_a_removed_folder_is_made_again(tmp_path, caplog):
+    models, checkpointer = make(tmp_path / "run" / "save")
+    checkpointer.save_checkpoint()
+    shutil.rmtree(tmp_path / "run" / "save")
+    fill(models, 2)
+    checkpointer.save_checkpoint()
+    assert f"{tmp_path / 'run' / 'save'} was removed" in caplog.text
+    fill(models, 0)
+    checkpointer.recover_if_possible()
+    assert torch.all(models["a"].bias == 2)
+
+
+def test_a_removed_output_folder_is_told_with_its_path(tmp_path):
+    _, checkpointer = make(tmp_path / "run" / "save")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(OSError, match="the folder was removed") as error:
+        checkpointer.save_checkpoint()
+    assert str(tmp_path / "run" / "save") in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_read_only_disk_is_told_with_its_path(tmp_path, monkeypatch):
+    _, checkpointer, saved = save_two(tmp_path)
+
+    def read_only(path):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(OSError, match=f"Read-only file system: '{tmp_path}"):
+        checkpointer.save_checkpoint()
+    assert find_damage(saved[1].path) is None
 
 
 def save_plain(folder):

@@ -1,9 +1,12 @@
 """Folders belong to one run at a time, and to one set of settings."""
 
+import errno
+import fcntl
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +61,27 @@ def test_a_killed_holder_does_not_block_although_its_child_lives(
     with hold(tmp_path / "run"):
         pass
     assert not (tmp_path / "run" / LOCK_FILE).exists()
+
+
+def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, caplog):
+    def no_locks(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with hold(tmp_path / "run"):
+        assert "cannot be locked (No locks available)" in caplog.text
+
+
+def test_the_error_of_a_disk_that_became_read_only_is_kept(
+    tmp_path, monkeypatch
+):
+    def read_only(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.raises(ValueError, match="the run's own"):
+        with hold(tmp_path / "run"):
+            monkeypatch.setattr(Path, "unlink", read_only)
+            raise ValueError("the run's own")
 
 
 def test_a_refused_start_leaves_no_folder(tmp_path):

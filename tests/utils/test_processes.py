@@ -7,9 +7,18 @@ import sys
 import time
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from speechbrain_wavjepa.utils.experiment import RESUME, run_script
-from speechbrain_wavjepa.utils.processes import count_cores, worker_map
+from speechbrain_wavjepa.utils.processes import (
+    END_SIGNALS,
+    LoaderWorkers,
+    count_cores,
+    explain_dead_workers,
+    shorten_worker_error,
+    worker_map,
+)
 
 PARENT = """
 import time
@@ -110,12 +119,166 @@ def test_a_negative_number_of_workers_is_refused():
             pass
 
 
-def test_sigterm_ends_a_script_with_one_line(capfd):
+@pytest.mark.parametrize("number", END_SIGNALS)
+def test_a_signal_ends_a_script_with_one_line(capfd, number):
     def main():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(60)
 
-    before = signal.getsignal(signal.SIGTERM)
-    assert run_script(main) == 130
-    assert signal.getsignal(signal.SIGTERM) == before
-    assert capfd.readouterr().err.strip() == f"Interrupted: {RESUME}."
+    before = signal.getsignal(number)
+    assert run_script(main) == 128 + number
+    assert signal.getsignal(number) == before
+    errors = capfd.readouterr().err.strip()
+    assert errors == f"Ended by {number.name}: {RESUME}."
+
+
+# All processes of a group get all signals, but the main one ends as it wants.
+LOADER = """
+import os, signal
+from torch.utils.data import DataLoader
+from speechbrain_wavjepa.utils.processes import LoaderWorkers, on_end_signals
+received = []
+loader = DataLoader(
+    range(100), num_workers=2, worker_init_fn=LoaderWorkers()
+)
+batches = iter(loader)
+next(batches), next(batches)  # both workers have begun
+with on_end_signals(lambda number, frame: received.append(number)):
+    for name in ("SIGTERM", "SIGUSR1"):
+        os.killpg(0, getattr(signal, name))
+    try:
+        os.killpg(0, signal.SIGINT)
+    except KeyboardInterrupt:
+        received.append(signal.SIGINT)
+    print(len(received), 2 + len(list(batches)))
+"""
+
+
+STUCK_LOADER = """
+import time
+from torch.utils.data import DataLoader
+from speechbrain_wavjepa.utils.processes import LoaderWorkers
+
+class Dataset:
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        time.sleep(600 * index)
+
+loader = DataLoader(
+    Dataset(), num_workers=1, collate_fn=len, worker_init_fn=LoaderWorkers()
+)
+batches = iter(loader)
+next(batches)
+print("ready")
+"""
+
+
+def test_a_loaders_stuck_worker_does_not_keep_its_parent():
+    result = subprocess.run(
+        [sys.executable, "-c", STUCK_LOADER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout) == (0, "ready\n")
+
+
+def test_a_loaders_workers_leave_signals_to_their_parent():
+    result = subprocess.run(
+        [sys.executable, "-c", LOADER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert (result.returncode, result.stdout) == (0, "3 100\n")
+
+
+class Dataset(torch.utils.data.Dataset):
+    """Items that raise, or end their process with a signal."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        if isinstance(self.item, Exception):
+            raise self.item
+        os.kill(os.getpid(), self.item)
+
+
+def load(item):
+    """Read an item in a worker."""
+    init = LoaderWorkers()
+    return list(DataLoader(Dataset(item), num_workers=1, worker_init_fn=init))
+
+
+def test_a_killed_loader_worker_is_told_with_its_likely_cause():
+    message = r"pid.* \d+\) .*\. Most likely the memory was full: lower it\."
+    with pytest.raises(ChildProcessError, match=message):
+        with explain_dead_workers("lower it."):
+            load(signal.SIGKILL)
+
+
+def test_a_full_shared_memory_is_told():
+    """In the words that PyTorch has for a bus error."""
+    message = r"pid 7\) is killed by signal: Bus error\. Most.* shared memory"
+    with pytest.raises(ChildProcessError, match=message):
+        with explain_dead_workers("lower it."):
+            raise RuntimeError(
+                "DataLoader worker (pid 7) is killed by signal: Bus error. It "
+                "is possible that dataloader's workers are out of shared "
+                "memory. Please try to raise your shared memory limit."
+            )
+
+
+def test_other_errors_are_not_taken_for_a_killed_worker():
+    with pytest.raises(RuntimeError, match="^mine$"):
+        with explain_dead_workers("lower it."):
+            raise RuntimeError("mine")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("9 of 9 clips: could not be read"),
+        ValueError("a.tar: empty\nb.tar: empty"),
+        FileNotFoundError("a.tar: it is gone"),
+    ],
+)
+def test_an_error_in_a_loaders_worker_is_its_message_alone(capfd, error):
+    assert run_script(lambda: load(error)) == 1
+    message = " ".join(str(error).split())
+    assert capfd.readouterr().err == f"error: {message}\n"
+
+
+def test_an_error_that_torch_cannot_make_again_is_its_message_alone():
+    error = UnicodeDecodeError("utf8", b"a", 0, 1, "odd")
+    with pytest.raises(RuntimeError) as caught:
+        load(error)
+    assert shorten_worker_error(str(caught.value)) == str(error)
+
+
+RANKS = """
+import sys, torch
+from speechbrain_wavjepa.utils.processes import largest
+torch.distributed.init_process_group(
+    "gloo", init_method=sys.argv[1], rank=int(sys.argv[2]), world_size=2
+)
+print([largest(number * int(sys.argv[2]), "cpu") for number in (0, 15)])
+"""
+
+
+def test_a_signal_to_one_process_reaches_the_others(tmp_path):
+    command = [sys.executable, "-c", RANKS, f"file://{tmp_path / 'meet'}"]
+    processes = [
+        subprocess.Popen([*command, rank], stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in processes]
+    assert printed == ["[0, 15]\n"] * 2

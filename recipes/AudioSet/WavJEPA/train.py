@@ -38,6 +38,14 @@ from speechbrain_wavjepa.collapse import (
     pool_windows,
 )
 from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
+from speechbrain_wavjepa.utils.experiment import RESUME, run_script
+from speechbrain_wavjepa.utils.processes import (
+    LoaderWorkers,
+    SignalExit,
+    explain_dead_workers,
+    largest,
+    on_end_signals,
+)
 from speechbrain_wavjepa.wavjepa import masked_mse
 from speechbrain_wavjepa.windows import random_windows
 
@@ -137,12 +145,36 @@ class WavJEPABrain(sb.Brain):
     progress = tqdm(disable=True)
     num_bad_scenes = 0
 
-    def fit(self, *args, **kwargs):
-        """Train; close the progress bar before an error is shown."""
+    signal = 0  # one that asks this process to end
+
+    def fit(self, *args, train_loader_kwargs, **kwargs):
+        """Train until the end, or until a signal asks to save and end."""
+        options = {**train_loader_kwargs, "worker_init_fn": LoaderWorkers()}
+        advice = (
+            f"{RESUME}. If it happens again, lower num_workers "
+            f"({self.hparams.num_workers}), shuffle_buffer "
+            f"({self.hparams.shuffle_buffer}) or clips_per_batch "
+            f"({self.hparams.clips_per_batch}) and begin in another "
+            "output_folder."
+        )
         try:
-            super().fit(*args, **kwargs)
+            with explain_dead_workers(advice), on_end_signals(self.note_signal):
+                super().fit(*args, train_loader_kwargs=options, **kwargs)
+        except ChildProcessError as error:
+            if self.signal:  # it came before the worker could ignore it
+                raise SignalExit(self.signal) from error
+            raise
         finally:
-            self.progress.close()
+            self.progress.close()  # before an error is shown
+
+    def note_signal(self, number, frame):
+        """Note a signal; the run ends as soon as its state can be saved."""
+        self.signal = number
+
+    @property
+    def signal_to_any(self):
+        """A signal that asks one of the processes to end; 0 if none."""
+        return largest(self.signal, self.device)
 
     def init_optimizers(self):
         """Give the optimizer the trainable parameters only."""
@@ -160,7 +192,10 @@ class WavJEPABrain(sb.Brain):
         """Prepare as usual, then forget logs behind the recovered step."""
         super().on_fit_start()
         if if_main_process():
-            self.hparams.step_log.forget_after(self.optimizer_step)
+            # an epoch's last step is 0 once it was validated and saved
+            self.hparams.step_log.forget_after(
+                self.optimizer_step, validated=self.step == 0
+            )
 
     def on_stage_start(self, stage, epoch=None):
         """Open a progress bar that counts clips."""
@@ -178,6 +213,11 @@ class WavJEPABrain(sb.Brain):
     def evaluate_batch(self, batch, stage):
         """Compute the loss of a held-out batch."""
         self.progress.update(batch.batchsize)
+        if self.signal_to_any:
+            # as behind the last step of the epoch: it is validated anew
+            self.step = self.hparams.batches_per_epoch
+            self.avg_train_loss = self.train_loss
+            self.save_checkpoint(end_of_epoch=False, meta={})
         return super().evaluate_batch(batch, stage)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
@@ -194,17 +234,26 @@ class WavJEPABrain(sb.Brain):
         self.write_log(valid_loss=stage_loss)
         self.save_checkpoint(end_of_epoch=True, meta={"loss": stage_loss})
 
+    def _should_save_intra_epoch_ckpt(self, *args):
+        """Decide as usual, but between optimizer steps only."""
+        if self.step % self.grad_accumulation_factor:
+            return False  # the gradients so far would be lost
+        asked = super()._should_save_intra_epoch_ckpt(*args)
+        return asked or self.signal_to_any > 0
+
     def _save_intra_epoch_ckpt(self):
         """Save within an epoch, keeping the checkpoint before."""
         self.save_checkpoint(end_of_epoch=False, meta={})
 
     def save_checkpoint(self, end_of_epoch, meta):
-        """Save, then delete all but the most recent checkpoints."""
+        """Save, delete all but the most recent; end if a signal asks to."""
         self.checkpointer.save_and_keep_only(
             meta={"step": self.optimizer_step, **meta},
             end_of_epoch=end_of_epoch,
             num_to_keep=self.hparams.checkpoints_to_keep,
         )
+        if signal := self.signal_to_any:
+            raise SignalExit(signal)
 
     @torch.no_grad()
     def log_step(self, output, loss):
@@ -323,4 +372,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))
