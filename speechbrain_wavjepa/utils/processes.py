@@ -15,9 +15,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Optional, Union
-
-import torch
+from typing import Optional
 
 # What clusters send before they kill; Windows has one of them.
 END_SIGNALS = [
@@ -82,14 +80,14 @@ def exit_by_signal(number: int, frame: object) -> None:
     raise SignalExit(number)
 
 
-def largest(number: int, device: Union[str, torch.device]) -> int:
+def largest(number: int, device: str) -> int:
     """Give the largest number of all processes of a distributed run.
 
     Arguments
     ---------
     number : int
         That of this process.
-    device : str or torch.device
+    device : str
         Where the processes' backend works.
 
     Returns
@@ -102,6 +100,8 @@ def largest(number: int, device: Union[str, torch.device]) -> int:
     >>> largest(15, "cpu")
     15
     """
+    import torch  # takes seconds, and the tools that use no GPU do without
+
     if not (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     ):

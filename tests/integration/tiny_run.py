@@ -36,6 +36,28 @@ import sys
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
 SyntheticCorpus(60, clip_seconds=2.5, seed=1).write_shards(sys.argv[1], 15)
 """
+# Sends a signal to all processes of a run, or kills one of its workers, when
+# a method of the Brain is called for the n-th time.
+DISTURBED = """
+import multiprocessing, os, signal, sys
+import train
+
+name, count, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+del sys.argv[1:4]
+method = getattr(train.WavJEPABrain, name)
+
+def disturbed(*args, **kwargs):
+    global count
+    count -= 1
+    if count == 0 and kind == "worker":
+        os.kill(multiprocessing.active_children()[-1].pid, signal.SIGKILL)
+    elif count == 0:
+        os.killpg(0, getattr(signal, kind))
+    return method(*args, **kwargs)
+
+setattr(train.WavJEPABrain, name, disturbed)
+sys.exit(train.run_script(train.main))
+"""
 
 
 def write_corpus(folder):
@@ -83,6 +105,25 @@ def run(command, fails=False):
     )
     assert (result.returncode != 0) == fails, result.stdout[-3000:]
     return result.stdout
+
+
+def run_disturbed(command, method, count, kind):
+    """Run with a disturbance; return the exit code and what it prints."""
+    script = command.index("train.py")
+    result = subprocess.run(
+        [
+            *command[:script],
+            *("-c", DISTURBED, method, str(count), kind),
+            *command[script + 1 :],
+        ],
+        cwd=RECIPE,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    return result.returncode, result.stdout
 
 
 def read_log(output_folder):
