@@ -7,6 +7,7 @@ Authors
 import json
 import logging
 import math
+import threading
 from pathlib import Path
 from typing import Optional, Union
 
@@ -47,21 +48,28 @@ class StepLog:
 
     def append(self, step: int, **figures: float):
         """Write the figures of one step."""
+        path = self.path
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8") as file:
                 file.write(_format({"step": step, **figures}))
+            path = self.tensorboard_folder
+            self._append_for_tensorboard(step, figures)
         except OSError as error:
             raise OSError(
-                f"The step log {self.path} cannot be written: "
-                f"{error.strerror}. Make room, or put its folder back, and "
-                "start the same command again to resume."
+                f"The log {path} cannot be written: {error.strerror}. Make "
+                "room, or put its folder back, and start the same command "
+                "again to resume."
             ) from error
+
+    def _append_for_tensorboard(self, step: int, figures: dict[str, float]):
+        """Write the figures of one step where TensorBoard reads them."""
         if self.tensorboard_folder is None:
             return
         if self.writer is None:
             # torch.utils.tensorboard needs a package of its own
             from torch.utils.tensorboard import SummaryWriter
 
+            threading.excepthook = _hide_writers_errors
             self.writer = SummaryWriter(
                 self.tensorboard_folder, purge_step=step
             )
@@ -118,6 +126,12 @@ class StepLog:
         ]
         with atomic_file(self.path) as aside:
             aside.write_text("".join(map(_format, kept)), encoding="utf-8")
+
+
+def _hide_writers_errors(error):
+    """Hide the traceback of TensorBoard's thread: ``append`` raises it."""
+    if not type(error.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(error)
 
 
 def _format(figures: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from tiny_run import (
+    DISTURBED,
     ENVIRONMENT,
     RECIPE,
     make_command,
@@ -184,6 +185,33 @@ def test_two_processes_end_with_equal_weights(shards, tmp_path):
         (newest_checkpoint(tmp_path / "run") / "stream_state.ckpt").read_text()
     )
     assert len(state["processes"]) == 2
+
+
+def test_a_signal_ends_all_processes_with_one_checkpoint(shards, tmp_path):
+    script = tmp_path / "disturbed.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(RECIPE)!r})\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    sys.argv[2] = '0'\n"  # only the other one gets it
+        f"{DISTURBED}"
+    )
+    command = make_command(
+        shards,
+        tmp_path / "run",
+        "--distributed_backend=gloo",
+        "--device=cpu",
+        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
+                  "--master_port=29513"),
+        num_workers=1,
+    )  # fmt: skip
+    place = command.index("train.py")
+    command[place : place + 1] = [script, "fit_batch", "3", "SIGTERM"]
+    printed = run(command, fails=True, start_new_session=True)
+    assert printed.count("Ended by SIGTERM") == 1
+    assert read_step(tmp_path / "run") == 3
+    state = newest_checkpoint(tmp_path / "run") / "stream_state.ckpt"
+    assert len(json.loads(state.read_text())["processes"]) == 2
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_and_stops(shards, tmp_path):

@@ -93,10 +93,11 @@ def make_command(
     return [*python, "train.py", os.path.join("hparams", yaml), *options, *more]
 
 
-def run(command, fails=False):
+def run(command, fails=False, **options):
     """Run a command in the recipe's folder; return what it prints."""
     result = subprocess.run(
         command,
+        **options,
         cwd=RECIPE,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

@@ -105,3 +105,18 @@ def test_a_full_disk_and_a_removed_folder_are_told_with_the_path(log):
     log.path.parent.rmdir()
     with pytest.raises(OSError, match=f"{log.path} cannot be written: No such"):
         log.append(1, loss=1.0)
+
+
+def test_a_full_disk_stops_tensorboard_with_one_line(tmp_path, capfd):
+    folder = tmp_path / "tensorboard"
+    log = StepLog(tmp_path / "steps.jsonl", folder)
+    log.append(1, loss=1.0)
+    log.writer.flush()
+    [events] = folder.iterdir()
+    events.unlink()
+    events.symlink_to("/dev/full")
+    message = f"{folder} cannot be written: No space left on device"
+    with pytest.raises(OSError, match=message):
+        for step in range(2, 1000):  # its thread writes when it comes to it
+            log.append(step, loss=1.0)
+    assert "Traceback" not in capfd.readouterr().err
