@@ -24,7 +24,6 @@ TINY = {
     "clips_per_batch": 4,
     "windows_per_clip": 2,
     "batches_per_epoch": 30,
-    "number_of_epochs": 2,
     "total_steps": 60,
     "warmup_steps": 6,
     "log_interval_steps": 5,
@@ -59,7 +58,6 @@ def make_command(
         "clip_seconds": 2.5,
         "train_shards": shards,
         "output_folder": output_folder,
-        "probe_folds": "null",
         **settings,
     }
     options = [
