@@ -69,6 +69,15 @@ def make_command(
     return [*python, "train.py", os.path.join("hparams", yaml), *options, *more]
 
 
+def change(command, script, code):
+    """Let a command run train.py after some code that changes it."""
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(RECIPE)!r})\n"
+        f"import train\n{code}\ntrain.main()\n"
+    )
+    return [str(script) if word == "train.py" else word for word in command]
+
+
 def run(command, fails=False):
     """Run a command in the recipe's folder; return what it prints."""
     result = subprocess.run(
@@ -87,6 +96,15 @@ def read_log(output_folder):
     """Read the figures of the logged steps."""
     lines = (output_folder / "steps.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def read_files(folder):
+    """Read every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def newest_checkpoint(output_folder):
