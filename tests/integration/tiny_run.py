@@ -73,7 +73,8 @@ def change(command, script, code):
     """Let a command run train.py after some code that changes it."""
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(RECIPE)!r})\n"
-        f"import train\n{code}\ntrain.main()\n"
+        f"import train\n{code}\n"
+        "if __name__ == '__main__':\n    train.main()\n"
     )
     return [str(script) if word == "train.py" else word for word in command]
 
