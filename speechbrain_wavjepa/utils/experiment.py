@@ -115,9 +115,10 @@ def log_early() -> None:
     -------
     >>> log_early()
     """
-    level = logging.INFO if if_main_process() else logging.WARNING
-    logging.basicConfig(level=level, format="%(name)s - %(message)s")
-    logging.getLogger().addHandler(_early)
+    logging.basicConfig(format="%(name)s - %(message)s")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO if if_main_process() else logging.WARNING)
+    root.addHandler(_early)
 
 
 @contextlib.contextmanager
