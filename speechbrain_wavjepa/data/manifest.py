@@ -125,22 +125,24 @@ def describe_shards(shards: Iterable[str]) -> str:
     '2 files, 0.tar to 1.tar, 6 bytes, de09946d98db27c3'
     """
     shards = list(shards)
-    local = [Path(shard) for shard in shards if not is_remote(shard)]
-    manifests = {
-        folder: read_manifest(folder).get("shards", {})
-        for folder in {path.parent for path in local}
-    }
-    every = -(-len(local) // MOST_LOOKS)
-    rows: list[list] = [[shard] for shard in shards if is_remote(shard)]
-    num_bytes = 0
-    for number, path in enumerate(local):
+    manifests: dict[Path, dict] = {}
+    every = -(-len(shards) // MOST_LOOKS)
+    rows, num_bytes = [], 0
+    for number, shard in enumerate(shards):
+        if is_remote(shard):
+            rows.append([shard])
+            continue
+        path = Path(shard)
+        if path.parent not in manifests:
+            manifests[path.parent] = read_manifest(path.parent)
+        known = manifests[path.parent].get("shards", {}).get(path.name, {})
+        content = known.get("sha256")
+        if content is None and number % every == 0:
+            with open(path, "rb") as file:
+                content = hashlib.sha256(file.read(LOOK)).hexdigest()
         size = path.stat().st_size
         num_bytes += size
-        known = manifests[path.parent].get(path.name, {}).get("sha256")
-        if known is None and number % every == 0:
-            with open(path, "rb") as file:
-                known = hashlib.sha256(file.read(LOOK)).hexdigest()
-        rows.append([path.name, size, known])
+        rows.append([path.name, size, content])
     ends = [shard.rsplit("/", 1)[-1] for shard in (shards[0], shards[-1])]
     return (
         f"{len(shards)} files, {' to '.join(dict.fromkeys(ends))}, "

@@ -39,7 +39,7 @@ def make_again(finished, *more, **settings):
         ({"lr": 0.01}, "made with lr=0.001, not lr=0.01: choose another"),
         ({"precision": "bf16"}, "precision=fp32, not precision=bf16"),
         ({"snr": None, "num_workers": 2}, "num_workers=1, not num_workers=2"),
-        ({"shards": "other"}, "train_data=4 files, shard-000000.tar to"),
+        ({"shards": "other"}, "train_data=3 files, shard-000000.tar to"),
     ],
     ids=["setting", "run option", "workers", "data"],
 )

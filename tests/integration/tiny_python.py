@@ -24,7 +24,6 @@ PRETRAINING = {
     "windows_per_clip": 1,
     "batches_per_epoch": 4,
     "ckpt_interval_steps": 4,
-    "number_of_epochs": 1,
     "total_steps": 4,
     "warmup_steps": 2,
     "log_interval_steps": 2,

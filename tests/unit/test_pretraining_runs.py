@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from train import WavJEPABrain
 
 from speechbrain_wavjepa.data.manifest import describe_shards
+from speechbrain_wavjepa.step_log import StepLog
 
 
 def make_run(optimizer_step=0, step=0):
@@ -107,3 +109,16 @@ def test_urls_are_known_by_their_names():
     urls = [f"https://example.org/{number}.tar" for number in range(3)]
     assert describe_shards(urls) == describe_shards(urls)
     assert describe_shards(urls) != describe_shards(urls[:2])
+
+
+def test_close_ends_what_tensorboard_has_started(tmp_path):
+    before = threading.active_count()
+    log = StepLog(tmp_path / "steps.jsonl", tmp_path / "tensorboard")
+    log.append(1, loss=0.5)
+    assert threading.active_count() > before
+    log.close()
+    assert threading.active_count() == before
+    log.append(2, loss=0.4)  # a run that goes on has another file
+    log.close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+    assert [line["step"] for line in log.read()] == [1, 2]

@@ -73,7 +73,7 @@ def load_probe(hparams):
         task = hparams["probe_task"]
         folds = read_multiclass_folds(task, hparams["sample_rate"])
         name = f"the task {Path(task).name}"
-    elif is_synthetic(hparams):
+    elif is_synthetic(hparams) and hparams["probe_folds"] is not None:
         folds = [corpus.load() for corpus in hparams["probe_folds"]]
         name = "synthetic sounds"
     else:

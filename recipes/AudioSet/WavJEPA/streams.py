@@ -4,7 +4,6 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import os
 from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
@@ -32,16 +31,14 @@ def make_synthetic_data(hparams):
         run_on_main(hparams["synthetic_rooms"])
 
 
-def describe_data(hparams):
+def describe_data(hparams, train_stream, valid_stream):
     """Describe what decides, besides settings, which clips a step hears."""
     data = {
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "processes": train_stream.world_size,
         "num_workers": max(hparams["num_workers"], 1),
-        "train_data": describe_shards(expand_shards(hparams["train_shards"])),
+        "train_data": describe_shards(train_stream.shards),
+        "valid_data": describe_shards(valid_stream.shards),
     }
-    if hparams["valid_shards"] is not None:
-        shards = expand_shards(hparams["valid_shards"])
-        data["valid_data"] = describe_shards(shards)
     if "brir_folder" in hparams:
         rooms = sorted(Path(hparams["brir_folder"]).rglob("*.tar"))
         data["rooms"] = describe_shards(map(str, rooms))

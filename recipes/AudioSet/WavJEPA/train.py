@@ -374,7 +374,7 @@ def main():
     )
     probe, data = None, {}
     if if_main_process():
-        data = describe_data(hparams)
+        data = describe_data(hparams, train_stream, valid_stream)
         probe = None if run_opts.debug else load_probe(hparams)
     made_with = read_made_with(hparams_file, overrides, UNCOUNTED, data)
     with experiment(
