@@ -76,6 +76,12 @@ class StepLog:
         for name, value in figures.items():
             self.writer.add_scalar(name, value, step)
 
+    def close(self):
+        """Write what TensorBoard's writer still holds; end its thread."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
     def read(self) -> list[dict[str, float]]:
         """Return all lines, in the order in which they were written.
 

@@ -10,13 +10,17 @@ Authors
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
 from speechbrain_wavjepa.data.urls import is_remote
+from speechbrain_wavjepa.utils.files import fingerprint
 
 MANIFEST_NAME = "manifest.json"
 PIECE = 1024**2  # bytes hashed at once
+MOST_LOOKS = 64  # files without a manifest of which the beginning is hashed
+LOOK = 2**16  # bytes of it
 
 
 def read_manifest(folder: Path) -> dict:
@@ -94,6 +98,56 @@ def find_entry(shard: str) -> Optional[dict]:
         return None
     path = Path(shard)
     return read_manifest(path.parent).get("shards", {}).get(path.name)
+
+
+def describe_shards(shards: Iterable[str]) -> str:
+    """Describe shards for people, and so that others are told apart.
+
+    Files count by name and hash in their manifest; without one by name, size
+    and, of up to 64 of them, the beginning. Their folder does not count.
+
+    Arguments
+    ---------
+    shards : iterable of str
+        Files and urls, in their order.
+
+    Returns
+    -------
+    str
+        Number, first and last name, bytes on the disk, and a fingerprint.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("0.tar", "1.tar"):
+    ...     _ = (folder / name).write_bytes(b"abc")
+    >>> describe_shards([f"{folder}/0.tar", f"{folder}/1.tar"])
+    '2 files, 0.tar to 1.tar, 6 bytes, de09946d98db27c3'
+    """
+    shards = list(shards)
+    manifests: dict[Path, dict] = {}
+    every = -(-len(shards) // MOST_LOOKS)
+    rows, num_bytes = [], 0
+    for number, shard in enumerate(shards):
+        if is_remote(shard):
+            rows.append([shard])
+            continue
+        path = Path(shard)
+        if path.parent not in manifests:
+            manifests[path.parent] = read_manifest(path.parent)
+        known = manifests[path.parent].get("shards", {}).get(path.name, {})
+        content = known.get("sha256")
+        if content is None and number % every == 0:
+            with open(path, "rb") as file:
+                content = hashlib.sha256(file.read(LOOK)).hexdigest()
+        size = path.stat().st_size
+        num_bytes += size
+        rows.append([path.name, size, content])
+    ends = [shard.rsplit("/", 1)[-1] for shard in (shards[0], shards[-1])]
+    return (
+        f"{len(shards)} files, {' to '.join(dict.fromkeys(ends))}, "
+        f"{num_bytes:,} bytes, {fingerprint(rows)[:16]}"
+    )
 
 
 def find_change(shard: Path, entry: dict) -> str:

@@ -10,18 +10,33 @@ Authors
 
 import contextlib
 import functools
+import importlib.metadata
 import logging
+import logging.handlers
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import speechbrain as sb
-import yaml
+import torch
 from hyperpyyaml import resolve_references
-from speechbrain.utils.distributed import if_main_process
+from ruamel.yaml import (  # as HyperPyYAML
+    YAML,
+    MappingNode,
+    Node,
+    SafeLoader,
+    SequenceNode,
+)
+from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 
-from speechbrain_wavjepa.utils.files import claim, hold
+from speechbrain_wavjepa.utils.files import (
+    LOCK_FILE,
+    MADE_WITH_FILE,
+    claim,
+    hold,
+)
 from speechbrain_wavjepa.utils.processes import (
     SignalExit,
     exit_by_signal,
@@ -33,16 +48,21 @@ logger = logging.getLogger(__name__)
 
 RESUME = "start the same command again to resume"
 
+# what is logged before there is a file for it
+_early = logging.handlers.MemoryHandler(
+    10000, flushLevel=logging.CRITICAL + 1, flushOnClose=False
+)
 
-class _TaggedLoader(yaml.SafeLoader):
+
+class _TaggedLoader(SafeLoader):
     """Reads what HyperPyYAML would build or call as plain values."""
 
 
-def _read_tagged(loader: _TaggedLoader, suffix: str, node: yaml.Node) -> list:
+def _read_tagged(loader: _TaggedLoader, suffix: str, node: Node) -> list:
     """Read a tagged node as its tag and its plain content."""
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, MappingNode):
         content = loader.construct_mapping(node, deep=True)
-    elif isinstance(node, yaml.SequenceNode):
+    elif isinstance(node, SequenceNode):
         content = loader.construct_sequence(node, deep=True)
     else:
         content = loader.construct_scalar(node)
@@ -68,7 +88,8 @@ def read_made_with(
         What the command line changes in it.
     without : set of str
         Top-level keys that change nothing in the result (logging, places,
-        loaders), and those whose meaning is in ``data``.
+        loaders), and those whose meaning is in ``data``. They are left out
+        wherever the yaml refers to them.
     data : Mapping[str, Any]
         Fingerprints of the data and models that the run reads.
 
@@ -85,12 +106,26 @@ def read_made_with(
     >>> read_made_with(path, "lr: 4", {"workers"}, {"clips": "0a1b"})
     {'lr': 4, 'half': 2.0, 'clips': '0a1b'}
     """
+    changes = YAML().load(overrides) or {}
+    changes.update(dict.fromkeys(without))
     with open(hparams_file, encoding="utf-8") as file:
-        settings = yaml.load(
-            resolve_references(file, overrides), Loader=_TaggedLoader
-        )
+        resolved = resolve_references(file, changes)
+    settings = _TaggedLoader(resolved).get_single_data()
     kept = {key: v for key, v in settings.items() if key not in without}
     return {**kept, **data}
+
+
+def log_early() -> None:
+    """Show what is logged from now on; ``experiment`` adds it to its log.
+
+    Example
+    -------
+    >>> log_early()
+    """
+    logging.basicConfig(format="%(name)s - %(message)s")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO if if_main_process() else logging.WARNING)
+    root.addHandler(_early)
 
 
 @contextlib.contextmanager
@@ -99,10 +134,12 @@ def experiment(
     hparams_file: Union[str, Path],
     overrides: str,
     made_with: Mapping[str, Any],
+    fresh: bool = False,
 ) -> Iterator[None]:
     """Hold and claim an output folder, then begin an experiment in it.
 
-    Processes other than the main one do nothing here.
+    Processes other than the main one write nothing, and end with it if it
+    is refused.
 
     Arguments
     ---------
@@ -113,7 +150,9 @@ def experiment(
     overrides : str
         What the command line changes in it.
     made_with : Mapping[str, Any]
-        As ``read_made_with`` gives it.
+        As ``read_made_with`` gives it; the main process's counts.
+    fresh : bool
+        True deletes what an experiment before left in the folder.
 
     Raises
     ------
@@ -121,17 +160,87 @@ def experiment(
         If another run holds the folder, or it was made with other settings
         or data; nothing was written then.
     """
+    folder, refusal = Path(output_folder), None
     with contextlib.ExitStack() as stack:
         if if_main_process():
-            stack.enter_context(hold(output_folder))
-            claim(output_folder, made_with)
+            try:
+                stack.enter_context(hold(folder))
+                if fresh:
+                    _empty(folder)
+                claim(folder, made_with)
+            except (OSError, ValueError) as error:
+                refusal = error
+        refusal = ddp_broadcast(refusal)
+        if refusal is not None:
+            raise refusal if if_main_process() else SystemExit(1)
         with _calm_logs():
             sb.create_experiment_directory(
-                experiment_directory=str(output_folder),
+                experiment_directory=str(folder),
                 hyperparams_to_save=str(hparams_file),
                 overrides=overrides,
+                save_env_desc=False,  # it asks another interpreter's pip
             )
+            if if_main_process():
+                _keep_script(folder)
+                _keep_early_log()
+                text = describe_environment()
+                (folder / "env.log").write_text(text, encoding="utf-8")
         yield
+
+
+def _empty(folder: Path) -> None:
+    """Delete what an experiment left; folders that it writes into stay."""
+    if not (folder / MADE_WITH_FILE).exists():
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+            path.mkdir()
+        elif path.name != LOCK_FILE:
+            path.unlink()
+
+
+def _keep_script(folder: Path) -> None:
+    """Copy the script that runs; SpeechBrain has copied its caller, this."""
+    (folder / Path(__file__).name).unlink(missing_ok=True)
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is not None:
+        shutil.copy(script, folder)
+
+
+def _keep_early_log() -> None:
+    """Write what was logged before there was a log file into it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            for record in _early.buffer:
+                handler.handle(record)
+    _early.buffer.clear()
+
+
+def describe_environment() -> str:
+    """Describe the interpreter that runs, and its packages.
+
+    Returns
+    -------
+    str
+        Lines of text.
+
+    Example
+    -------
+    >>> describe_environment().splitlines()[0].startswith("Python 3.")
+    True
+    """
+    packages = {
+        f"{found.name}=={found.version}"
+        for found in importlib.metadata.distributions()
+    }
+    lines = [
+        f"Python {sys.version}",
+        f"Interpreter: {sys.executable}",
+        f"CUDA: {torch.version.cuda if torch.cuda.is_available() else None}",
+        *sorted(packages, key=str.lower),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 @contextlib.contextmanager

@@ -299,6 +299,12 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
             for name in sorted({*before, *now})
             if before.get(name) != now.get(name)
         ]
+        # a setting says more than all that is built from it
+        names = [
+            name
+            for name in names
+            if _is_plain(before.get(name)) and _is_plain(now.get(name))
+        ] or names
         if names:
             old = ", ".join(f"{name}={before.get(name)}" for name in names)
             new = ", ".join(f"{name}={now.get(name)}" for name in names)
@@ -316,6 +322,13 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(note) as aside:
         aside.write_text(json.dumps(now, indent=1), encoding="utf-8")
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a value is a number, a text or a list of such."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not isinstance(value, dict)
 
 
 def _first_file(folder: Path) -> str:

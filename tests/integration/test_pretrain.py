@@ -1,6 +1,7 @@
 """Whole pretraining runs through the real command line."""
 
 import json
+import re
 import subprocess
 import time
 
@@ -8,19 +9,23 @@ import pytest
 import torch
 import yaml
 from tiny_run import (
-    DISTURBED,
+    DISTURBANCE,
     ENVIRONMENT,
     RECIPE,
+    change,
     make_command,
     newest_checkpoint,
+    read_files,
     read_log,
     run,
-    run_disturbed,
+    run_alone,
     write_corpus,
 )
 
+from speechbrain_wavjepa.checkpoints import find_damage
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.schedulers import WarmupCosine
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +92,11 @@ def test_a_disturbed_run_resumes_bitwise(shards, tmp_path, num_workers):
     run(make_command(shards, straight, **settings))
     command = make_command(shards, killed, **settings)
     kill(command, killed)
+    script = tmp_path / "disturbed.py"
     for method, count, kind, code in DISTURBANCES[num_workers]:
         before = read_step(killed)
-        end, printed = run_disturbed(command, method, count, kind)
+        code_of_it = DISTURBANCE.format(method, count, kind)
+        end, printed = run_alone(change(command, script, code_of_it))
         assert end == code, printed
         assert "Traceback" not in printed
         last_line = printed.strip().splitlines()[-1]
@@ -112,7 +119,10 @@ def test_a_disturbed_run_resumes_bitwise(shards, tmp_path, num_workers):
             assert torch.equal(value, states[1][index][name])
     positions = [(end / "stream_state.ckpt").read_text() for end in ends]
     assert positions[0] == positions[1]
-    assert read_log(straight) == read_log(killed)
+    log = read_log(straight)
+    assert log == read_log(killed)
+    figures = [line for line in log if "loss" in line]
+    assert figures[-1]["step"] == 30  # of two batches each
     epochs = [
         set((folder / "train_log.txt").read_text().splitlines())
         for folder in (straight, killed)
@@ -129,13 +139,18 @@ def kill(command, output_folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    while not list((output_folder / "save").glob("CKPT+*")):
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
+    wait_for_checkpoint(process, output_folder)
     time.sleep(0.2)  # a few steps more, which are lost
     process.kill()
     # its workers hold the other end of the pipe as long as they live
     process.communicate(timeout=120)
+
+
+def wait_for_checkpoint(process, output_folder):
+    """Wait until a run has saved its first checkpoint."""
+    while not list((output_folder / "save").glob("CKPT+*")):
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def read_step(output_folder):
@@ -144,58 +159,108 @@ def read_step(output_folder):
     return yaml.safe_load(meta.read_text())["step"]
 
 
-def test_two_processes_end_with_equal_weights(shards, tmp_path):
-    script = tmp_path / "compare.py"
-    script.write_text(
-        "import sys, torch\n"
-        f"sys.path.insert(0, {str(RECIPE)!r})\n"
-        "import train\n"
-        "def compare(brain, *_):\n"
-        "    flat = torch.cat([p.detach().flatten()\n"
-        "        for p in brain.hparams.wavjepa.parameters()])\n"
-        "    all_ranks = [torch.empty_like(flat) for _ in range(2)]\n"
-        "    torch.distributed.all_gather(all_ranks, flat)\n"
-        "    assert torch.equal(*all_ranks)\n"
-        # in one write: the processes print at the same time
-        "    equal = flat.abs().sum().item() > 0\n"
-        "    sys.stdout.write(f'equal weights {equal}\\n')\n"
-        "fit = train.WavJEPABrain.fit\n"
-        "def fit_and_compare(brain, *args, **kwargs):\n"
-        "    fit(brain, *args, **kwargs)\n"
-        "    compare(brain)\n"
-        "train.WavJEPABrain.fit = fit_and_compare\n"
-        "train.main()\n"
+def test_a_second_run_in_the_same_folder_is_refused(shards, tmp_path):
+    command = make_command(shards, tmp_path / "run", total_steps=100000)
+    with (
+        open(tmp_path / "printed.txt", "w+") as file,
+        subprocess.Popen(
+            command,
+            cwd=RECIPE,
+            env=ENVIRONMENT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as first,
+    ):
+        wait_for_checkpoint(first, tmp_path / "run")
+        before = read_log(tmp_path / "run")
+        last_line = run(command, fails=True).strip().split("\n")[-1]
+        assert re.search(
+            rf"in use by process {first.pid} on .+: wait", last_line
+        )
+        first.terminate()
+    printed = (tmp_path / "printed.txt").read_text()
+    assert first.returncode == 143, printed  # it was not harmed
+    assert "Traceback" not in printed
+    log = read_log(tmp_path / "run")
+    assert len(log) > len(before) and log[: len(before)] == before
+    assert find_damage(newest_checkpoint(tmp_path / "run")) is None
+
+
+# the loss of these training batches is made NaN
+POISON = """
+import torch
+measure, batches = train.masked_mse, []
+def poisoned(*args):
+    if not torch.is_grad_enabled():
+        return measure(*args)
+    batches.append(None)
+    return measure(*args) * (float("nan") if len(batches) in {} else 1)
+train.masked_mse = poisoned
+"""
+
+
+def read_checkpoints(output_folder):
+    """Find checkpoints by the number of batches in their first epoch."""
+    found = {}
+    for folder in (output_folder / "save").glob("CKPT+*"):
+        place = yaml.safe_load((folder / "brain.ckpt").read_text())
+        if (folder / "counter.ckpt").read_text() == "1" and place["step"]:
+            found[place["step"]] = folder
+    return found
+
+
+def same_state(one, other):
+    """Say whether two checkpoints hold the same weights and optimizer."""
+    names = ("wavjepa.ckpt", "optimizer.ckpt")
+    pairs = [(load(one / name), load(other / name)) for name in names]
+    weights, optimizers = pairs
+    assert all(value.isfinite().all() for value in weights[0].values())
+    return all(
+        torch.equal(value, weights[1][name])
+        for name, value in weights[0].items()
+    ) and all(
+        torch.equal(value, optimizers[1]["state"][index][name])
+        for index, state in optimizers[0]["state"].items()
+        for name, value in state.items()
     )
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_shortens_nothing(
+    shards, tmp_path
+):
+    """The second of the two batches of step 3 is bad."""
     command = make_command(
         shards,
         tmp_path / "run",
-        "--distributed_backend=gloo",
-        "--device=cpu",
-        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
-                  "--master_port=29511"),
-        num_workers=1,
-        batches_per_epoch=5,
-        ckpt_interval_steps=5,
-    )  # fmt: skip
-    command[command.index("train.py")] = str(script)
-    printed = run(command)
-    assert printed.count("equal weights True") == 2
-    assert "8 clips x 2 windows = 16 windows on 2 process(es)" in printed
-    state = json.loads(
-        (newest_checkpoint(tmp_path / "run") / "stream_state.ckpt").read_text()
+        grad_accumulation_factor=2,
+        total_steps=10,
+        batches_per_epoch=8,
+        ckpt_interval_steps=2,
+        checkpoints_to_keep=50,
+        log_interval_steps=1,
     )
-    assert len(state["processes"]) == 2
+    code = POISON.replace("{}", "{6}")
+    printed = run(change(command, tmp_path / "poisoned.py", code))
+    assert printed.count("Neither weights nor target encoder") == 1
+    states = read_checkpoints(tmp_path / "run")
+    assert same_state(states[4], states[6])
+    assert not same_state(states[6], states[8])
+    log = read_log(tmp_path / "run")
+    figures = [line for line in log if "loss" in line]
+    assert [line["step"] for line in figures] == list(range(1, 11))
+    schedule = WarmupCosine(0.001, 6, 10, 0.0003)
+    assert figures[-1]["learning_rate"] == schedule(9)
+    # the last nominal epoch has six batches, and is validated and saved
+    validated = [line["step"] for line in log if "valid_loss" in line]
+    assert validated == [3, 7, 10]
+    newest = newest_checkpoint(tmp_path / "run")
+    assert yaml.safe_load((newest / "CKPT.yaml").read_text())["step"] == 10
+    state = json.loads((newest / "stream_state.ckpt").read_text())
+    (position,) = state["processes"][0]["positions"]
+    assert position["seen"] == 11 * 2 * 4
 
 
 def test_a_signal_ends_all_processes_with_one_checkpoint(shards, tmp_path):
-    script = tmp_path / "disturbed.py"
-    script.write_text(
-        "import os, sys\n"
-        f"sys.path.insert(0, {str(RECIPE)!r})\n"
-        "if os.environ['RANK'] == '0':\n"
-        "    sys.argv[2] = '0'\n"  # only the other one gets it
-        f"{DISTURBED}"
-    )
     command = make_command(
         shards,
         tmp_path / "run",
@@ -205,40 +270,34 @@ def test_a_signal_ends_all_processes_with_one_checkpoint(shards, tmp_path):
                   "--master_port=29513"),
         num_workers=1,
     )  # fmt: skip
-    place = command.index("train.py")
-    command[place : place + 1] = [script, "fit_batch", "3", "SIGTERM"]
-    printed = run(command, fails=True, start_new_session=True)
+    to_one = DISTURBANCE.format("fit_batch", 3, "SIGTERM").replace(
+        "count == 0", "count == 0 and os.environ['RANK'] == '1'"
+    )
+    code, printed = run_alone(change(command, tmp_path / "one.py", to_one))
+    assert code != 0
     assert printed.count("Ended by SIGTERM") == 1
     assert read_step(tmp_path / "run") == 3
     state = newest_checkpoint(tmp_path / "run") / "stream_state.ckpt"
     assert len(json.loads(state.read_text())["processes"]) == 2
 
 
-def test_a_loss_that_is_not_finite_changes_nothing_and_stops(shards, tmp_path):
-    """With a learning rate like this the weights overflow at once."""
-    printed = run(
-        make_command(
-            shards,
-            tmp_path,
-            lr=1e38,
-            warmup_steps=1,
-            nonfinite_patience=2,
-            ckpt_interval_steps=1,
-            checkpoints_to_keep=50,
-        ),
-        fails=True,
+def test_too_many_steps_that_are_not_finite_end_the_run(shards, tmp_path):
+    command = make_command(
+        shards,
+        tmp_path / "run",
+        nonfinite_patience=2,
+        ckpt_interval_steps=1,
+        checkpoints_to_keep=50,
     )
+    code = POISON.replace("{}", "{3, 4, 5}")
+    printed = run(change(command, tmp_path / "poisoned.py", code), fails=True)
     assert printed.count("Neither weights nor target encoder") == 3
     assert "more than nonfinite_patience=2" in printed
     assert ".tar::" in printed.strip().split("\n")[-1]  # names the clips
-    states = [
-        load(folder / "wavjepa.ckpt")
-        for folder in sorted((tmp_path / "save").glob("CKPT+*"))[-2:]
-    ]
-    for name, value in states[0].items():
-        assert torch.equal(value.nan_to_num(), states[1][name].nan_to_num()), (
-            name
-        )
+    states = read_checkpoints(tmp_path / "run")
+    assert set(states) == {1, 2, 3, 4}
+    assert same_state(states[2], states[4])
+    assert not same_state(states[1], states[2])
 
 
 @pytest.mark.parametrize(
@@ -252,21 +311,12 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_stops(shards, tmp_path):
         ({"sample_rate": 0}, "sample_rate"),
         ({"window_samples": 50000}, "window_samples=50000"),
         ({"encoder_heads": 5}, "num_heads=5"),
+        ({"total_steps": 6}, "warmup_steps=6 must be less than total_steps=6"),
+        ({"optimizer_step_limit": 5}, "total_steps says how long"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_mistakes_get_one_clear_message(shards, tmp_path, settings, message):
     printed = run(make_command(shards, tmp_path, **settings), fails=True)
     assert message in printed.strip().split("\n")[-1]
-    assert not (tmp_path / "save").exists() or not list(
-        (tmp_path / "save").glob("CKPT+*")
-    )
-
-
-def test_a_checkpoint_of_another_model_is_refused(shards, tmp_path):
-    few = {"number_of_epochs": 1, "batches_per_epoch": 2}
-    few["ckpt_interval_steps"] = 2
-    run(make_command(shards, tmp_path, **few))
-    few["encoder_dim"], few["number_of_epochs"] = 64, 2
-    printed = run(make_command(shards, tmp_path, **few), fails=True)
-    assert "output_folder" in printed.strip().split("\n")[-1]
+    assert read_files(tmp_path) == {}

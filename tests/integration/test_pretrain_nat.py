@@ -8,6 +8,7 @@ import soundfile
 import torch
 from tiny_run import (
     RECIPE,
+    change,
     make_command,
     newest_checkpoint,
     read_log,
@@ -23,7 +24,6 @@ PLACE = {"azimuth": 40.0, "elevation": 0.0, "distance": 2.0}
 PLAIN = {
     "yaml": "wavjepa_nat_mini.yaml",
     "synthetic_rooms": "null",
-    "number_of_epochs": 1,
     "batches_per_epoch": 20,
     "total_steps": 20,
 }
@@ -75,7 +75,6 @@ def test_it_learns_from_scenes_and_draws_one(data, tmp_path):
             data_folder=data / "shards",
             brir_folder=data / "bank",
             noise_folder=data / "noises",
-            probe_folds=None,
             precision="fp32",
             encoder_heads=4,
             predictor_heads=2,
@@ -113,30 +112,95 @@ def test_two_runs_hear_the_same_scenes(data, tmp_path):
     assert read_log(tmp_path / "a") == read_log(tmp_path / "b")
 
 
-def test_the_table_has_both_conditions(data, tmp_path):
+# in every step the gradient is compared with that of a single process which
+# would have the clips of both
+COMPARE = """
+import torch
+from speechbrain_wavjepa.wavjepa import masked_mse
+step = train.WavJEPABrain.optimizers_step
+def compare_and_step(brain):
+    batch, distributed = brain.batch, torch.distributed
+    output = brain.hparams.wavjepa(brain.cut_windows(batch), batch.block_mask)
+    loss = masked_mse(output.prediction, output.target, output.target_masks)
+    alone = torch.autograd.grad(loss, brain.trainable)
+    alone = torch.cat([gradient.flatten() for gradient in alone])
+    together = torch.cat([p.grad.flatten() for p in brain.trainable])
+    mean = alone / 2
+    distributed.all_reduce(mean)
+    keys = [None, None]
+    distributed.all_gather_object(keys, batch.keys)
+    assert not set(keys[0]) & set(keys[1]), keys
+    assert not torch.allclose(alone, mean, rtol=0.01, atol=1e-5)
+    assert torch.allclose(together, mean, rtol=1e-3, atol=1e-7)
+    # in one write, since both processes print
+    sys.stdout.write("the mean gradient\\n")
+    step(brain)
+train.WavJEPABrain.optimizers_step = compare_and_step
+"""
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """A run of the small recipe on two processes, smaller in all numbers."""
+    folder = tmp_path_factory.mktemp("two")
     yaml = (RECIPE / "hparams" / PLAIN["yaml"]).read_text(encoding="utf-8")
-    small = tmp_path / "small.yaml"
-    small.write_text(
-        yaml.replace("num_clips: 960", "num_clips: 60").replace(
-            "num_clips: 480", "num_clips: 30"
-        )
+    for name, large, small in (
+        ("num_clips", 3000, 201),
+        ("num_clips", 960, 60),
+        ("num_clips", 480, 30),
+        ("num_rooms", 10, 2),
+        ("scenes_per_room", 5, 1),
+    ):
+        assert f"{name}: {large}\n" in yaml
+        yaml = yaml.replace(f"{name}: {large}\n", f"{name}: {small}\n")
+    (folder / "small.yaml").write_text(yaml)
+    command = make_command(
+        folder / "shards",
+        folder / "run",
+        "--distributed_backend=gloo",
+        "--device=cpu",
+        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
+                  "--master_port=29511"),
+        yaml=folder / "small.yaml",
+        synthetic_folder=folder / "shards",
+        synthetic_rooms_folder=folder / "rooms",
+        clip_seconds=None,
+        num_workers=1,
+        total_steps=8,
+        batches_per_epoch=5,
+        ckpt_interval_steps=5,
+    )  # fmt: skip
+    printed = run(change(command, folder / "compare.py", COMPARE))
+    return printed, folder / "run"
+
+
+def test_two_processes_train_on_the_mean_gradient_of_their_clips(two_processes):
+    printed, folder = two_processes
+    assert printed.count("the mean gradient") == 2 * 8
+    assert "8 clips x 2 windows = 16 windows on 2 process(es)" in printed
+    state = json.loads(
+        (newest_checkpoint(folder) / "stream_state.ckpt").read_text()
     )
-    printed = run(
-        make_command(
-            data / "shards",
-            tmp_path,
-            **{**PLAIN, "yaml": small, "batches_per_epoch": 10},
-            probe_folds=None,
-            brir_folder=data / "bank",
-        )
-    )
+    assert len(state["processes"]) == 2
+
+
+def test_two_processes_come_to_their_end_with_model_and_table(two_processes):
+    printed, folder = two_processes
     assert "naturalistic" in printed and "points lost" in printed
-    tables = json.loads((tmp_path / "learning_table.json").read_text())
+    report = json.loads((folder / "learning_table.json").read_text())
+    measured_on = "synthetic sounds: 60 clips to train, 30 to test"
+    assert report["measured_on"] == measured_on
+    tables = report["accuracy"]
     assert set(tables) == {"clean", "naturalistic"}
     for table in tables.values():
         assert {"log-mel mean", "random encoder"} < set(table)
         assert all(0 <= accuracy <= 1 for accuracy in table.values())
     assert tables["clean"] != tables["naturalistic"]
+    card = (folder / "pretrained" / "README.md").read_text()
+    assert "# WavJEPA-Nat, pretrained on synthetic sounds\n" in card
+    assert f"| linear probes measured on | {measured_on} |" in card
+    encoder = load_pretrained(folder / "pretrained")
+    assert encoder.embed(torch.randn(1, 16000, 2)).shape == (1, 1, 32)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +231,6 @@ def test_an_unset_folder_names_the_small_recipe(data, tmp_path):
             yaml="wavjepa_nat.yaml",
             data_folder=data / "shards",
             brir_folder=data / "bank",
-            probe_folds=None,
         ),
         fails=True,
     )

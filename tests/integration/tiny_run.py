@@ -24,7 +24,6 @@ TINY = {
     "clips_per_batch": 4,
     "windows_per_clip": 2,
     "batches_per_epoch": 30,
-    "number_of_epochs": 2,
     "total_steps": 60,
     "warmup_steps": 6,
     "log_interval_steps": 5,
@@ -36,16 +35,11 @@ import sys
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
 SyntheticCorpus(60, clip_seconds=2.5, seed=1).write_shards(sys.argv[1], 15)
 """
-# Sends a signal to all processes of a run, or kills one of its workers, when
-# a method of the Brain is called for the n-th time.
-DISTURBED = """
-import multiprocessing, os, signal, sys
-import train
-
-name, count, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-del sys.argv[1:4]
-method = getattr(train.WavJEPABrain, name)
-
+# sends a signal to all processes of a run, or kills one of its workers, when
+# a method of the Brain is called for the n-th time
+DISTURBANCE = """
+import multiprocessing, os, signal
+method, count, kind = train.WavJEPABrain.{0}, {1}, "{2}"
 def disturbed(*args, **kwargs):
     global count
     count -= 1
@@ -54,9 +48,7 @@ def disturbed(*args, **kwargs):
     elif count == 0:
         os.killpg(0, getattr(signal, kind))
     return method(*args, **kwargs)
-
-setattr(train.WavJEPABrain, name, disturbed)
-sys.exit(train.run_script(train.main))
+train.WavJEPABrain.{0} = disturbed
 """
 
 
@@ -81,7 +73,6 @@ def make_command(
         "clip_seconds": 2.5,
         "train_shards": shards,
         "output_folder": output_folder,
-        "probe_folds": "null",
         **settings,
     }
     options = [
@@ -93,11 +84,21 @@ def make_command(
     return [*python, "train.py", os.path.join("hparams", yaml), *options, *more]
 
 
-def run(command, fails=False, **options):
+def change(command, script, code):
+    """Let a command run train.py after some code that changes it."""
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(RECIPE)!r})\n"
+        f"import train\n{code}\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(train.run_script(train.main))\n"
+    )
+    return [str(script) if word == "train.py" else word for word in command]
+
+
+def run(command, fails=False):
     """Run a command in the recipe's folder; return what it prints."""
     result = subprocess.run(
         command,
-        **options,
         cwd=RECIPE,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -108,15 +109,10 @@ def run(command, fails=False, **options):
     return result.stdout
 
 
-def run_disturbed(command, method, count, kind):
-    """Run with a disturbance; return the exit code and what it prints."""
-    script = command.index("train.py")
+def run_alone(command):
+    """Run a command that gets no other's signals: exit code, what it prints."""
     result = subprocess.run(
-        [
-            *command[:script],
-            *("-c", DISTURBED, method, str(count), kind),
-            *command[script + 1 :],
-        ],
+        command,
         cwd=RECIPE,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -131,6 +127,15 @@ def read_log(output_folder):
     """Read the figures of the logged steps."""
     lines = (output_folder / "steps.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def read_files(folder):
+    """Read every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def newest_checkpoint(output_folder):

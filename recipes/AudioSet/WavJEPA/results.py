@@ -4,17 +4,20 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
+import copy
 import json
 import logging
 from pathlib import Path
 
 import torch
-from streams import make_scene_sampler
+from streams import is_synthetic, make_scene_sampler
 
 from speechbrain_wavjepa.downstream.learning_table import (
     format_tables,
     learning_table,
 )
+from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
 from speechbrain_wavjepa.plots import plot_learning_curve, plot_masks
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
 from speechbrain_wavjepa.rooms import RECEIVERS
@@ -24,65 +27,127 @@ from speechbrain_wavjepa.scenes import SceneMixer
 logger = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def picture(path):
+    """Name a picture to draw; one that fails is reported, and stops no run."""
+    try:
+        yield path
+    except Exception:
+        logger.exception(f"{path} could not be drawn; the run goes on.")
+
+
 def draw_input(brain, hparams, batch):
     """Draw what the model hears, before it learns."""
     output_folder = Path(hparams["output_folder"])
     batch = batch.to(brain.device)
     windows = brain.cut_windows(batch)
-    plot_masks(
-        windows[0, :, 0],
-        batch.block_mask.context_mask[0],
-        batch.block_mask.target_masks[0],
-        output_folder / "masks.png",
-        hparams["sample_rate"],
-        channels=hparams["channels"],
-    )
+    with picture(output_folder / "masks.png") as path:
+        plot_masks(
+            windows[0, :, 0],
+            batch.block_mask.context_mask[0],
+            batch.block_mask.target_masks[0],
+            path,
+            hparams["sample_rate"],
+            channels=hparams["channels"],
+        )
     if batch.scene is not None and len(batch.scene.rows):
         row = int(batch.scene.rows[0])
         scenes = hparams["scene_mixer"](batch.waveform, batch.scene)
-        plot_scene(
-            batch.scene.about[0],
-            batch.scene.source_response[0].T,
-            batch.waveform[row],
-            scenes[row],
-            output_folder / "scene.png",
-            hparams["sample_rate"],
-        )
-
-
-def write_results(brain, hparams, folds, encoders):
-    """Write learning curve, table and pretrained folder."""
-    output_folder = Path(hparams["output_folder"])
-    steps = hparams["step_log"].read()
-    plot_learning_curve(steps, output_folder / "learning_curve.png")
-    tables = {}
-    if folds is not None:
-        brain.modules.eval()
-        conditions = {"clean": folds}
-        if "brir_folder" in hparams:
-            conditions["naturalistic"] = make_naturalistic(hparams, folds)
-        tables = {
-            name: learning_table(
-                condition,
-                {k: v.to(brain.device).eval() for k, v in encoders.items()},
-                hparams["window_samples"],
-                brain.device,
+        with picture(output_folder / "scene.png") as path:
+            plot_scene(
+                batch.scene.about[0],
+                batch.scene.source_response[0].T,
+                batch.waveform[row],
+                scenes[row],
+                path,
+                hparams["sample_rate"],
             )
-            for name, condition in conditions.items()
-        }
-        (output_folder / "learning_table.json").write_text(
-            json.dumps(tables, indent=1)
-        )
-        print(format_tables(tables, "Linear probe accuracy"))
+
+
+def load_probe(hparams):
+    """Load labelled clips and the models of the table at the end.
+
+    Own sounds have no labels: without a probe_task there is no table.
+    """
+    if hparams["probe_task"] is not None:
+        task = hparams["probe_task"]
+        folds = read_multiclass_folds(task, hparams["sample_rate"])
+        name = f"the task {Path(task).name}"
+    elif is_synthetic(hparams) and hparams["probe_folds"] is not None:
+        folds = [corpus.load() for corpus in hparams["probe_folds"]]
+        name = "synthetic sounds"
+    else:
+        return None
+    counts = [len(labels) for _, labels in folds]
+    if len(folds) == 2:
+        parts = f"{counts[0]} clips to train, {counts[1]} to test"
+    else:
+        parts = f"{sum(counts)} clips, each of {len(folds)} folds held out once"
+    return {
+        "measured_on": f"{name}: {parts}",
+        "folds": folds,
+        "encoders": {
+            "random encoder": copy.deepcopy(hparams["wavjepa"]),
+            **load_runs(hparams.get("compare_with")),
+            "pretrained encoder": hparams["wavjepa"],
+        },
+    }
+
+
+def write_results(brain, hparams, data, probe):
+    """Write the pretrained folder, then what may fail: picture and table."""
+    output_folder = Path(hparams["output_folder"])
     pretrained = output_folder / "pretrained"
-    export_model(pretrained, hparams, steps, tables)
+    steps = hparams["step_log"].read()
+    export_model(pretrained, hparams, steps, data, {})
     print(f"Checkpoint, log and pictures: {output_folder}")
     print(f"Model for SpeechBrain's from_hparams: {pretrained}")
+    with picture(output_folder / "learning_curve.png") as path:
+        plot_learning_curve(steps, path)
+    if probe is None:
+        return
+    tables = measure(brain, hparams, probe)
+    report = {"measured_on": probe["measured_on"], "accuracy": tables}
+    (output_folder / "learning_table.json").write_text(
+        json.dumps(report, indent=1), encoding="utf-8"
+    )
+    print(format_tables(tables, "Linear probe accuracy"))
+    print(f"Measured on {probe['measured_on']}.")
+    figures = {"linear probes measured on": probe["measured_on"]}
+    for condition, table in tables.items():
+        for name, score in table.items():
+            key = f"linear probe, {condition}, {name}"
+            figures[key] = f"{100 * score:.1f} %"
+    export_model(pretrained, hparams, steps, data, figures)
 
 
-def export_model(folder, hparams, steps, tables):
+def measure(brain, hparams, probe):
+    """Measure the table: clean clips and, where there are rooms, scenes."""
+    brain.modules.eval()
+    conditions = {"clean": probe["folds"]}
+    if "brir_folder" in hparams:
+        conditions["naturalistic"] = make_naturalistic(hparams, probe["folds"])
+    return {
+        name: learning_table(
+            folds,
+            {
+                k: v.to(brain.device).eval()
+                for k, v in probe["encoders"].items()
+            },
+            hparams["window_samples"],
+            brain.device,
+        )
+        for name, folds in conditions.items()
+    }
+
+
+def export_model(folder, hparams, steps, data, figures):
     """Write the model with what a user of it should know."""
-    training = {"seed": hparams["seed"], "data": str(hparams["train_shards"])}
+    source = "synthetic sounds"
+    if not is_synthetic(hparams):
+        shards = hparams["train_shards"]
+        source = Path(shards if isinstance(shards, str) else shards[0]).name
+    training = {"seed": hparams["seed"], "data": f"{source}: {data}"}
     for row in steps:
         training |= {
             name: row[name]
@@ -98,18 +163,15 @@ def export_model(folder, hparams, steps, tables):
             "window_samples",
         )
     }
+    model = "WavJEPA-Nat" if "brir_folder" in hparams else "WavJEPA"
     write_pretrained(
         folder,
         hparams["wavjepa"],
         {**settings, "training": training},
         {
-            "name": f"WavJEPA, {Path(hparams['output_folder']).parent.name}",
+            "name": f"{model}, pretrained on {source}",
             "training_data": training["data"],
-            "figures": {
-                f"linear probe, {condition}, {name}": f"{100 * score:.1f} %"
-                for condition, table in tables.items()
-                for name, score in table.items()
-            },
+            "figures": figures,
         },
     )
 

@@ -4,20 +4,51 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+from pathlib import Path
+
 from speechbrain.utils.distributed import run_on_main
 
+from speechbrain_wavjepa.data.manifest import describe_shards
 from speechbrain_wavjepa.data.sources import expand_shards
 from speechbrain_wavjepa.rooms import BRIRBank
 from speechbrain_wavjepa.shards import ClipCollator, ClipStream
 
 
-def make_streams(hparams):
-    """Make the streams of training and held-out clips."""
-    if hparams["train_shards"] == hparams.get("synthetic_folder"):
+def is_synthetic(hparams):
+    """Say whether a run learns from the synthetic corpus."""
+    return hparams["train_shards"] == hparams.get("synthetic_folder")
+
+
+def make_synthetic_data(hparams):
+    """Make the sounds and rooms of the small yamls; every process waits."""
+    if is_synthetic(hparams):
         run_on_main(
             hparams["synthetic_corpus"].write_shards,
             args=[hparams["synthetic_folder"]],
         )
+    rooms = hparams.get("synthetic_rooms_folder")
+    if rooms is not None and hparams["brir_folder"] == rooms:
+        run_on_main(hparams["synthetic_rooms"])
+
+
+def describe_data(hparams, train_stream, valid_stream):
+    """Describe what decides, besides settings, which clips a step hears."""
+    data = {
+        "processes": train_stream.world_size,
+        "num_workers": max(hparams["num_workers"], 1),
+        "train_data": describe_shards(train_stream.shards),
+        "valid_data": describe_shards(valid_stream.shards),
+    }
+    if "brir_folder" in hparams:
+        rooms = sorted(Path(hparams["brir_folder"]).rglob("*.tar"))
+        data["rooms"] = describe_shards(map(str, rooms))
+    if "noise_folder" in hparams:
+        data["noise_data"] = describe_shards(hparams["noises"].files)
+    return data
+
+
+def make_streams(hparams):
+    """Make the streams of training and held-out clips."""
     train_shards = expand_shards(hparams["train_shards"])
     if hparams["valid_shards"] is not None:
         valid_shards = expand_shards(hparams["valid_shards"])
@@ -69,8 +100,6 @@ def make_scene_sampler(hparams, receivers, split="train"):
     """Make what draws the rooms and noises of a split, if the yaml has any."""
     if "brir_folder" not in hparams:
         return None
-    if hparams["brir_folder"] == hparams.get("synthetic_rooms_folder"):
-        run_on_main(hparams["synthetic_rooms"])
     bank = BRIRBank(
         hparams["brir_folder"], hparams["sample_rate"], split, receivers
     )

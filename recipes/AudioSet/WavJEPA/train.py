@@ -14,7 +14,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import copy
+import json
 import logging
 import os
 import sys
@@ -22,12 +22,17 @@ import sys
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from results import draw_input, load_runs, write_results
+from results import draw_input, load_probe, write_results
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
 )
-from streams import make_collator, make_streams
+from streams import (
+    describe_data,
+    make_collator,
+    make_streams,
+    make_synthetic_data,
+)
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -37,8 +42,13 @@ from speechbrain_wavjepa.collapse import (
     mean_deviation,
     pool_windows,
 )
-from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
-from speechbrain_wavjepa.utils.experiment import RESUME, run_script
+from speechbrain_wavjepa.utils.experiment import (
+    RESUME,
+    experiment,
+    log_early,
+    read_made_with,
+    run_script,
+)
 from speechbrain_wavjepa.utils.processes import (
     LoaderWorkers,
     SignalExit,
@@ -50,6 +60,26 @@ from speechbrain_wavjepa.wavjepa import masked_mse
 from speechbrain_wavjepa.windows import random_windows
 
 logger = logging.getLogger(__name__)
+
+# Settings that change nothing in the model, and those that describe_data reads
+UNCOUNTED = {
+    "__set_seed", "batches_per_epoch", "brir_folder", "checkpointer",
+    "checkpoints_to_keep", "ckpt_interval_steps", "compare_with",
+    "data_folder", "epoch_counter", "log_interval_steps", "max_bad_fraction",
+    "noise_folder", "nonfinite_patience", "output_folder", "probe_folds",
+    "probe_task", "save_folder", "step_log", "stream_state",
+    "synthetic_corpus", "synthetic_folder", "synthetic_rooms",
+    "synthetic_rooms_folder", "tensorboard_folder", "train_logger",
+    "train_shards", "valid_shards",
+}  # fmt: skip
+# Run options of SpeechBrain that this recipe does not follow
+UNUSED_OPTIONS = {
+    "data_parallel_backend": "start it with torchrun",
+    "optimizer_step_limit": "total_steps says how long a run is",
+    "remove_vector_weight_decay": "set weight_decay",
+    "skip_nonfinite_grads": "steps that are not finite are skipped anyway",
+    "test_only": "the table at the end comes with every start",
+}
 
 
 class WavJEPABrain(sb.Brain):
@@ -147,8 +177,10 @@ class WavJEPABrain(sb.Brain):
 
     signal = 0  # one that asks this process to end
 
-    def fit(self, *args, train_loader_kwargs, **kwargs):
-        """Train until the end, or until a signal asks to save and end."""
+    def fit(self, epoch_counter, *args, train_loader_kwargs, **kwargs):
+        """Train for total_steps, or until a signal asks to save and end."""
+        self.optimizer_step_limit = self.hparams.total_steps
+        epochs = self.nominal_epochs(epoch_counter)
         options = {**train_loader_kwargs, "worker_init_fn": LoaderWorkers()}
         advice = (
             f"{RESUME}. If it happens again, lower num_workers "
@@ -159,13 +191,16 @@ class WavJEPABrain(sb.Brain):
         )
         try:
             with explain_dead_workers(advice), on_end_signals(self.note_signal):
-                super().fit(*args, train_loader_kwargs=options, **kwargs)
+                super().fit(
+                    epochs, *args, train_loader_kwargs=options, **kwargs
+                )
         except ChildProcessError as error:
             if self.signal:  # it came before the worker could ignore it
                 raise SignalExit(self.signal) from error
             raise
         finally:
             self.progress.close()  # before an error is shown
+            self.hparams.step_log.close()
 
     def note_signal(self, number, frame):
         """Note a signal; the run ends as soon as its state can be saved."""
@@ -175,6 +210,21 @@ class WavJEPABrain(sb.Brain):
     def signal_to_any(self):
         """A signal that asks one of the processes to end; 0 if none."""
         return largest(self.signal, self.device)
+
+    def nominal_epochs(self, epoch_counter):
+        """Give nominal epochs until total_steps steps were taken."""
+        total_steps = self.hparams.total_steps
+        if not self.step and self.optimizer_step >= total_steps:
+            logger.info(f"All {total_steps} steps were taken before.")
+        # a recovered place in an epoch: its validation was interrupted
+        while self.step or self.optimizer_step < total_steps:
+            before = self.optimizer_step
+            yield next(epoch_counter)
+            if self.nonfinite_count and self.optimizer_step == before:
+                raise ValueError(
+                    f"No step of nominal epoch {epoch_counter.current} was "
+                    "finite: lower lr, or train with --precision fp32."
+                )
 
     def init_optimizers(self):
         """Give the optimizer the trainable parameters only."""
@@ -201,9 +251,12 @@ class WavJEPABrain(sb.Brain):
         """Open a progress bar that counts clips."""
         training = stage == sb.Stage.TRAIN
         clips = self.hparams.clips_per_batch if training else 0
+        steps_left = self.hparams.total_steps - self.optimizer_step
+        batches_left = steps_left * self.grad_accumulation_factor
+        batches = min(self.hparams.batches_per_epoch, self.step + batches_left)
         self.progress = tqdm(
             desc=f"epoch {epoch}, {stage.name.lower()}",
-            total=self.hparams.batches_per_epoch * clips or None,
+            total=batches * clips or None,
             initial=self.step * clips,
             unit=" clips",
             dynamic_ncols=True,
@@ -292,41 +345,79 @@ def read_settings(hparams_file, overrides):
             ) from error
 
 
-def report_settings(hparams, brain):
-    """Check settings that depend on each other, and print the batch."""
-    accumulation = brain.grad_accumulation_factor
+def read_options(hparams, run_opts, overrides):
+    """Let run options of the command line count as settings of the yaml."""
+    for name, way_out in UNUSED_OPTIONS.items():
+        if name in run_opts.overridden_args:
+            raise ValueError(f"Pretraining has no --{name}: {way_out}.")
+    for name in sorted(run_opts.overridden_args & set(hparams)):
+        hparams[name] = run_opts[name]
+        overrides += f"\n{name}: {run_opts[name]}"
+    return overrides
+
+
+def check_settings(hparams):
+    """Check settings that depend on each other."""
+    accumulation = hparams["grad_accumulation_factor"]
     for key in ("batches_per_epoch", "ckpt_interval_steps"):
-        batches = getattr(brain, key, hparams[key])  # a run option wins
-        if batches % accumulation:
+        if hparams[key] % accumulation:
             raise ValueError(
-                f"{key}={batches} must be a multiple of "
+                f"{key}={hparams[key]} must be a multiple of "
                 f"grad_accumulation_factor={accumulation}, so that no "
                 "gradient is lost between two steps."
             )
-    if brain.precision == "fp16":
+    if hparams["precision"] == "fp16":
         raise ValueError("Train with --precision bf16 or fp32, not fp16.")
+
+
+def report_settings(hparams):
+    """Print how much a step and the whole run hear."""
+    accumulation = hparams["grad_accumulation_factor"]
+    batches = hparams["batches_per_epoch"]
     processes = int(os.environ.get("WORLD_SIZE", 1))
     clips = hparams["clips_per_batch"] * processes
-    hours = clips * hparams["batches_per_epoch"] * hparams["clip_seconds"]
+    hours = clips * batches * hparams["clip_seconds"] / 3600
+    epochs = hparams["total_steps"] * accumulation / batches
     logger.info(
         f"Effective batch: {clips * accumulation} clips x "
         f"{hparams['windows_per_clip']} windows = "
         f"{clips * accumulation * hparams['windows_per_clip']} windows on "
-        f"{processes} process(es); {hours / 3600:.1f} hours of audio in a "
-        f"nominal epoch of {hparams['batches_per_epoch']} batches."
+        f"{processes} process(es); {hours:.1f} hours of audio in a "
+        f"nominal epoch of {batches} batches; {hparams['total_steps']} steps "
+        f"are {epochs:g} nominal epochs."
     )
+
+
+def use_debug_folder(hparams_file, overrides):
+    """Let a dry run write beside the output folder, never into it."""
+    folder = read_made_with(hparams_file, overrides, set(), {})["output_folder"]
+    kept = [
+        line
+        for line in overrides.split("\n")
+        if not line.startswith("output_folder:")
+    ]
+    return "\n".join([*kept, f"output_folder: {json.dumps(folder + '_debug')}"])
 
 
 def main():
     """Read the yaml, pretrain, write what was learned."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     ddp_init_group(run_opts)
+    log_early()
+    if run_opts.debug:
+        overrides = use_debug_folder(hparams_file, overrides)
     hparams = read_settings(hparams_file, overrides)
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    overrides = read_options(hparams, run_opts, overrides)
+    check_settings(hparams)
+
+    # all that can be wrong shows before anything is written
+    make_synthetic_data(hparams)
+    train_stream, valid_stream = make_streams(hparams)
+    loader_options = {
+        "batch_size": hparams["clips_per_batch"],
+        "collate_fn": make_collator(hparams),
+    }
+    example = next(iter(DataLoader(valid_stream, **loader_options)))
     brain = WavJEPABrain(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
@@ -334,41 +425,37 @@ def main():
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    report_settings(hparams, brain)
-
-    folds, encoders = None, {}  # for the table at the end
-    if hparams["probe_task"] is not None:
-        folds = read_multiclass_folds(hparams["probe_task"])
-    elif hparams.get("probe_folds") is not None:
-        folds = [corpus.load() for corpus in hparams["probe_folds"]]
-    if folds is not None:
-        encoders["random encoder"] = copy.deepcopy(hparams["wavjepa"])
-        encoders.update(load_runs(hparams.get("compare_with")))
-        encoders["pretrained encoder"] = hparams["wavjepa"]
-
-    train_stream, valid_stream = make_streams(hparams)
-    loader_options = {
-        "batch_size": hparams["clips_per_batch"],
-        "collate_fn": make_collator(hparams),
-    }
+    probe, data = None, {}
     if if_main_process():
-        example = next(iter(DataLoader(valid_stream, **loader_options)))
-        draw_input(brain, hparams, example)
-    brain.fit(
-        hparams["epoch_counter"],
-        train_stream,
-        valid_stream,
-        progressbar=False,  # the Brain has its own
-        train_loader_kwargs={
-            "num_workers": hparams["num_workers"],
-            "looped_nominal_epoch": hparams["batches_per_epoch"],
-            "pin_memory": "cuda" in brain.device,
-            **loader_options,
-        },
-        valid_loader_kwargs=loader_options,
-    )
-    if if_main_process():
-        write_results(brain, hparams, folds, encoders)
+        data = describe_data(hparams, train_stream, valid_stream)
+        probe = None if run_opts.debug else load_probe(hparams)
+    made_with = read_made_with(hparams_file, overrides, UNCOUNTED, data)
+    with experiment(
+        hparams["output_folder"],
+        hparams_file,
+        overrides,
+        made_with,
+        fresh=run_opts.debug,
+    ):
+        report_settings(hparams)
+        if if_main_process():
+            draw_input(brain, hparams, example)
+        brain.fit(
+            hparams["epoch_counter"],
+            train_stream,
+            valid_stream,
+            progressbar=False,  # the Brain has its own
+            train_loader_kwargs={
+                "num_workers": hparams["num_workers"],
+                "looped_nominal_epoch": hparams["batches_per_epoch"],
+                "pin_memory": "cuda" in brain.device,
+                **loader_options,
+            },
+            valid_loader_kwargs=loader_options,
+        )
+        if if_main_process():
+            # last, and without the other processes, which may have ended
+            write_results(brain, hparams, data["train_data"], probe)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+"""An experiment begins in a folder of its own, checked before it is written."""
+
+import importlib.metadata
+import logging
+import sys
+
+import pytest
+
+from speechbrain_wavjepa.utils.experiment import (
+    experiment,
+    log_early,
+    read_made_with,
+)
+
+YAML = """
+lr: 0.1
+workers: 2
+output_folder: results
+half: !ref <lr> / 2
+optimizer: !name:torch.optim.SGD
+  lr: !ref <lr>
+logger: !new:logging.FileHandler
+  filename: !ref <output_folder>/log.txt
+loader: !new:collections.Counter
+  workers: !ref <workers>
+"""
+WITHOUT = {"workers", "output_folder", "logger"}
+
+
+@pytest.fixture
+def hparams_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(YAML)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Give logging and the excepthook back."""
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level = list(root.handlers), root.level
+    yield
+    sys.excepthook = hook
+    root.setLevel(level)
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+    for handler in set(handlers) - set(root.handlers):
+        root.addHandler(handler)
+
+
+def begin(hparams_file, overrides="", **options):
+    """Begin an experiment beside its yaml."""
+    made_with = read_made_with(hparams_file, overrides, WITHOUT, {})
+    folder = hparams_file.parent / "run"
+    return experiment(folder, hparams_file, overrides, made_with, **options)
+
+
+def contents(folder):
+    """Read every file."""
+    return {
+        path: path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_what_is_left_out_is_left_out_wherever_it_is_used(hparams_file):
+    def read(overrides):
+        return read_made_with(hparams_file, overrides, WITHOUT, {"data": 1})
+
+    first = read("")
+    assert set(first) == {"lr", "half", "optimizer", "loader", "data"}
+    assert read("workers: 9\noutput_folder: elsewhere") == first
+    assert read("lr: 1e-1") == first
+    assert read("lr: 0.2")["optimizer"] == [
+        "!name:torch.optim.SGD",
+        {"lr": 0.2},
+    ]
+    assert read("optimizer: {momentum: 0.9}") != first
+
+
+def test_a_setting_is_named_and_not_all_that_is_built_of_it(hparams_file):
+    with begin(hparams_file):
+        pass
+    before = contents(hparams_file.parent)
+    message = r"run was made with half=0.05, lr=0.1, not half=0.1, lr=0.2: "
+    with pytest.raises(ValueError, match=message):
+        with begin(hparams_file, "lr: 0.2"):
+            raise AssertionError("it began")
+    with pytest.raises(ValueError, match="optimizer="):
+        with begin(hparams_file, "optimizer: {momentum: 0.9}"):
+            raise AssertionError("it began")
+    assert contents(hparams_file.parent) == before
+
+
+def test_a_fresh_start_deletes_an_experiment_and_nothing_else(hparams_file):
+    folder = hparams_file.parent / "run"
+    with begin(hparams_file):
+        (folder / "save").mkdir()
+        (folder / "save" / "old").touch()
+    with begin(hparams_file, "lr: 0.2", fresh=True):
+        assert list((folder / "save").iterdir()) == []
+        assert "lr: 0.2" in (folder / "hyperparams.yaml").read_text()
+    (folder / "made_with.json").unlink()
+    (folder / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="something else"):
+        with begin(hparams_file, fresh=True):
+            raise AssertionError("it began")
+    assert (folder / "thesis.txt").exists()
+
+
+def test_it_describes_the_interpreter_that_runs(hparams_file, monkeypatch):
+    """SpeechBrain's own description asks the first pip on the path."""
+    monkeypatch.setenv("PATH", "")
+    with begin(hparams_file):
+        text = (hparams_file.parent / "run" / "env.log").read_text()
+    assert f"Interpreter: {sys.executable}" in text
+    for name in ("torch", "speechbrain", "numpy"):
+        assert f"\n{name}=={importlib.metadata.version(name)}\n" in text
+
+
+def test_what_was_logged_early_is_in_the_log(hparams_file):
+    log_early()
+    logging.getLogger("clips").info("hours of sound: %d", 3)
+    for _ in range(2):
+        with begin(hparams_file):
+            pass
+    text = (hparams_file.parent / "run" / "log.txt").read_text()
+    assert text.count("hours of sound: 3") == 1
