@@ -56,7 +56,8 @@ logger = logging.getLogger(__name__)
 UNCOUNTED = {
     "__set_seed", "batches_per_epoch", "brir_folder", "checkpointer",
     "checkpoints_to_keep", "ckpt_interval_steps", "compare_with",
-    "data_folder", "epoch_counter", "log_interval_steps", "max_bad_fraction",
+    "data_folder", "data_root", "epoch_counter", "log_interval_steps",
+    "max_bad_fraction",
     "noise_folder", "nonfinite_patience", "output_folder", "probe_folds",
     "probe_task", "save_folder", "step_log", "stream_state",
     "synthetic_corpus", "synthetic_folder", "synthetic_rooms",
