@@ -53,6 +53,6 @@ def test_mistakes_are_one_line(tmp_path):
     ):
         code, printed = prepare("--output", tmp_path / "bank", *options)
         assert code == 1
-        assert printed.startswith("Error: ") and message in printed
+        assert printed.startswith("error: ") and message in printed
         assert printed.count("\n") == 1
         assert not (tmp_path / "bank").exists()
