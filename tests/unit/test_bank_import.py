@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from holder import hold_elsewhere
+from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa.bank_import import import_bank
 from speechbrain_wavjepa.rooms import BRIRBank

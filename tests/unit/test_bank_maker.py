@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from holder import hold_elsewhere
+from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa import bank_maker
 from speechbrain_wavjepa.bank_maker import make_bank

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from holder import hold_elsewhere
+from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa.shards import ClipStream
 from speechbrain_wavjepa.synthetic import CLASSES, SyntheticCorpus
