@@ -193,8 +193,13 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
             f"{list(places.shape)} {kind} places: a head has two receivers "
             "and a spherical place for each response."
         )
-    if not (responses.any() and rate.size and rate[0] == int(rate[0]) > 0):
-        raise ValueError(f"{path} is silent, or its rate is not whole: {rate}.")
+    if not responses.any():
+        raise ValueError(f"{path} is silent.")
+    if not (rate.size and rate[0].is_integer() and 1000 <= rate[0] <= 768000):
+        raise ValueError(
+            f"{path} says that its rate is {rate.tolist()}, not a whole number "
+            "of 1000 to 768000 Hz."
+        )
     return places, responses, int(rate[0])
 
 
@@ -202,8 +207,11 @@ def _read_numbers(file, name: str) -> np.ndarray:
     """Read numbers that lie in the file itself; what they take is bound."""
     h5py = require("h5py", "scenes")
     # a link could lead to another file, or to a pipe that blocks
-    link = file.id.links.get_info(name.encode())
-    data = file[name] if link.type == h5py.h5l.TYPE_HARD else None
+    links = file.id.links
+    is_here = links.exists(name.encode()) and (
+        links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
+    )
+    data = file[name] if is_here else None
     if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
         raise ValueError(f"{name} is no dataset of this file")
     num_values = max(data.size or 0, math.prod(data.chunks or ()))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from other_processes import find_children, is_alive, wait_until
 from recipe_run import run_script
-from tiny_run import ENVIRONMENT, RECIPE
+from tiny_run import ENVIRONMENT, RECIPE, make_command, write_corpus
 
 from speechbrain_wavjepa.rooms import BRIRBank
 
@@ -90,6 +90,23 @@ def test_missing_extras_are_one_line(without_extras, tmp_path):
     (tmp_path / "0.npy").rename(tmp_path / "from" / "0.npy")
     options = ["--from_bank", tmp_path / "from", *options]
     assert "1 scenes" in prepare(*options, path=[without_extras])
+
+
+def test_the_naturalistic_recipe_names_the_extra_too(without_extras, tmp_path):
+    """Its yaml names what simulates rooms, and is read all the same."""
+    _, *command = make_command(
+        tmp_path / "shards",
+        tmp_path / "run",
+        yaml="wavjepa_nat_mini.yaml",
+        synthetic_rooms_folder=tmp_path / "rooms",
+    )
+    write_corpus(tmp_path / "shards")
+    printed = run_script(
+        "AudioSet/WavJEPA", *command, code=1, path=[without_extras]
+    )
+    last_line = printed.rstrip().split("\n")[-1]
+    assert "This needs the package pyroomacoustics" in last_line
+    assert not (tmp_path / "rooms").exists()
 
 
 def start_and_end(command, bank, number):
