@@ -108,26 +108,22 @@ def import_bank(
         "sample_rate": sample_rate,
         "bank_rate": bank_rate,
     }
-    bar = tqdm(total=len(scenes), desc="scenes", unit=" scenes")
-    with hold(folder), bar:
+    shards = []
+    for split, is_test in (("train", False), ("test", True)):
+        part = [s for s in scenes if (s[1].room in test_rooms) == is_test]
+        for number, start in enumerate(range(0, len(part), scenes_per_shard)):
+            path = folder / split / f"scenes-{number:06d}.tar"
+            shards.append((path, part[start : start + scenes_per_shard]))
+    with hold(folder):
         claim(folder, made_with)
-        for split in ("train", "test"):
-            chosen = [
-                (number, scene)
-                for number, scene in scenes
-                if (scene.room in test_rooms) == (split == "test")
-            ]
-            for number in range(-(-len(chosen) // scenes_per_shard)):
-                start = number * scenes_per_shard
-                some = chosen[start : start + scenes_per_shard]
-                path = folder / split / f"scenes-{number:06d}.tar"
+        with tqdm(shards, desc="writing", unit=" shards") as bar:
+            for path, part in bar:
                 path.parent.mkdir(exist_ok=True)
                 if path.exists():
-                    left_out.update(_missing(path, some))
+                    left_out.update(_missing(path, part))
                 else:
-                    converted = _convert(some, sample_rate, bank_rate, left_out)
+                    converted = _convert(part, sample_rate, bank_rate, left_out)
                     write_shard(path, converted, ".npy")
-                bar.update(len(some))
     return left_out
 
 

@@ -96,7 +96,10 @@ def list_scenes(
         tars = sorted(source.rglob("*.tar"))
     arrays = sorted(source.glob("*.npy"))
     if tars and all(path.exists() for path in tars):
-        return [scene for path in tars for scene in _list_tar(source, path)]
+        scenes = [scene for path in tars for scene in _list_tar(source, path)]
+        if not scenes:
+            raise ValueError(f"The tar shards of {source} hold no .npy array.")
+        return scenes
     lists = [
         path
         for path in sorted(source.glob("*.json"))

@@ -63,6 +63,16 @@ def test_mistakes_are_one_line(options, message, tmp_path):
     assert not (tmp_path / "bank").exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--from_bank", "nowhere", "--hrtf", "a.sofa"], ["--bank_rate", 16000]],
+    ids=str,
+)
+def test_an_option_that_would_be_ignored_is_refused(options, tmp_path):
+    printed = prepare("--output", tmp_path / "bank", *options, code=2)
+    assert f"error: {options[-2]} means nothing" in printed
+
+
 @pytest.fixture
 def without_extras(tmp_path):
     """A folder for Python's path where the extras are not installed."""

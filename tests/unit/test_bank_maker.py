@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 from other_processes import hold_elsewhere
@@ -95,6 +96,17 @@ def test_a_full_disk_leaves_no_half_shard(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="No space left"):
         make_bank(tmp_path, num_rooms=10, scenes_per_room=20, workers=1)
     assert not list(tmp_path.rglob("*.tar*"))
+
+
+def test_a_folder_that_is_removed_meanwhile_is_named(monkeypatch, tmp_path):
+    def make_scene(number, **_):
+        shutil.rmtree(tmp_path / "bank", ignore_errors=True)
+        return str(number), b"", {}
+
+    monkeypatch.setattr(bank_maker, "make_scene", make_scene)
+    with pytest.raises(OSError, match=str(tmp_path / "bank")):
+        make_bank(tmp_path / "bank", **SMALL, workers=1)
+    assert not (tmp_path / "bank").exists()
 
 
 def test_a_bank_in_the_making_is_refused_and_a_whole_one_is_read(

@@ -24,6 +24,8 @@ from speechbrain_wavjepa.rooms import BRIRBank
 from speechbrain_wavjepa.utils.experiment import run_script
 
 NAMES_PRINTED = 20
+SIMULATED = ("num_rooms", "scenes_per_room", "hrtf", "seed", "num_workers")
+FOREIGN = ("bank_rate", "array_folder")
 
 
 def main(arguments=None):
@@ -50,6 +52,10 @@ def main(arguments=None):
         "--array_folder", help="where the arrays lie that its json files name"
     )
     options = parser.parse_args(arguments)
+    for name in SIMULATED if options.from_bank else FOREIGN:
+        if getattr(options, name) != parser.get_default(name):
+            word = "with" if options.from_bank else "without"
+            parser.error(f"--{name} means nothing {word} --from_bank")
     return run_script(lambda: prepare_scenes(options))
 
 
