@@ -12,8 +12,11 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
+
+PATIENCE = 5.0  # seconds that workers get to end what they do
 
 
 def count_cores() -> int:
@@ -55,8 +58,8 @@ def worker_map(
 ) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
     """Give a ``map`` that works in other processes.
 
-    The processes end with this one. After an error or Ctrl-C they are ended
-    at once: what they have not given back is lost.
+    The processes end with this one. After an error or Ctrl-C they begin
+    nothing new, and are ended if what they do takes longer than seconds.
 
     Arguments
     ---------
@@ -107,7 +110,11 @@ def worker_map(
             "full: lower --num_workers and start the same command again."
         ) from error
     except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end = time.monotonic() + PATIENCE
         for worker in set(multiprocessing.active_children()) - others:
+            # one that is ended while it gives back a result could block us
+            worker.join(max(end - time.monotonic(), 0))
             worker.terminate()
         raise
     finally:
