@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
 
@@ -110,15 +109,21 @@ def worker_map(
             "full: lower --num_workers and start the same command again."
         ) from error
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        end = time.monotonic() + PATIENCE
-        for worker in set(multiprocessing.active_children()) - others:
-            # one that is ended while it gives back a result could block us
-            worker.join(max(end - time.monotonic(), 0))
-            worker.terminate()
+        # one that is ended while it gives back a result would block us, so
+        # only what takes long is
+        workers = set(multiprocessing.active_children()) - others
+        ender = threading.Timer(PATIENCE, _terminate, [workers])
+        ender.daemon = True
+        ender.start()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _terminate(workers: Iterable) -> None:
+    """End processes; those that have ended already are left alone."""
+    for worker in workers:
+        worker.terminate()
 
 
 def _begin_worker(initializer: Optional[Callable[[], None]]) -> None:
