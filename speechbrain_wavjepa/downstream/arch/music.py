@@ -18,15 +18,15 @@ from speechbrain_wavjepa.downstream.arch.datasets import (
     multi_hot,
     one_hot,
 )
-from speechbrain_wavjepa.downstream.arch.files import (
-    check_there,
-    find_files,
-    read_table,
-)
 from speechbrain_wavjepa.downstream.arch.splits import (
     ArchRun,
     given_run,
     split_off,
+)
+from speechbrain_wavjepa.downstream.files import (
+    check_there,
+    find_files,
+    read_table,
 )
 
 # ARCH's tags of MagnaTagATune; near-synonyms are not merged.

@@ -15,12 +15,12 @@ from speechbrain_wavjepa.downstream.arch.datasets import (
     multi_hot,
     one_hot,
 )
-from speechbrain_wavjepa.downstream.arch.files import find_files, read_table
 from speechbrain_wavjepa.downstream.arch.splits import (
     cyclic_runs,
     fold_runs,
     given_run,
 )
+from speechbrain_wavjepa.downstream.files import find_files, read_table
 
 VALID_SHARE = 0.2  # of the folds that are not tested
 VIVAE_SPEAKERS = [f"S{number:02d}" for number in range(1, 12)]

@@ -17,7 +17,6 @@ from speechbrain_wavjepa.downstream.arch.datasets import (
     multi_hot,
     one_hot,
 )
-from speechbrain_wavjepa.downstream.arch.files import check_there, find_files
 from speechbrain_wavjepa.downstream.arch.splits import (
     ArchRun,
     cyclic_runs,
@@ -25,6 +24,7 @@ from speechbrain_wavjepa.downstream.arch.splits import (
     given_run,
     split_off,
 )
+from speechbrain_wavjepa.downstream.files import check_there, find_files
 
 RAVDESS_LABELS = (
     "neutral calm happy sad angry fearful disgust surprised".split()
