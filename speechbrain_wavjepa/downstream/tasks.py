@@ -238,8 +238,8 @@ class HearTask:
             raise ValueError(f"{path} cannot be read: {error}") from error
         if info.samplerate != self.sample_rate:
             raise ValueError(
-                f"{path} has a rate of {info.samplerate} Hz in the folder of the "
-                f"copy at {self.sample_rate} Hz: make that copy again."
+                f"{path} has a rate of {info.samplerate} Hz in the folder of "
+                f"the copy at {self.sample_rate} Hz: make that copy again."
             )
         if info.frames == 0:
             raise ValueError(f"{path} is empty: take it out of {split}.json.")
