@@ -76,7 +76,7 @@ def read_text(path: Path, max_bytes: int = MAX_TABLE) -> str:
     Example
     -------
     >>> path = getfixture("tmp_path") / "a.txt"
-    >>> _ = path.write_bytes(b"caf\\xe9")
+    >>> _ = path.write_bytes(b"\\xff")
     >>> read_text(path)
     Traceback (most recent call last):
     ...

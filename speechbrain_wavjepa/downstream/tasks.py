@@ -106,6 +106,11 @@ class HearTask:
         self.is_kfold = SPLIT_MODES[self._choose("split_mode", SPLIT_MODES)]
         self.splits = self._list_names("splits")
         self.evaluation = self._list_names("evaluation")
+        self.evaluation_params = self.metadata.get("evaluation_params") or {}
+        if not isinstance(self.evaluation_params, dict):
+            raise ValueError(
+                f"{path} has evaluation_params that are no mapping."
+            )
         self.labels = self._read_vocabulary()
         self.clips = {split: self._read_split(split) for split in self.splits}
 
@@ -256,7 +261,7 @@ class HearTask:
         """
         hashes: dict[str, dict[str, str]] = {split: {} for split in self.clips}
         total = sum(map(len, self.clips.values()))
-        progress = tqdm(total=total, desc=f"hash {self.name}", leave=False)
+        progress = tqdm(total=total, desc=f"hash {self.name}", delay=2)
         with progress:
             for split, clips in self.clips.items():
                 for name in clips:

@@ -18,6 +18,7 @@ from speechbrain_wavjepa.downstream.embedding_cache import (
     make_targets,
 )
 from speechbrain_wavjepa.downstream.events import Event
+from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.tasks import HearTask, Run
 
 
@@ -280,6 +281,7 @@ def test_what_a_stranger_s_files_may_hold(folder, name, text, message):
         ({"splits": [["train"]]}, "leads out"),
         ({"evaluation": []}, "must be a list of names"),
         ({"task_name": 3}, "must be a text"),
+        ({"evaluation_params": [1]}, "evaluation_params that are no mapping"),
         ({"embedding_type": ["scene"]}, r"\['scene'\], which must be one of"),
     ],
 )
@@ -287,6 +289,35 @@ def test_what_a_stranger_s_metadata_may_hold(folder, entries, message):
     change(folder, **entries)
     with pytest.raises(ValueError, match=message):
         HearTask(folder)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"median_filter_ms": [1e15], "min_duration": [125]},
+        {"median_filter_ms": [250], "min_duration": [float("nan")]},
+        {"median_filter_ms": [250], "min_duration": ["a"]},
+        {"median_filter_ms": list(range(99)), "min_duration": [125]},
+        {"median_filter_ms": [250]},
+        {"median_filter_ms": [250], "min_duration": [125], "threshold": [0]},
+        [250],
+    ],
+)
+def test_an_absurd_grid_of_events_is_refused(folder, grid):
+    change(
+        folder,
+        embedding_type="event",
+        prediction_type="multilabel",
+        evaluation=["event_onset_200ms_fms"],
+        evaluation_params={"event_postprocessing_grid": grid},
+    )
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.json").write_text(event_of())
+    times = np.arange(3) * 100.0
+    rows = SplitEmbeddings(["0.wav"], np.zeros((3, 1)), [3], times)
+    scorer = SplitScorer(HearTask(folder), "valid", rows)
+    with pytest.raises(ValueError, match="has event_postprocessing_grid="):
+        scorer.validate(torch.zeros(3, 2))
 
 
 @pytest.mark.parametrize(

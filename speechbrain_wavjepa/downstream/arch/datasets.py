@@ -113,7 +113,7 @@ def fingerprint_dataset(dataset: ArchDataset) -> dict[str, str]:
     False
     """
     names = name_files(dataset)
-    progress = tqdm(dataset.paths, desc=f"hash {dataset.name}", leave=False)
+    progress = tqdm(dataset.paths, desc=f"hash {dataset.name}", delay=2)
     clips = [
         [name, hash_file(path) if path.is_file() else None]
         for name, path in zip(names, progress)
