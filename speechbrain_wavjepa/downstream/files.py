@@ -247,7 +247,8 @@ def read_table(
                 f"Row {number} of {path} has {len(row)} cells, the header "
                 f"{len(header)}: put quotes around cells with {delimiter!r}."
             )
-    return [dict(zip(header, row)) for row in rows]
+    empty = dict.fromkeys(header, "")
+    return [{**empty, **dict(zip(header, row))} for row in rows]
 
 
 def read_clip(path: Path, sample_rate: int) -> Tensor:
@@ -268,7 +269,8 @@ def read_clip(path: Path, sample_rate: int) -> Tensor:
     Raises
     ------
     ValueError
-        If it is missing, no regular file, empty, broken or longer than hours.
+        If it is missing, no regular file, empty, broken, longer than hours,
+        or holds NaN.
 
     Example
     -------
@@ -287,7 +289,10 @@ def read_clip(path: Path, sample_rate: int) -> Tensor:
                 )
     except TypeError as error:  # soundfile's, of a name that ends in .raw
         raise ValueError(f"{path} cannot be read: {error}") from error
-    return torch.cat(blocks)
+    clip = torch.cat(blocks)
+    if not bool(clip.isfinite().all()):
+        raise ValueError(f"{path} holds NaN or Inf.")
+    return clip
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:

@@ -89,10 +89,12 @@ def name_run(
     >>> name_run(path, given, "tasks", None)[0]["out"]
     'results/tasks/wav2vec2-base'
     """
-    settings = read_made_with(hparams_file, overrides, set(), {})
-    for key, value in settings.items():
-        if isinstance(value, list) and value[:1] == ["!PLACEHOLDER"]:
-            raise ValueError(f"{key} is missing: give --{key}=...")
+    try:
+        settings = read_made_with(hparams_file, overrides, set(), {})
+    except ValueError as error:
+        raise ValueError(
+            f"{hparams_file}: {error} Give it on the command line."
+        ) from error
     wanted = {
         "model_name": lambda: _name_model(settings, hash_model),
         "data_name": lambda: Path(str(settings[data_key])).absolute().name,
