@@ -16,6 +16,7 @@ from typing import Any, Union
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
+from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.utils.experiment import read_made_with
 from speechbrain_wavjepa.utils.files import atomic_file, claim, fingerprint
 
@@ -138,6 +139,7 @@ def _name_model(
     if "pretrained" not in settings:
         return Path(str(settings["source"])).name
     folder = Path(str(settings["pretrained"])).absolute()
+    read_settings(folder)  # or say that it is no pretrained folder
     name = folder.parent.name if folder.name == "pretrained" else folder.name
     suffix = "-random" if settings["random_weights"] else ""
     return f"{name}-{hash_model(folder)[:8]}{suffix}"

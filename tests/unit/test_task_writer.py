@@ -121,8 +121,8 @@ def test_a_table_with_splits_and_tags(classes, tmp_path):
             "'../../X' leads out of",
         ),
         (
-            "file,label,split\ndog/0.wav,a,/tmp/X\ndog/1.wav,b,valid\n",
-            "'/tmp/X' leads out of",
+            "file,label,split\ndog/0.wav,a,/srv/X\ndog/1.wav,b,valid\n",
+            "'/srv/X' leads out of",
         ),
         (
             "file,label,split\ndog/0.wav,a,a/b\ndog/1.wav,b,valid\n",
