@@ -26,16 +26,17 @@ from speechbrain_wavjepa.downstream.arch.probe import check_settings
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    find_device,
+    finish,
     hash_encoder_settings,
     is_finished,
     list_settings,
-    mark_finished,
     name_run,
 )
 from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import atomic_file, fingerprint
+from speechbrain_wavjepa.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,9 @@ def probe_dataset(dataset, content, output, hparams, made_with, device):
     for note in results["notes"]:
         logger.info(f"{name}: {note}")
     results["unreadable"] = list(embeddings.unreadable.values())
-    with atomic_file(output / ARCH_SCORES) as aside:
-        aside.write_text(json.dumps(results, indent=4))
-    seconds = time.perf_counter() - start
-    done = {"time": seconds, "made_with": made_with}
-    mark_finished(output, done)  # the last file
+    results["time"] = time.perf_counter() - start
+    results["made_with"] = made_with
+    (output / ARCH_SCORES).write_text(json.dumps(results, indent=4))
 
 
 def write_table(hparams):
@@ -109,9 +108,10 @@ def probe_datasets(datasets, hparams, made_with, device):
             dataset = read_dataset(name, folder, **read_options(name, hparams))
             content = fingerprint_dataset(dataset)
             if not is_finished(output, content):
-                probe_dataset(
-                    dataset, content, output, hparams, made_with, device
-                )
+                with finish(output, content) as aside:
+                    probe_dataset(
+                        dataset, content, aside, hparams, made_with, device
+                    )
             show(name, output)
         except (OSError, ValueError) as error:
             print(f"{name:<18} error: {error}", file=sys.stderr)
@@ -138,11 +138,11 @@ def main():
     repetitions = hparams["repetitions"]
     if not isinstance(repetitions, int) or repetitions < 1:
         raise ValueError(f"repetitions must be 1 or more, got {repetitions}.")
+    device = find_device(run_opts)
     made_with = list_settings(settings, hparams["encoder_key"])
     with experiment(
         hparams["output_folder"], hparams_file, overrides, made_with
     ):
-        device = run_opts.get("device") or "cpu"
         return probe_datasets(datasets, hparams, made_with, device)
 
 

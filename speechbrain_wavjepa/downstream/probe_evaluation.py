@@ -295,6 +295,11 @@ def _aggregate(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
     aggregated = {}
     for key in results[0]:
         values = [float(result[key]) for result in results]
-        aggregated[f"{key}_mean"] = statistics.fmean(values)
-        aggregated[f"{key}_std"] = float(np.std(values, ddof=1))
+        # a label that is found without fault has an infinite d'
+        finite = all(map(math.isfinite, values))
+        aggregated[f"{key}_mean"] = (
+            statistics.fmean(values) if finite else sum(values) / len(values)
+        )
+        with np.errstate(invalid="ignore"):
+            aggregated[f"{key}_std"] = float(np.std(values, ddof=1))
     return aggregated

@@ -7,20 +7,20 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import io
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Union
 
 import ruamel.yaml
+import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.utils.experiment import read_made_with
-from speechbrain_wavjepa.utils.files import atomic_file, claim, fingerprint
+from speechbrain_wavjepa.utils.files import atomic_folder, claim, fingerprint
 
-DONE = "prediction-done.json"  # the HEAR kit's name
 NAMES = ("model_name", "data_name")  # in the default output folder
 # What changes nothing in a task's figures, or is known by its content.
 NOT_IN_FIGURES = {
@@ -78,7 +78,7 @@ def name_run(
     Raises
     ------
     ValueError
-        If a setting was not given, or there is no such model.
+        If a setting was not given, or given twice, or there is no such model.
 
     Example
     -------
@@ -96,6 +96,9 @@ def name_run(
         raise ValueError(
             f"{hparams_file}: {error} Give it on the command line."
         ) from error
+    except ruamel.yaml.error.YAMLError as error:  # such as an option twice
+        problem = getattr(error, "problem", None) or error
+        raise ValueError(f"The command line: {problem}.") from error
     wanted = {
         "model_name": lambda: _name_model(settings, hash_model),
         "data_name": lambda: Path(str(settings[data_key])).absolute().name,
@@ -143,6 +146,40 @@ def _name_model(
     name = folder.parent.name if folder.name == "pretrained" else folder.name
     suffix = "-random" if settings["random_weights"] else ""
     return f"{name}-{hash_model(folder)[:8]}{suffix}"
+
+
+def find_device(run_opts: Any) -> str:
+    """Say where to compute, if that can be used.
+
+    Arguments
+    ---------
+    run_opts : RunOptions
+        SpeechBrain's options of the command line.
+
+    Returns
+    -------
+    str
+        The device that is asked for, or "cpu".
+
+    Raises
+    ------
+    ValueError
+        If this machine does not have it.
+
+    Example
+    -------
+    >>> find_device({"device": None})
+    'cpu'
+    """
+    device = run_opts.get("device") or "cpu"
+    try:
+        torch.zeros(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"--device {device} cannot be used: {reason}"
+        ) from error
+    return device
 
 
 def build(hparams_file: Union[str, Path], overrides: str) -> dict[str, Any]:
@@ -240,7 +277,7 @@ def hash_encoder_settings(made_with: Mapping[str, Any]) -> str:
 
 
 def is_finished(folder: Path, fingerprints: Mapping[str, str]) -> bool:
-    """Let a task's folder belong to its data; tell whether all is done.
+    """Tell whether a task's figures are there; refuse those of other data.
 
     Arguments
     ---------
@@ -264,7 +301,8 @@ def is_finished(folder: Path, fingerprints: Mapping[str, str]) -> bool:
     >>> folder = getfixture("tmp_path") / "esc50"
     >>> is_finished(folder, {"clips": "0a1b"})
     False
-    >>> mark_finished(folder, {"time": 3.5})
+    >>> with finish(folder, {"clips": "0a1b"}) as aside:
+    ...     (aside / "scores.json").touch()
     >>> is_finished(folder, {"clips": "0a1b"})
     True
     >>> is_finished(folder, {"clips": "2c3d"})
@@ -272,23 +310,36 @@ def is_finished(folder: Path, fingerprints: Mapping[str, str]) -> bool:
     ...
     ValueError: .../esc50 was made with clips=0a1b, not clips=2c3d: ...
     """
+    if not folder.exists():
+        return False
     claim(folder, fingerprints)
-    return (folder / DONE).exists()
+    return True
 
 
-def mark_finished(folder: Path, note: Mapping[str, Any]) -> None:
-    """Note that a task is finished: its last file.
+@contextlib.contextmanager
+def finish(folder: Path, fingerprints: Mapping[str, str]) -> Iterator[Path]:
+    """Write a task's figures: all of them, or no folder.
 
     Arguments
     ---------
     folder : Path
-        Where its figures are.
-    note : Mapping[str, Any]
-        What to note; plain values.
+        Where they will be.
+    fingerprints : Mapping[str, str]
+        Of its labels and clips.
+
+    Yields
+    ------
+    Path
+        Where to write.
 
     Example
     -------
-    >>> mark_finished(getfixture("tmp_path"), {"time": 3.5})
+    >>> folder = getfixture("tmp_path") / "esc50"
+    >>> with finish(folder, {"clips": "0a1b"}) as aside:
+    ...     (aside / "scores.json").touch()
+    >>> sorted(path.name for path in folder.iterdir())
+    ['made_with.json', 'scores.json']
     """
-    with atomic_file(folder / DONE) as aside:
-        aside.write_text(json.dumps(note, indent=4), encoding="utf-8")
+    with atomic_folder(folder) as aside:
+        claim(aside, fingerprints)
+        yield aside

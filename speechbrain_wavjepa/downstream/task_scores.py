@@ -135,8 +135,9 @@ def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
     ValueError: ... holds no finished task: ...
     """
     folder = Path(results_dir)
-    hear = sorted(folder.glob(f"*/{HEAR_SCORES}"))
-    arch = sorted(folder.glob(f"*/{ARCH_SCORES}"))
+    # not what an interrupted run leaves: .esc50.unfinished
+    hear = sorted(folder.glob(f"[!.]*/{HEAR_SCORES}"))
+    arch = sorted(folder.glob(f"[!.]*/{ARCH_SCORES}"))
     if hear and arch:
         raise ValueError(
             f"{results_dir} holds scores of HEAR and of ARCH: give each its "

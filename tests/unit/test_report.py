@@ -23,6 +23,7 @@ def test_scores_of_folds_and_of_one_split(tmp_path, capsys):
     write(tmp_path / "esc50-v2.0.0-full", aggregated_scores=folds)
     write(tmp_path / "own-v1-full", test={"test_score": 0.25})
     (tmp_path / "embeddings").mkdir()
+    write(tmp_path / ".pets.unfinished", test={"test_score": 0.75})
     assert read_scores(tmp_path) == [
         TaskScore("esc50-v2.0.0-full", 0.8, 0.02),
         TaskScore("own-v1-full", 0.25, None),

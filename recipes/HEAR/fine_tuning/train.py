@@ -36,6 +36,7 @@ from speechbrain_wavjepa.downstream.labelled_clips import (
 from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    find_device,
     list_settings,
     name_run,
     override,
@@ -382,6 +383,7 @@ def main():
         overrides = override(overrides, output_folder=folder)
     hparams = build(hparams_file, overrides)
     task, run = read_task(settings, hparams["encoder"].sample_rate)
+    find_device(run_opts)
     given = run_opts.overridden_args
     made_with = {
         **{name: run_opts[name] for name in RUN_OPTIONS},

@@ -26,10 +26,11 @@ from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
 from speechbrain_wavjepa.downstream.report_plots import plot_confusion
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    find_device,
+    finish,
     hash_encoder_settings,
     is_finished,
     list_settings,
-    mark_finished,
     name_run,
     override,
 )
@@ -37,11 +38,12 @@ from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import atomic_file, path_inside
+from speechbrain_wavjepa.utils.files import path_inside
 
 logger = logging.getLogger(__name__)
 
 NEIGHBOURS = "test.neighbour-scores.json"
+DONE = "prediction-done.json"  # the kit's name
 
 
 def list_tasks(tasks_dir, task):
@@ -54,7 +56,9 @@ def list_tasks(tasks_dir, task):
                 f"{sorted(path.name for path in folder.glob('*/'))}."
             )
         return [folder / task]
-    tasks = sorted(path.parent for path in folder.glob("*/task_metadata.json"))
+    tasks = sorted(
+        path.parent for path in folder.glob("[!.]*/task_metadata.json")
+    )
     if not tasks:
         raise ValueError(
             f"{folder} holds no task: give the folder above the task folders."
@@ -118,15 +122,14 @@ def probe_task(task, output, hparams, made_with, device):
                 output / f"{split}.confusion.png",
             )
     results["embedding_path"] = str(hparams["embeddings_folder"])
-    with atomic_file(output / HEAR_SCORES) as aside:
-        aside.write_text(json.dumps(results, indent=4))
+    (output / HEAR_SCORES).write_text(json.dumps(results, indent=4))
     done = {
         "time": time.perf_counter() - start,
         "embedding_path": results["embedding_path"],
         "grid_points": len(points),
         "made_with": made_with,
     }
-    mark_finished(output, done)  # the last file
+    (output / DONE).write_text(json.dumps(done, indent=4))
 
 
 def probe_tasks(tasks, hparams, made_with, device):
@@ -138,7 +141,8 @@ def probe_tasks(tasks, hparams, made_with, device):
             task = HearTask(folder, hparams["encoder"].sample_rate)
             task.check_leaks()
             if not is_finished(output, task.fingerprints()):
-                probe_task(task, output, hparams, made_with, device)
+                with finish(output, task.fingerprints()) as aside:
+                    probe_task(task, aside, hparams, made_with, device)
             score = read_score(output / HEAR_SCORES)
         except (OSError, ValueError) as error:
             print(f"{folder.name:<40} error: {error}", file=sys.stderr)
@@ -162,11 +166,11 @@ def main():
     tasks = list_tasks(settings["tasks_dir"], settings["task"])
     hparams = build(hparams_file, overrides)
     sample_grid(hparams["grid"], num_points=hparams["num_points"])
+    device = find_device(run_opts)
     made_with = list_settings(settings, hparams["encoder_key"])
     with experiment(
         hparams["output_folder"], hparams_file, overrides, made_with
     ):
-        device = run_opts.get("device") or "cpu"
         return probe_tasks(tasks, hparams, made_with, device)
 
 
