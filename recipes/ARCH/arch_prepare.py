@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
+from speechbrain_wavjepa.utils.experiment import run_script
 
 
 def find_datasets(data_folder, dataset="all", folders=None):
@@ -39,19 +40,19 @@ def find_datasets(data_folder, dataset="all", folders=None):
     ValueError
         If a name is unknown or the folder is not there.
     """
-    data_folder, folders = Path(data_folder), folders or {}
+    data_folder, folders = Path(str(data_folder)), folders or {}
     if not isinstance(folders, dict) or not isinstance(dataset, str):
         raise ValueError(
             f"dataset={dataset!r} must be a name, or all, and "
             f"folders={folders!r} a mapping such as '{{esc50: my_esc}}'."
         )
     asked = [dataset] if dataset != "all" else []
-    if unknown := {*folders, *asked} - set(READERS):
+    if unknown := {*map(str, folders), *asked} - set(READERS):
         raise ValueError(
             f"ARCH has no data set {sorted(unknown)}, it has {list(READERS)}."
         )
     places = {
-        name: data_folder / folders.get(name, reader.folder)
+        name: data_folder / str(folders.get(name, reader.folder))
         for name, reader in READERS.items()
     }
     if dataset != "all":
@@ -91,28 +92,24 @@ def describe(name, folder):
 
 
 def main():
-    """Print a line for each data set; 2 if one cannot be read."""
+    """Print a line for each data set; 1 if one cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data_folder")
     parser.add_argument("--dataset", default="all")
     parser.add_argument("--folders", type=yaml.safe_load)
     options = parser.parse_args()
+    places = find_datasets(
+        options.data_folder, options.dataset, options.folders
+    )
     status = 0
-    try:
-        places = find_datasets(
-            options.data_folder, options.dataset, options.folders
-        )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     for name, folder in places.items():
         try:
             print(describe(name, folder))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             print(f"{name:<18} error: {error}", file=sys.stderr)
-            status = 2
+            status = 1
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main, "start it again"))

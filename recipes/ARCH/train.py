@@ -18,24 +18,34 @@ from pathlib import Path
 
 import speechbrain as sb
 from arch_prepare import find_datasets, read_options
-from hyperpyyaml import load_hyperpyyaml
 
+from speechbrain_wavjepa.downstream.arch.datasets import fingerprint_dataset
 from speechbrain_wavjepa.downstream.arch.embeddings import embed_dataset
 from speechbrain_wavjepa.downstream.arch.evaluation import evaluate_dataset
 from speechbrain_wavjepa.downstream.arch.probe import check_settings
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
-from speechbrain_wavjepa.downstream.finished import is_finished, mark_finished
+from speechbrain_wavjepa.downstream.runs import (
+    build,
+    find_device,
+    finish,
+    hash_encoder_settings,
+    is_finished,
+    list_settings,
+    name_run,
+)
 from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
+from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.utils.experiment import experiment, run_script
+from speechbrain_wavjepa.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
 TABLE = "results.tsv"
 
 
-def probe_dataset(name, folder, hparams, device):
+def probe_dataset(dataset, content, output, hparams, made_with, device):
     """Embed a data set, train its probes and write its scores."""
-    start = time.perf_counter()
-    dataset = read_dataset(name, folder, **read_options(name, hparams))
+    start, name = time.perf_counter(), dataset.name
     encoder = hparams["encoder"].to(device).eval()
     if hparams.get("pad_to_max_seconds"):
         encoder.pad_to_seconds = READERS[name].max_seconds
@@ -43,7 +53,7 @@ def probe_dataset(name, folder, hparams, device):
         dataset,
         lambda clip: encoder.embed(clip.to(device))[:, 0],
         encoder.sample_rate,
-        name_encoder(hparams),
+        fingerprint(hash_encoder_settings(made_with), content),
         hparams["embeddings_folder"],
         hparams["max_bad_fraction"],
         hparams["num_workers"],
@@ -59,32 +69,9 @@ def probe_dataset(name, folder, hparams, device):
     for note in results["notes"]:
         logger.info(f"{name}: {note}")
     results["unreadable"] = list(embeddings.unreadable.values())
-    output = Path(hparams["output_folder"]) / name
-    output.mkdir(parents=True, exist_ok=True)
+    results["time"] = time.perf_counter() - start
+    results["made_with"] = made_with
     (output / ARCH_SCORES).write_text(json.dumps(results, indent=4))
-    seconds = {"time": time.perf_counter() - start}
-    mark_finished(output, made_with(name, hparams), seconds)  # the last file
-
-
-def made_with(name, hparams):
-    """List what the figures of a data set depend on."""
-    return {
-        "encoder_key": name_encoder(hparams),
-        **hparams["probe_settings"]._asdict(),
-        "repetitions": hparams["repetitions"],
-        "seed": hparams["seed"],
-        **read_options(name, hparams),
-    }
-
-
-def name_encoder(hparams):
-    """Tell encoders apart, also those that hear padding."""
-    key = hparams["encoder_key"]
-    if hparams.get("random_weights"):
-        key = f"random-{hparams['seed']}-{key}"
-    if hparams.get("pad_to_max_seconds"):
-        key = f"padded-{key}"
-    return key
 
 
 def write_table(hparams):
@@ -112,38 +99,24 @@ def show(name, output):
         print(f"{'':<18} {note}")
 
 
-def main():
-    """Probe the data sets, print their scores; 1 if one could not be done."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
-    check_settings(hparams["probe_settings"])
-    if hparams["repetitions"] < 1:
-        raise ValueError(
-            f"repetitions must be 1 or more, got {hparams['repetitions']}."
-        )
-    datasets = find_datasets(
-        hparams["data_folder"], hparams["dataset"], hparams["folders"]
-    )
-    output_folder = Path(hparams["output_folder"])
-    for name in READERS:  # what is there must be of this model
-        is_finished(output_folder / name, made_with(name, hparams))
-    sb.create_experiment_directory(
-        experiment_directory=output_folder,
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
-    device, failed = run_opts.get("device") or "cpu", []
+def probe_datasets(datasets, hparams, made_with, device):
+    """Probe data sets, print their scores; 1 if one could not be done."""
+    output_folder, failed = Path(hparams["output_folder"]), []
     for name, folder in datasets.items():
         output = output_folder / name
         try:
-            if not is_finished(output, made_with(name, hparams)):
-                probe_dataset(name, folder, hparams, device)
-        except ValueError as error:
+            dataset = read_dataset(name, folder, **read_options(name, hparams))
+            content = fingerprint_dataset(dataset)
+            if not is_finished(output, content):
+                with finish(output, content) as aside:
+                    probe_dataset(
+                        dataset, content, aside, hparams, made_with, device
+                    )
+            show(name, output)
+        except (OSError, ValueError) as error:
             print(f"{name:<18} error: {error}", file=sys.stderr)
             failed.append(name)
             continue
-        show(name, output)
         write_table(hparams)
     print(f"Scores, their table and embeddings: {output_folder}")
     if failed:
@@ -151,5 +124,27 @@ def main():
     return 1 if failed else 0
 
 
+def main():
+    """Check everything, then probe the data sets."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    settings, overrides = name_run(
+        hparams_file, overrides, "data_folder", hash_model
+    )
+    datasets = find_datasets(
+        settings["data_folder"], settings["dataset"], settings["folders"]
+    )
+    hparams = build(hparams_file, overrides)
+    check_settings(hparams["probe_settings"])
+    repetitions = hparams["repetitions"]
+    if not isinstance(repetitions, int) or repetitions < 1:
+        raise ValueError(f"repetitions must be 1 or more, got {repetitions}.")
+    device = find_device(run_opts)
+    made_with = list_settings(settings, hparams["encoder_key"])
+    with experiment(
+        hparams["output_folder"], hparams_file, overrides, made_with
+    ):
+        return probe_datasets(datasets, hparams, made_with, device)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

@@ -7,9 +7,11 @@
         --brir_folder BANK --noise_folder NOISES
 
 A folder holds a folder of files for each class. A table has the columns file
-and label, and maybe start, end (milliseconds) and split. Of a task in rooms
-(Nat-HEAR) there is a version for two ears, binaural/, and one for mono
-models, omni/; it takes the rooms of the bank's test part.
+and label, and optionally start, end (milliseconds) and split; files are named
+by their paths below the table's folder. Of a task in rooms (Nat-HEAR) there is
+a version for two ears, binaural/, and one for mono models, omni/; it takes the
+rooms of the bank's test part. A task that is there already, made of the same
+sounds, is kept; one that was made of others is refused.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -19,6 +21,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from speechbrain_wavjepa.data.sources import is_clip_name
 from speechbrain_wavjepa.downstream.naturalistic import write_naturalistic
 from speechbrain_wavjepa.downstream.task_writer import (
     read_class_folders,
@@ -29,19 +32,22 @@ from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.noises import NoiseFolder
 from speechbrain_wavjepa.rooms import RECEIVERS, BRIRBank
 from speechbrain_wavjepa.scene_sampler import SceneSampler
+from speechbrain_wavjepa.utils.experiment import run_script
+from speechbrain_wavjepa.utils.files import fingerprint_files, path_inside
 
 
 def make_own(options):
     """Make a task of labelled sounds and check it as the probes will."""
     source = Path(options.from_folder)
-    folder = Path(options.output) / f"{options.name}-v1-full"
+    if "/" in options.name:
+        raise ValueError(f"--name={options.name} must be a name without '/'.")
+    folder = path_inside(options.output, f"{options.name}-v1-full")
     read = read_table if source.suffix == ".csv" else read_class_folders
     counts = write_task(
         folder, read(source), options.name, options.sample_rate, options.seed
     )
-    HearTask(folder, options.sample_rate).check_leaks()
     listed = ", ".join(f"{split} {count}" for split, count in counts.items())
-    print(f"Wrote {folder}: {listed}.")
+    print(f"{folder}: {listed}.")
 
 
 def make_naturalistic(options):
@@ -51,14 +57,31 @@ def make_naturalistic(options):
     noises = NoiseFolder(options.noise_folder, rate)
     sampler = SceneSampler(bank, noises, sample_rate=rate)
     task = HearTask(options.naturalistic, rate)
+    drawn_from = {
+        "rooms": fingerprint_folder(
+            options.brir_folder, lambda name: name.endswith(".tar")
+        ),
+        "noises": fingerprint_folder(options.noise_folder, is_clip_name),
+    }
     for folder in write_naturalistic(
-        task, options.output, sampler, options.seed
+        task, options.output, sampler, options.seed, drawn_from
     ):
-        print(f"Wrote {folder}.")
+        print(f"{folder}: {', '.join(task.splits)}.")
 
 
-def main(arguments=None):
-    """Read the command line and make what is asked for."""
+def fingerprint_folder(folder, is_wanted):
+    """Tell a folder of rooms or noises apart by its content."""
+    folder = Path(folder)
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if is_wanted(path.name) and path.is_file()
+    ]
+    return fingerprint_files(folder, names)
+
+
+def read_options():
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -71,21 +94,22 @@ def main(arguments=None):
     parser.add_argument("--noise_folder", help="recordings of noise")
     parser.add_argument("--sample_rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if options.from_folder and not options.name:
         parser.error("--from_folder needs --name")
     if options.naturalistic and not (
         options.brir_folder and options.noise_folder
     ):
         parser.error("--naturalistic needs --brir_folder and --noise_folder")
-    try:
-        make = make_own if options.from_folder else make_naturalistic
-        make(options)
-    except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return options
+
+
+def main():
+    """Make what is asked for, or nothing."""
+    options = read_options()
+    make = make_own if options.from_folder else make_naturalistic
+    make(options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main, "nothing was written; start it again"))

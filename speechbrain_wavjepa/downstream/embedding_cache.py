@@ -12,7 +12,7 @@ Authors
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.utils.files import atomic_folder
+from speechbrain_wavjepa.utils.files import atomic_folder, fingerprint, hold
 
 SECONDS_AT_ONCE = 80  # of sound in a batch, where clips have one length
 # From clips [n, T, C] to embeddings [n, D], or to [n, N, D] and times [n, N]
@@ -76,7 +76,8 @@ def embed_task(
     embedder : callable
         What embeds clips [n, T, C].
     key : str
-        Tells models apart: embeddings under another key are never read.
+        Tells models apart. Embeddings of another key, or of a task whose
+        labels or clips have changed, are never read.
     cache_folder : str or Path
         Where to keep them.
 
@@ -88,7 +89,8 @@ def embed_task(
     Raises
     ------
     ValueError
-        If a clip cannot be read or an embedding is not finite.
+        If a clip cannot be read, an embedding is not finite, or another
+        process embeds the same.
 
     Example
     -------
@@ -99,17 +101,17 @@ def embed_task(
     >>> splits["test"].rows.shape
     (6, 3)
     """
-    folder = Path(cache_folder) / task.folder.name / key
+    place = Path(cache_folder) / task.folder.resolve().name
+    folder = place / fingerprint(key, task.fingerprints())
     order = random.Random(0)
     splits = {}
     for split in task.splits:
         names = list(task.clips[split])
         order.shuffle(names)
-        place = folder / split
-        if not place.exists():
-            with atomic_folder(place) as aside:
+        if not (folder / split).exists():
+            with hold(folder), atomic_folder(folder / split) as aside:
                 _embed_split(task, split, names, embedder, aside)
-        splits[split] = _read_split(place, names)
+        splits[split] = _read_split(folder / split, names)
     return splits
 
 
@@ -121,56 +123,58 @@ def _embed_split(
     folder: Path,
 ) -> None:
     """Embed the clips of a split and write them."""
-    duration = task.metadata.get("sample_duration")
-    at_once = max(int(SECONDS_AT_ONCE / duration), 1) if duration else 1
     rows, times, num_rows = [], [], []
     progress = tqdm(
         total=len(names), desc=f"embed {task.name} {split}", unit=" clips"
     )
     with progress, torch.no_grad():
-        for start in range(0, len(names), at_once):
-            some = names[start : start + at_once]
-            clips = [task.read_clip(split, name) for name in some]
-            if len({clip.shape for clip in clips}) > 1:
-                batches = [clip[None] for clip in clips]
+        for batch in _batches(task, split, names):
+            output = embedder(batch)
+            if task.embedding_type == "event":
+                embeddings, milliseconds = output
+                times.append(milliseconds.flatten().cpu())
+                num_rows += [embeddings.shape[1]] * len(batch)
+                rows.append(embeddings.flatten(0, 1).float().cpu())
             else:
-                batches = [torch.stack(clips)]
-            for batch in batches:
-                output = embedder(batch)
-                if task.embedding_type == "event":
-                    embeddings, milliseconds = output
-                    times.append(milliseconds.flatten().cpu())
-                    num_rows += [embeddings.shape[1]] * len(batch)
-                    rows.append(embeddings.flatten(0, 1).float().cpu())
-                else:
-                    num_rows += [1] * len(batch)
-                    rows.append(output.float().cpu())
+                num_rows += [1] * len(batch)
+                rows.append(output.float().cpu())
             if not bool(torch.isfinite(rows[-1]).all()):
+                first, last = progress.n, progress.n + len(batch) - 1
                 raise ValueError(
-                    f"An embedding of {split}/{some[0]} to {some[-1]} holds "
-                    "NaN or Inf: check the clips and the model's weights."
+                    f"An embedding of {split}/{names[first]} to {names[last]} "
+                    "holds NaN or Inf: check the clips and the model's weights."
                 )
-            progress.update(len(some))
+            progress.update(len(batch))
     np.save(folder / "rows.npy", torch.cat(rows).numpy())
     if times:
         np.save(folder / "times.npy", torch.cat(times).double().numpy())
-    about = {"names": list(names), "num_rows": num_rows}
-    (folder / "clips.json").write_text(json.dumps(about), encoding="utf-8")
+    text = json.dumps({"names": list(names), "num_rows": num_rows})
+    (folder / "clips.json").write_text(text, encoding="utf-8")
+
+
+def _batches(
+    task: HearTask, split: str, names: Sequence[str]
+) -> Iterator[Tensor]:
+    """Read clips [n, T, C]: neighbours of one shape, up to some seconds."""
+    batch: list[Tensor] = []
+    for name in names:
+        clip = task.read_clip(split, name)
+        at_once = SECONDS_AT_ONCE * task.sample_rate // len(clip)
+        if batch and (clip.shape != batch[0].shape or len(batch) >= at_once):
+            yield torch.stack(batch)
+            batch = []
+        batch.append(clip)
+    yield torch.stack(batch)
 
 
 def _read_split(folder: Path, names: Sequence[str]) -> SplitEmbeddings:
     """Map the embeddings of a split into memory."""
-    about = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
-    if about["names"] != list(names):
-        raise ValueError(
-            f"{folder} holds embeddings of other clips than the task has now: "
-            "delete it."
-        )
+    note = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
     times = folder / "times.npy"
     return SplitEmbeddings(
-        about["names"],
+        list(names),
         np.load(folder / "rows.npy", mmap_mode="r"),
-        about["num_rows"],
+        note["num_rows"],
         np.load(times) if times.exists() else None,
     )
 

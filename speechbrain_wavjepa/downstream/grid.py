@@ -7,6 +7,7 @@ Authors
 """
 
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -77,8 +78,58 @@ GRIDS["faster"] = {
     "check_val_every_n_epoch": [1],
     "patience": [1, 3],
 }
+# A task's metadata may be a stranger's: kinds and bounds of an axis.
+LIMITS: dict[str, tuple[type, float, float]] = {
+    "hidden_layers": (int, 0, 16),
+    "hidden_dim": (int, 1, 2**16),
+    "dropout": (float, 0, 1),
+    "lr": (float, 0, 100),
+    "batch_size": (int, 1, 2**20),
+    "max_epochs": (int, 1, 10**5),
+    "check_val_every_n_epoch": (int, 1, 10**5),
+    "patience": (int, 0, 10**5),
+}
+MAX_POINTS = 10_000
 # What the kit changes for some tasks.
 TASK_GRIDS = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
+
+
+def check_axis(name: str, values: Any) -> None:
+    """Refuse an axis of a grid that no probe can have.
+
+    Arguments
+    ---------
+    name : str
+        A field of ``GridPoint``.
+    values : Any
+        Its values.
+
+    Raises
+    ------
+    ValueError
+        If it is no list, or a value is of a wrong kind or size.
+
+    Example
+    -------
+    >>> check_axis("hidden_dim", [256, 10**12])
+    Traceback (most recent call last):
+    ...
+    ValueError: The grid has hidden_dim=[256, 1000000000000]: ...
+    """
+    kind, low, high = LIMITS.get(name, (str, "", chr(0x10FFFF)))
+    kinds = (int, float) if kind is float else kind
+    if (
+        not isinstance(values, (list, tuple))
+        or not values
+        or any(isinstance(value, bool) for value in values)
+        or not all(isinstance(value, kinds) for value in values)
+        or not all(low <= value <= high for value in values)
+    ):
+        between = f" from {low} to {high}" if name in LIMITS else ""
+        raise ValueError(
+            f"The grid has {name}={values}: it must be a list of "
+            f"{kind.__name__}{between}."
+        )
 
 
 def sample_grid(
@@ -109,7 +160,7 @@ def sample_grid(
     Raises
     ------
     ValueError
-        If an axis is unknown.
+        If an axis is unknown, a value absurd, or there are too many points.
 
     Example
     -------
@@ -123,6 +174,10 @@ def sample_grid(
             f"Unknown axes {unknown} of the grid: there are "
             f"{list(GridPoint._fields)}."
         )
+    for name, values in axes.items():
+        check_axis(name, values)
+    if math.prod(map(len, axes.values())) > MAX_POINTS:
+        raise ValueError(f"The grid has over {MAX_POINTS} points: {axes}.")
     # the kit's order: axes by name, the last one fastest; its seed is 42
     names = sorted(axes)
     points = [

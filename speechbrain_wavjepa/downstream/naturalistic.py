@@ -14,17 +14,23 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import soundfile
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from speechbrain_wavjepa.downstream.task_writer import is_made
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.rooms import RECEIVERS
 from speechbrain_wavjepa.scenes import SceneMixer, SceneParts
-from speechbrain_wavjepa.utils.files import atomic_folder
+from speechbrain_wavjepa.utils.files import (
+    atomic_folder,
+    claim,
+    hold,
+    path_inside,
+)
 
 # What is made of a scene's receivers: two ears for binaural models, the
 # microphone in the place of the head for mono ones.
@@ -39,11 +45,13 @@ def write_naturalistic(
     output: Union[str, Path],
     sampler: Callable[..., SceneParts],
     seed: int = 0,
+    drawn_from: Optional[Mapping[str, str]] = None,
 ) -> list[Path]:
     """Write the binaural and the omni version of a task.
 
     The scene of a clip depends on its name and the seed only, and is the same
-    in both versions.
+    in both versions. A version that is there already, made of the same, is
+    kept.
 
     Arguments
     ---------
@@ -56,6 +64,8 @@ def write_naturalistic(
         right and omni, and belong to the test part of a bank.
     seed : int
         Another seed makes other scenes.
+    drawn_from : Mapping[str, str], optional
+        Fingerprints of the sampler's rooms and noises.
 
     Returns
     -------
@@ -65,7 +75,7 @@ def write_naturalistic(
     Raises
     ------
     ValueError
-        If a version exists already or a clip cannot be read.
+        If a version was made of something else or a clip cannot be read.
 
     Example
     -------
@@ -79,41 +89,52 @@ def write_naturalistic(
     torch.Size([1600, 2])
     torch.Size([1600, 1])
     """
-    folders = {
-        version: Path(output) / version / task.folder.name
-        for version in VERSIONS
-    }
-    for folder in folders.values():
-        if folder.exists():
-            raise ValueError(
-                f"{folder} exists: choose another output or delete it."
-            )
+    name = task.folder.resolve().name
+    made_of = {**task.fingerprints(), **(drawn_from or {}), "seed": seed}
+    folders = [Path(output) / version / name for version in VERSIONS]
+    with ExitStack() as stack:
+        asides = {}
+        for folder, channels in zip(folders, VERSIONS.values()):
+            stack.enter_context(hold(folder))
+            if not is_made(folder, made_of):
+                aside = stack.enter_context(atomic_folder(folder))
+                claim(aside, made_of)
+                asides[aside] = channels
+        if asides:
+            _write_versions(asides, task, sampler, seed)
+    return folders
+
+
+def _write_versions(
+    asides: Mapping[Path, slice],
+    task: HearTask,
+    sampler: Callable[..., SceneParts],
+    seed: int,
+) -> None:
+    """Write versions of a task; each takes some of a scene's receivers."""
+    layout = ["task_metadata.json", "labelvocabulary.csv"]
+    layout += [f"{split}.json" for split in task.splits]
+    for aside in asides:
+        for file in layout:
+            shutil.copy(task.folder / file, aside)
     mixer = SceneMixer(channels=len(RECEIVERS))
     total = sum(len(clips) for clips in task.clips.values())
     progress = tqdm(total=total, desc=f"scenes of {task.name}", unit=" clips")
-    with ExitStack() as stack:
-        stack.enter_context(progress)
-        asides = {
-            version: stack.enter_context(atomic_folder(folder))
-            for version, folder in folders.items()
-        }
-        for aside in asides.values():
-            for path in task.folder.glob("*.*"):
-                shutil.copy(path, aside)
+    with progress:
         for split, clips in task.clips.items():
             for name in clips:
                 scene = _make_scene(task, split, name, sampler, mixer, seed)
-                for version, aside in asides.items():
-                    place = aside / str(task.sample_rate) / split / name
+                for aside, channels in asides.items():
+                    clips_folder = aside / str(task.sample_rate) / split
+                    place = path_inside(clips_folder, name)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     soundfile.write(
                         place,
-                        scene[:, VERSIONS[version]].numpy(),
+                        scene[:, channels].numpy(),
                         task.sample_rate,
                         "PCM_16",
                     )
                 progress.update()
-    return list(folders.values())
 
 
 def _make_scene(

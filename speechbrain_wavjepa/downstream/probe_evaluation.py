@@ -44,6 +44,8 @@ from speechbrain_wavjepa.downstream.scores import SCENE_SCORES
 from speechbrain_wavjepa.downstream.tasks import HearTask, Run
 
 EVENT_GRID = {"median_filter_ms": [250], "min_duration": [125, 250]}
+MAX_CHOICES = 20  # of each of them, in a task's metadata
+MAX_MS = 60_000
 
 
 class SplitScorer:
@@ -137,8 +139,24 @@ class SplitScorer:
 
     def _choices(self) -> list[dict[str, float]]:
         """List the ways to find events, the larger settings last."""
-        parameters = self.task.metadata.get("evaluation_params") or {}
-        grid = parameters.get("event_postprocessing_grid") or EVENT_GRID
+        grid = (
+            self.task.evaluation_params.get("event_postprocessing_grid")
+            or EVENT_GRID
+        )
+        for name in EVENT_GRID:
+            values = grid.get(name) if isinstance(grid, dict) else None
+            if (
+                not isinstance(values, list)
+                or not 1 <= len(values) <= MAX_CHOICES
+                or len(grid) > len(EVENT_GRID)
+                or not all(isinstance(v, (int, float)) for v in values)
+                or not all(0 <= value <= MAX_MS for value in values)
+            ):
+                raise ValueError(
+                    f"{self.task.folder} has event_postprocessing_grid={grid}: "
+                    f"it must have {list(EVENT_GRID)}, each up to "
+                    f"{MAX_CHOICES} milliseconds from 0 to {MAX_MS}."
+                )
         points = [
             dict(zip(grid, values))
             for values in itertools.product(*grid.values())
@@ -277,6 +295,11 @@ def _aggregate(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
     aggregated = {}
     for key in results[0]:
         values = [float(result[key]) for result in results]
-        aggregated[f"{key}_mean"] = statistics.fmean(values)
-        aggregated[f"{key}_std"] = float(np.std(values, ddof=1))
+        # a label that is found without fault has an infinite d'
+        finite = all(map(math.isfinite, values))
+        aggregated[f"{key}_mean"] = (
+            statistics.fmean(values) if finite else sum(values) / len(values)
+        )
+        with np.errstate(invalid="ignore"):
+            aggregated[f"{key}_std"] = float(np.std(values, ddof=1))
     return aggregated

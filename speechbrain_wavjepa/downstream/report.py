@@ -183,20 +183,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     )
     parser.add_argument("--picture", help="default: scores.png in the first")
     options = parser.parse_args(arguments)
-    folders = _name_folders(options.results_dirs)
     try:
-        models = {name: read_scores(path) for name, path in folders.items()}
-        baseline = options.baseline
-        if baseline is not None:
-            given = Path(baseline)
-            fitting = [n for n, p in folders.items() if given == p] or [
-                n for n, p in folders.items() if given.name == p.name
-            ]
-            baseline = fitting[0] if len(fitting) == 1 else baseline
-        ranking = rank(models, baseline)
-    except ValueError as error:
+        _report(options)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Print and draw what the command line asks for."""
+    folders = _name_folders(options.results_dirs)
+    models = {name: read_scores(path) for name, path in folders.items()}
+    baseline = options.baseline
+    if baseline is not None:
+        given = Path(baseline)
+        fitting = [n for n, p in folders.items() if given == p] or [
+            n for n, p in folders.items() if given.name == p.name
+        ]
+        baseline = fitting[0] if len(fitting) == 1 else baseline
+    ranking = rank(models, baseline)
     for model, scores in models.items():
         print(f"{model}\n{format_scores(scores)}\n")
     if ranking:
@@ -211,7 +217,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     picture = options.picture or Path(options.results_dirs[0]) / "scores.png"
     plot_scores(bars, picture, ranking)
     print(f"Picture: {picture}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+from speechbrain_wavjepa.downstream.files import read_json
 from speechbrain_wavjepa.downstream.suites import ARCH_TASKS, HEAR_TASKS
 
 HEAR_SCORES = "test.predicted-scores.json"
@@ -81,20 +81,32 @@ def read_score(path: Path) -> TaskScore:
     >>> read_score(path).score
     0.25
     """
+    results = read_json(path)
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if path.name == ARCH_SCORES:
+        found = _find_score(path.name, results)
+        if not all(isinstance(x, (int, float, type(None))) for x in found):
+            raise TypeError(f"{found} are not numbers")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds no score of this package: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return TaskScore(path.parent.name, *found)
+
+
+def _find_score(name: str, results: dict) -> tuple:
+    """Find a score, and its deviation if it has one."""
+    if name == ARCH_SCORES:
         main_score = results["scores"][results["main_score"]]
         repeated = any(run["repetition"] for run in results["runs"])
-        deviation = main_score["deviation"] if repeated else None
-        return TaskScore(path.parent.name, main_score["mean"], deviation)
+        return (
+            main_score["mean"],
+            main_score["deviation"] if repeated else None,
+        )
     if "aggregated_scores" in results:
         folds = results["aggregated_scores"]
-        found = folds["test_score_mean"], folds["test_score_std"]
-        return TaskScore(path.parent.name, *found)
-    return TaskScore(path.parent.name, results["test"]["test_score"])
+        return folds["test_score_mean"], folds["test_score_std"]
+    return (results["test"]["test_score"],)
 
 
 def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
@@ -123,8 +135,9 @@ def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
     ValueError: ... holds no finished task: ...
     """
     folder = Path(results_dir)
-    hear = sorted(folder.glob(f"*/{HEAR_SCORES}"))
-    arch = sorted(folder.glob(f"*/{ARCH_SCORES}"))
+    # not what an interrupted run leaves: .esc50.unfinished
+    hear = sorted(folder.glob(f"[!.]*/{HEAR_SCORES}"))
+    arch = sorted(folder.glob(f"[!.]*/{ARCH_SCORES}"))
     if hear and arch:
         raise ValueError(
             f"{results_dir} holds scores of HEAR and of ARCH: give each its "

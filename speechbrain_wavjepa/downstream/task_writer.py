@@ -6,18 +6,27 @@ Authors
 
 import csv
 import json
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import soundfile
-import torch
 from tqdm import tqdm
 
-from speechbrain_wavjepa.data.file_blocks import read_blocks
 from speechbrain_wavjepa.data.sources import is_clip_name
-from speechbrain_wavjepa.utils.files import atomic_folder
+from speechbrain_wavjepa.downstream import files as reading
+from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.utils.files import (
+    LOCK_FILE,
+    atomic_folder,
+    claim,
+    fingerprint,
+    hash_file,
+    hold,
+    path_inside,
+)
 
 NUM_FOLDS = 5
 EVENT_SCORES = ["event_onset_200ms_fms", "segment_1s_er"]
@@ -63,7 +72,8 @@ def read_class_folders(folder: Union[str, Path]) -> list[LabelledFile]:
     Raises
     ------
     ValueError
-        If there are less than two classes with files.
+        If there are less than two classes with files, or a name holds line
+        breaks or is not UTF-8.
 
     Example
     -------
@@ -77,6 +87,11 @@ def read_class_folders(folder: Union[str, Path]) -> list[LabelledFile]:
         for path in sorted(Path(folder).glob("*/*"))
         if is_clip_name(path.name)
     ]
+    for file in files:
+        name = file.path.relative_to(folder).as_posix()
+        path_inside(folder, name)
+        if name != name.encode(errors="replace").decode():
+            raise ValueError(f"The name {name!r} is not UTF-8: rename it.")
     classes = {file.labels[0][0] for file in files}
     if len(classes) < 2:
         raise ValueError(
@@ -113,30 +128,78 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
     >>> [label for label, _, _ in read_table(path)[0].labels]
     ['dog', 'rain']
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = set(rows[0]) if rows else set()
-    if not {"file", "label"} <= columns:
-        raise ValueError(
-            f"{path} needs the columns file and label and a row, got "
-            f"{sorted(columns)}."
-        )
-    timed = {"start", "end"} <= columns
+    path = Path(path)
+    rows = reading.read_table(path, ["file", "label"])
+    times = {"start", "end"} & set(rows[0])
+    if len(times) == 1:
+        raise ValueError(f"{path} has a column {times.pop()} only: give both.")
     files: dict[str, LabelledFile] = {}
-    for row in rows:
-        times = (None, None)
-        if timed:
-            times = (float(row["start"]), float(row["end"]))
+    for number, row in enumerate(rows, 1):
+        start = end = None
+        if times:
+            start, end = (
+                _read_time(row.get(key), f"Row {number} of {path}")
+                for key in ("start", "end")
+            )
         split = row.get("split") or None
-        made = LabelledFile(Path(path).parent / row["file"], [], split)
+        made = LabelledFile(path_inside(path.parent, row["file"]), [], split)
         known = files.setdefault(row["file"], made)
         if known.split != split:
             raise ValueError(
                 f"{path} puts {row['file']} into the splits {known.split!r} "
                 f"and {split!r}: choose one."
             )
-        known.labels.append((row["label"], *times))
+        known.labels.append((row["label"], start, end))
     return list(files.values())
+
+
+def _read_time(text: Optional[str], place: str) -> float:
+    """Read milliseconds out of a cell."""
+    try:
+        time = float(text or "nothing")
+    except ValueError:
+        time = math.nan
+    if not math.isfinite(time):
+        raise ValueError(
+            f"{place} has {text!r} where milliseconds must be: every event "
+            "has a start and an end."
+        )
+    return time
+
+
+def is_made(folder: Path, made_of: Mapping[str, Any]) -> bool:
+    """Tell whether a folder was made of the same; refuse other contents.
+
+    Arguments
+    ---------
+    folder : Path
+        A folder that is there.
+    made_of : Mapping[str, Any]
+        Fingerprints and settings; plain values.
+
+    Returns
+    -------
+    bool
+        Whether it is there already; False if it is empty.
+
+    Raises
+    ------
+    ValueError
+        If it was made of something else.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> is_made(folder, {"seed": 0})
+    False
+    >>> claim(folder, {"seed": 0})
+    >>> is_made(folder, {"seed": 0})
+    True
+    """
+    if all(path.name == LOCK_FILE for path in folder.iterdir()):
+        return False
+    claim(folder, made_of)
+    return True
 
 
 def write_task(
@@ -148,8 +211,9 @@ def write_task(
 ) -> dict[str, int]:
     """Write a task; its splits are drawn if none are given.
 
-    Scenes get five folds with as equal shares of the labels as can be,
-    events a training, validation and test split of 60, 20 and 20 %.
+    A task that is there already, made of the same, is kept. Scenes get five
+    folds with as equal shares of the labels as can be, events a training,
+    validation and test split of 60, 20 and 20 %.
 
     Arguments
     ---------
@@ -172,58 +236,87 @@ def write_task(
     Raises
     ------
     ValueError
-        If the folder exists, a file cannot be read, splits are given for
-        some files only, or a split would be empty.
+        If the folder was made of something else, a file cannot be read,
+        splits are given for some files only, are no plain names or would be
+        empty, or two of them share a sound.
 
     Example
     -------
-    >>> example = getfixture("pretrained_folder") / "example.wav"
-    >>> files = [
-    ...     LabelledFile(example, [(label, None, None)], split)
-    ...     for label in ("dog", "rain")
-    ...     for split in ("train", "valid", "test")
-    ... ]
-    >>> write_task(getfixture("tmp_path") / "pets-v1-full", files, "pets")
+    >>> folder, files = getfixture("tmp_path"), []
+    >>> for number, split in enumerate(["train", "valid", "test"] * 2):
+    ...     path = folder / f"{number}.wav"
+    ...     soundfile.write(path, [number / 9] * 800, 16000)
+    ...     label = "dog" if number < 3 else "rain"
+    ...     files.append(LabelledFile(path, [(label, None, None)], split))
+    >>> write_task(folder / "pets-v1-full", files, "pets")
     {'train': 2, 'valid': 2, 'test': 2}
     """
     folder = Path(folder)
-    if folder.exists():
-        raise ValueError(f"{folder} exists: choose another name or delete it.")
     timed = {start is not None for f in files for _, start, _ in f.labels}
     if len(timed) != 1:
         raise ValueError("Either all labels have a start and an end, or none.")
     is_event = timed == {True}
     splits = _split(files, is_event, seed)
+    for split in splits:
+        path_inside(folder, split)
+        if "/" in split or split == "task_metadata":
+            raise ValueError(f"A split cannot be called {split!r}: rename it.")
+    for file in files:
+        reading.check_there(file.path)
+    made_of = {
+        "name": name,
+        "sample_rate": sample_rate,
+        "seed": seed,
+        "sounds_and_labels": fingerprint(
+            [[f.path.stem, hash_file(f.path), *f[1:]] for f in files]
+        ),
+    }
+    with hold(folder):
+        if not is_made(folder, made_of):
+            with atomic_folder(folder) as aside:
+                claim(aside, made_of)
+                _write_splits(aside, splits, name, sample_rate, is_event)
+                HearTask(aside, sample_rate).check_leaks()
+    return {split: len(members) for split, members in splits.items()}
+
+
+def _write_splits(
+    folder: Path,
+    splits: Mapping[str, Sequence[LabelledFile]],
+    name: str,
+    sample_rate: int,
+    is_event: bool,
+) -> None:
+    """Write all files of a task."""
+    files = [file for members in splits.values() for file in members]
     multilabel = is_event or any(len(file.labels) != 1 for file in files)
     scores = TAG_SCORES if multilabel else SCENE_SCORES
     is_kfold = "fold00" in splits
     labels = sorted({label for f in files for label, _, _ in f.labels})
-    with atomic_folder(folder) as aside:
-        lengths = set()
-        progress = tqdm(total=len(files), desc=f"write {name}", unit=" clips")
-        with progress:
-            for split, members in splits.items():
-                lengths |= _write_split(aside, split, members, sample_rate)
-                progress.update(len(members))
-        (duration, *others) = sorted(lengths)
-        metadata = {
-            "task_name": name,
-            "version": "v1",
-            "mode": "full",
-            "embedding_type": "event" if is_event else "scene",
-            "prediction_type": "multilabel" if multilabel else "multiclass",
-            "split_mode": "new_split_kfold" if is_kfold else "trainvaltest",
-            "splits": list(splits),
-            "sample_duration": None if others else duration / sample_rate,
-            "evaluation": EVENT_SCORES if is_event else scores,
-        }
-        text = json.dumps(metadata, indent=2)
-        (aside / "task_metadata.json").write_text(text, encoding="utf-8")
-        with open(
-            aside / "labelvocabulary.csv", "w", encoding="utf-8", newline=""
-        ) as file:
-            csv.writer(file).writerows([("idx", "label"), *enumerate(labels)])
-    return {split: len(members) for split, members in splits.items()}
+    lengths = set()
+    progress = tqdm(total=len(files), desc=f"write {name}", unit=" clips")
+    with progress:
+        for split, members in splits.items():
+            lengths |= _write_split(folder, split, members, sample_rate)
+            progress.update(len(members))
+    (duration, *others) = sorted(lengths)
+    metadata = {
+        "task_name": name,
+        "version": "v1",
+        "mode": "full",
+        "embedding_type": "event" if is_event else "scene",
+        "prediction_type": "multilabel" if multilabel else "multiclass",
+        "split_mode": "new_split_kfold" if is_kfold else "trainvaltest",
+        "splits": list(splits),
+        "sample_duration": None if others else duration / sample_rate,
+        "evaluation": EVENT_SCORES if is_event else scores,
+    }
+    text = json.dumps(metadata, indent=2)
+    (folder / "task_metadata.json").write_text(text, encoding="utf-8")
+    with open(
+        folder / "labelvocabulary.csv", "w", encoding="utf-8", newline=""
+    ) as file:
+        csv.writer(file).writerows([("idx", "label"), *enumerate(labels)])
 
 
 def _split(
@@ -273,7 +366,7 @@ def _write_split(
     clips.mkdir(parents=True)
     entries, lengths = {}, set()
     for number, (path, labels, _) in enumerate(files):
-        waveform = torch.cat(list(read_blocks(path, sample_rate)))
+        waveform = reading.read_clip(path, sample_rate)
         name = f"{number:05d}_{path.stem}.wav"
         soundfile.write(clips / name, waveform.numpy(), sample_rate, "PCM_16")
         lengths.add(len(waveform))

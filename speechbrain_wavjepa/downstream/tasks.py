@@ -11,17 +11,28 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import csv
-import hashlib
-import json
+import functools
+import math
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import soundfile
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from speechbrain_wavjepa.downstream.events import Event
+from speechbrain_wavjepa.downstream.files import (
+    check_there,
+    read_clip,
+    read_json,
+    read_table,
+)
+from speechbrain_wavjepa.utils.files import (
+    fingerprint,
+    hash_file,
+    path_inside,
+)
 
 SPLIT_MODES = {
     "trainvaltest": False,
@@ -30,6 +41,7 @@ SPLIT_MODES = {
 }
 EMBEDDING_TYPES = ("scene", "event")
 PREDICTION_TYPES = ("multiclass", "multilabel")
+MAX_LABELS = 10_000  # of a vocabulary: targets have a column for each
 
 
 class Run(NamedTuple):
@@ -68,8 +80,8 @@ class HearTask:
     Raises
     ------
     ValueError
-        If a file of the layout is missing or a label is not in the
-        vocabulary.
+        If a file of the layout is missing, broken or leads out of the folder,
+        or a label is not in the vocabulary.
 
     Example
     -------
@@ -82,63 +94,95 @@ class HearTask:
     def __init__(self, folder: Union[str, Path], sample_rate: int = 16000):
         self.folder = Path(folder)
         self.sample_rate = sample_rate
-        self.metadata = json.loads(self._read_text("task_metadata.json"))
+        path = self.folder / "task_metadata.json"
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is missing: is {self.folder} a HEAR task folder?"
+            )
+        self.metadata = read_json(path)
         self.name = self._choose("task_name")
         self.embedding_type = self._choose("embedding_type", EMBEDDING_TYPES)
         self.prediction_type = self._choose("prediction_type", PREDICTION_TYPES)
         self.is_kfold = SPLIT_MODES[self._choose("split_mode", SPLIT_MODES)]
-        self.splits: list[str] = list(self._choose("splits"))
-        self.evaluation: list[str] = list(self._choose("evaluation"))
+        self.splits = self._list_names("splits")
+        self.evaluation = self._list_names("evaluation")
+        self.evaluation_params = self.metadata.get("evaluation_params") or {}
+        if not isinstance(self.evaluation_params, dict):
+            raise ValueError(
+                f"{path} has evaluation_params that are no mapping."
+            )
         self.labels = self._read_vocabulary()
         self.clips = {split: self._read_split(split) for split in self.splits}
 
-    def _read_text(self, name: str) -> str:
-        """Read a file of the layout."""
-        path = self.folder / name
-        if not path.exists():
-            raise ValueError(
-                f"{path} is missing: is {self.folder} a HEAR task folder?"
-            )
-        return path.read_text(encoding="utf-8")
-
-    def _choose(self, key: str, choices=None):
-        """Read an entry of the metadata and check it."""
-        if key not in self.metadata:
-            raise ValueError(f"{self.folder}/task_metadata.json lacks {key!r}.")
-        value = self.metadata[key]
-        if choices is not None and value not in choices:
+    def _choose(self, key: str, choices=None) -> str:
+        """Read an entry of the metadata that is one of some words."""
+        value = self._entry(key)
+        if not isinstance(value, str) or value not in (choices or [value]):
+            listed = f"one of {sorted(choices)}" if choices else "a text"
             raise ValueError(
                 f"{self.folder}/task_metadata.json has {key}={value!r}, which "
-                f"must be one of {sorted(choices)}."
+                f"must be {listed}."
             )
         return value
 
+    def _entry(self, key: str) -> Any:
+        """Read an entry of the metadata."""
+        if key not in self.metadata:
+            raise ValueError(f"{self.folder}/task_metadata.json lacks {key!r}.")
+        return self.metadata[key]
+
+    def _list_names(self, key: str) -> list[str]:
+        """Read an entry of the metadata that lists names of files."""
+        names = self._entry(key)
+        if not isinstance(names, list) or not names:
+            raise ValueError(
+                f"{self.folder}/task_metadata.json has {key}={names!r}, which "
+                "must be a list of names."
+            )
+        for name in names:
+            path_inside(self.folder, name)
+        if len(set(names)) < len(names) or any("/" in name for name in names):
+            raise ValueError(
+                f"{self.folder}/task_metadata.json has {key}={names}: each "
+                "name must be there once, and without '/'."
+            )
+        return names
+
     def _read_vocabulary(self) -> list[str]:
         """Read the labels in the order of their index."""
-        lines = self._read_text("labelvocabulary.csv").splitlines()
-        rows = {int(row["idx"]): row["label"] for row in csv.DictReader(lines)}
-        if sorted(rows) != list(range(len(rows))):
+        path = self.folder / "labelvocabulary.csv"
+        rows = read_table(path, ["idx", "label"])
+        found = {row["idx"].strip(): row["label"] for row in rows}
+        if len(rows) > MAX_LABELS:
             raise ValueError(
-                f"{self.folder}/labelvocabulary.csv must number its labels "
-                f"from 0 without gaps, got {sorted(rows)}."
+                f"{path} has {len(rows)} labels, over {MAX_LABELS}."
             )
-        return [rows[index] for index in range(len(rows))]
+        wanted = [str(index) for index in range(len(rows))]
+        if sorted(found) != sorted(wanted):
+            raise ValueError(
+                f"{path} must number its labels from 0 without gaps, got "
+                f"{sorted(found)[:10]}."
+            )
+        return [found[index] for index in wanted]
 
     def _read_split(self, split: str) -> dict[str, list]:
         """Read the labels or events of each file of a split."""
-        clips = json.loads(self._read_text(f"{split}.json"))
+        path = self.folder / f"{split}.json"
+        clips = read_json(path)
         if not clips:
-            raise ValueError(f"{self.folder}/{split}.json lists no clip.")
+            raise ValueError(f"{path} lists no clip.")
         known = set(self.labels)
-        for name, found in clips.items():
+        for name, entries in clips.items():
+            self.path(split, name)
+            if not isinstance(entries, list):
+                raise ValueError(
+                    f"{path} gives {name} {entries!r}, which must be a list."
+                )
             if self.embedding_type == "event":
-                found = [
-                    Event(str(e["label"]), float(e["start"]), float(e["end"]))
-                    for e in found
-                ]
+                found = [_read_event(entry, name, path) for entry in entries]
                 used = [event.label for event in found]
             else:
-                used = found = [str(label) for label in found]
+                used = found = [str(label) for label in entries]
             clips[name] = found
             if unknown := sorted(set(used) - known):
                 raise ValueError(
@@ -151,7 +195,7 @@ class HearTask:
                 and len(found) != 1
             ):
                 raise ValueError(
-                    f"{self.folder}/{split}.json gives {name} {len(found)} "
+                    f"{path} gives {name} {len(found)} "
                     "labels; in a multiclass task each clip has one."
                 )
         return clips
@@ -180,7 +224,8 @@ class HearTask:
 
     def path(self, split: str, name: str) -> Path:
         """Tell where a clip lies."""
-        return self.folder / str(self.sample_rate) / split / name
+        clips = path_inside(self.folder / str(self.sample_rate), split)
+        return path_inside(clips, name)
 
     def read_clip(self, split: str, name: str) -> Tensor:
         """Read a clip [T, C].
@@ -191,18 +236,64 @@ class HearTask:
             If it is missing, empty or of another rate.
         """
         path = self.path(split, name)
+        check_there(path)
         try:
-            clip, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
+            info = soundfile.info(path)
+        except (soundfile.LibsndfileError, TypeError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
-        if rate != self.sample_rate:
+        if info.samplerate != self.sample_rate:
             raise ValueError(
-                f"{path} has a rate of {rate} Hz in the folder of the copy at "
-                f"{self.sample_rate} Hz: make that copy again."
+                f"{path} has a rate of {info.samplerate} Hz in the folder of "
+                f"the copy at {self.sample_rate} Hz: make that copy again."
             )
-        if len(clip) == 0:
+        if info.frames == 0:
             raise ValueError(f"{path} is empty: take it out of {split}.json.")
-        return torch.from_numpy(clip)
+        return read_clip(path, self.sample_rate)
+
+    @functools.cached_property
+    def hashes(self) -> dict[str, dict[str, str]]:
+        """Hash the content of every clip of every split, once.
+
+        Raises
+        ------
+        ValueError
+            If a clip is missing or no regular file.
+        """
+        hashes: dict[str, dict[str, str]] = {split: {} for split in self.clips}
+        total = sum(map(len, self.clips.values()))
+        progress = tqdm(total=total, desc=f"hash {self.name}", delay=2)
+        with progress:
+            for split, clips in self.clips.items():
+                for name in clips:
+                    path = self.path(split, name)
+                    if not path.exists():
+                        raise ValueError(
+                            f"{path} is missing: see {split}.json."
+                        )
+                    check_there(path)
+                    hashes[split][name] = hash_file(path)
+                    progress.update()
+        return hashes
+
+    def fingerprints(self) -> dict[str, str]:
+        """Tell this task apart from others of its name.
+
+        Returns
+        -------
+        dict[str, str]
+            Fingerprints of the labels and all else that the text files say,
+            and of the clips at this rate.
+        """
+        # the order of clips is that of the rows that probes are trained on
+        clips = {
+            split: list(clips.items()) for split, clips in self.clips.items()
+        }
+        return {
+            "labels": fingerprint(
+                self.metadata, self.labels, list(clips.items())
+            ),
+            "clips": fingerprint(self.sample_rate, self.hashes),
+        }
 
     def check_leaks(self) -> None:
         """Refuse a clip that lies in two splits, under whatever names.
@@ -212,13 +303,9 @@ class HearTask:
         ValueError
             If two splits share a file of equal content.
         """
-        seen: dict[bytes, tuple[str, str]] = {}
-        for split, clips in self.clips.items():
-            for name in clips:
-                path = self.path(split, name)
-                if not path.exists():
-                    raise ValueError(f"{path} is missing: see {split}.json.")
-                digest = hashlib.sha256(path.read_bytes()).digest()
+        seen: dict[str, tuple[str, str]] = {}
+        for split, hashes in self.hashes.items():
+            for name, digest in hashes.items():
                 other_split, other = seen.setdefault(digest, (split, name))
                 if other_split != split:
                     raise ValueError(
@@ -239,6 +326,22 @@ class HearTask:
 
         trained = set().union(*map(labels_of, run.train))
         return sorted(labels_of(run.test) - trained)
+
+
+def _read_event(entry: Any, name: str, path: Path) -> Event:
+    """Read an event of a clip."""
+    try:
+        event = Event(
+            str(entry["label"]), float(entry["start"]), float(entry["end"])
+        )
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} gives {name} the event {str(entry)[:200]}, which must "
+            "have a label, a start and an end in milliseconds."
+        ) from error
+    if not (math.isfinite(event.start) and math.isfinite(event.end)):
+        raise ValueError(f"{path} gives {name} {event}, which never ends.")
+    return event
 
 
 def read_multiclass_folds(

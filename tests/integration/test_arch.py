@@ -6,7 +6,7 @@ import json
 import arch_factory
 import numpy as np
 import pytest
-from recipe_run import run_script
+from recipe_run import read_files, run_script
 
 run = functools.partial(run_script, "ARCH")
 
@@ -39,7 +39,7 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     assert accuracy > 0.8  # a low and a high tone
     assert f"esc50              {100 * accuracy:<11.1f} accuracy" in printed
 
-    done = output / "esc50" / "prediction-done.json"
+    done = output / "esc50" / "arch-scores.json"
     time = done.stat().st_mtime_ns
     (data / "FSD50K" / "FSD50K.dev_audio" / "1.wav").write_bytes(b"")
     printed = run(*command, "--max_bad_fraction=0.2")
@@ -53,13 +53,23 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     cells = [row.split("\t") for row in rows]
     assert [row[3] for row in cells] == ["esc50", "fsd50k"]
     assert [len(row) for row in cells] == [8, 8]
-    assert cells[0][0] == "WavJEPA" and cells[0][2] == "True"
+    assert cells[0][0].startswith("tiny-") and cells[0][2] == "True"
     assert float(cells[0][4]) == accuracy and float(cells[0][5]) == 0
 
-    printed = run(*command, "--random_weights=True", code=1)
-    assert "holds figures that were made with encoder_key=" in printed
-    printed = run(*command, "--repetitions=2", code=1)
-    assert "were made with repetitions=1, not 2" in printed
+    before = read_files(output)
+    others = ("--random_weights=True", "--repetitions=2", "--epochs=9")
+    printed = run(*command, *others, code=1)
+    lines = printed.splitlines()
+    (line,) = (line for line in lines if line.startswith("error:"))
+    assert f"{output} was made with " in line and len(lines) == 2
+    for option in others:
+        assert "{}={}".format(*option[2:].split("=")) in line
+    assert read_files(output) == before
+
+    arch_factory.write_clip(data / "ESC-50-master/audio/1-0-A-0.wav", 1, 44100)
+    printed = run(*command, "--dataset=esc50", code=1)
+    assert "esc50              error:" in printed
+    assert f"{output / 'esc50'} was made with clips=" in printed
 
 
 def test_a_broken_data_set_does_not_end_a_suite(
@@ -89,7 +99,7 @@ def test_a_broken_data_set_does_not_end_a_suite(
 def test_clips_of_one_length_for_an_encoder_of_the_hub(
     data, hugging_face_folder, tmp_path
 ):
-    rows = {}
+    rows, seen = {}, set()
     for pad in (True, False):
         output = tmp_path / f"scores-{pad}"
         run(
@@ -104,9 +114,10 @@ def test_clips_of_one_length_for_an_encoder_of_the_hub(
             "--epochs=2",
         )
         name = (output / "results.tsv").read_text().split("\t")[0]
-        assert name == str(hugging_face_folder)
-    for folder in (tmp_path / "embeddings" / "fsd50k").iterdir():
-        rows[folder.name.startswith("padded-")] = np.load(folder / "rows.npy")
+        assert name == hugging_face_folder.name
+        (new,) = {*(tmp_path / "embeddings" / "fsd50k").iterdir()} - seen
+        rows[pad] = np.load(new / "rows.npy")
+        seen.add(new)
     # a clip of 0.1 s is 1 % of 10 s
     assert np.abs(rows[True] - rows[False]).max() > 0.01
     assert np.ptp(rows[True], axis=0).max() < np.ptp(rows[False], axis=0).max()
@@ -118,15 +129,15 @@ def test_looking_at_the_data_first(data):
     (data / "FSD50K" / "FSD50K.dev_audio" / "1.wav").unlink()
     assert "1 of its files are not there" in run("arch_prepare.py", data)
     (data / "ESC-50-master" / "meta" / "esc50.csv").unlink()
-    printed = run("arch_prepare.py", data, code=2)
+    printed = run("arch_prepare.py", data, code=1)
     assert "esc50              error:" in printed and "is missing" in printed
 
 
 def test_a_folder_without_any_data_set(tmp_path):
-    printed = run("arch_prepare.py", tmp_path, code=2)
+    printed = run("arch_prepare.py", tmp_path, code=1)
     assert "has no folder ESC-50-master, UrbanSound8K" in printed
     assert "--folders '{esc50: NAME}'" in printed
-    printed = run("arch_prepare.py", tmp_path, "--dataset=esc", code=2)
+    printed = run("arch_prepare.py", tmp_path, "--dataset=esc", code=1)
     assert "ARCH has no data set ['esc']" in printed
     folders = "--folders={us8k: city}"
     arch_factory.write_us8k(tmp_path / "city")

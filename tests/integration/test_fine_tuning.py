@@ -1,31 +1,38 @@
 """Fine-tuning through its command line, and what it leaves."""
 
 import json
+import shutil
+import signal
+import time
 
 import pytest
 import torch
-from recipe_run import run_script
+from recipe_run import read_files, run_script, start_script
 from speechbrain.inference.classifiers import EncoderClassifier
 
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.weights import read_weights
 
 
-def fine_tune(task_folder, pretrained, output, *more, fails=False):
-    """Run the recipe, for two epochs by default; return what it prints."""
-    command = [
+def command(task_folder, pretrained, output, *more):
+    """List what runs the recipe, for two epochs by default."""
+    options = {"--batch_size": 4, "--number_of_epochs": 2}
+    options |= dict(option.split("=") for option in more)
+    return [
         "train.py",
         "hparams/fine_tune.yaml",
         f"--tasks_dir={task_folder.parent}",
         f"--task={task_folder.name}",
         f"--pretrained={pretrained}",
         f"--output_folder={output}",
-        "--batch_size=4",
-        *more,
+        *(f"{name}={value}" for name, value in options.items()),
     ]
-    if not any(option.startswith("--number_of_epochs") for option in more):
-        command.append("--number_of_epochs=2")
-    return run_script("HEAR/fine_tuning", *command, code=int(fails))
+
+
+def fine_tune(*arguments, fails=False):
+    """Run the recipe; return what it prints."""
+    words = command(*arguments)
+    return run_script("HEAR/fine_tuning", *words, code=int(fails))
 
 
 @pytest.mark.parametrize("folder", ["pretrained_folder", "binaural_folder"])
@@ -73,3 +80,79 @@ def test_a_run_that_is_not_there(task_folder, pretrained_folder, tmp_path):
         task_folder, pretrained_folder, tmp_path, "--run=1", fails=True
     )
     assert "has the runs 0 to 0, got run=1" in printed
+
+
+def test_another_start_in_the_same_folder_is_refused(
+    task_folder, pretrained_folder, binaural_folder, tmp_path
+):
+    """Its figures are not shown again, and its files stay as they are."""
+    output, tasks = tmp_path / "out", tmp_path / "tasks"
+    fine_tune(task_folder, pretrained_folder, output)
+    results = json.loads((output / "results.json").read_text())
+    assert results["made_with"]["lr"] == 0.0003
+    assert len(results["made_with"]["encoder_key"]) == 64
+    before = read_files(output)
+    other_task = shutil.copytree(task_folder, tasks / task_folder.name)
+    (other_task / "labelvocabulary.csv").write_text("idx,label\n0,low\n1,high")
+    others = {
+        "--lr": "0.01",
+        "--random_weights": "True",
+        "--precision": "bf16",
+        "--number_of_epochs": "3",
+    }
+    options = [f"{name}={value}" for name, value in others.items()]
+    for task, pretrained, *more in (
+        (task_folder, pretrained_folder, *options),
+        (other_task, binaural_folder),
+    ):
+        printed = fine_tune(task, pretrained, output, *more, fails=True)
+        *_, line = printed.splitlines()
+        assert line.startswith(f"error: {output} was made with")
+        assert "choose another output folder" in line
+        for option in more or ["--encoder_key=", "--labels="]:
+            assert f"{option[2:]}" in line.split(", not ")[1]
+        assert read_files(output) == before
+    run = command(task_folder, pretrained_folder, output, "--lr=0.01")
+    run_script("HEAR/fine_tuning", *run, "--debug")
+    assert read_files(output) == before
+    assert (tmp_path / "out-debug" / "results.json").exists()
+
+
+def test_ctrl_c_and_the_same_command_again(
+    task_folder, pretrained_folder, tmp_path
+):
+    """It ends as if nothing had happened."""
+    folders = tmp_path / "straight", tmp_path / "stopped"
+    options = (task_folder, pretrained_folder)
+    fine_tune(*options, folders[0], "--number_of_epochs=12")
+    again = command(*options, folders[1], "--number_of_epochs=12")
+    log = folders[1] / "train_log.txt"
+    with start_script("HEAR/fine_tuning", *again) as process:
+        while process.poll() is None:
+            if log.exists() and log.read_text().count("epoch") >= 2:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate()
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
+    last = printed.splitlines()[-1]
+    assert last == "Interrupted: start the same command again to resume."
+    assert not (folders[1] / "results.json").exists()
+    run_script("HEAR/fine_tuning", *again)
+    epochs = [
+        # stopped before its checkpoint, an epoch is logged again, equally
+        dict.fromkeys(
+            line
+            for line in (folder / "train_log.txt").read_text().splitlines()
+            if line.startswith("epoch")
+        )
+        for folder in folders
+    ]
+    assert epochs[0] == epochs[1]
+    assert len(epochs[0]) == 12
+    for name in ("classifier.ckpt", "wavjepa.ckpt"):
+        straight, stopped = (
+            read_weights(folder / "pretrained" / name) for folder in folders
+        )
+        assert all(torch.equal(straight[key], stopped[key]) for key in straight)

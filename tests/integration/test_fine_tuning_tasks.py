@@ -143,32 +143,3 @@ def test_events(events_folder, pretrained_folder, tmp_path):
     measures = event_f_measure(task.clips["test"], found)
     assert test["test_score"] == pytest.approx(measures["f_measure"])
     assert test["test_score"] > 0.25
-
-
-def test_a_run_goes_on_where_it_stopped(
-    task_folder, pretrained_folder, tmp_path
-):
-    """It ends as if nothing had happened."""
-    options = ("--number_of_epochs=3",)
-    stop = ("--debug", "--debug_persistently", "--debug_batches=99")
-    folders = tmp_path / "straight", tmp_path / "stopped"
-    fine_tune(task_folder, pretrained_folder, folders[0], *options)
-    stop = (*options, *stop, "--debug_epochs=1")
-    fine_tune(task_folder, pretrained_folder, folders[1], *stop)
-    path = folders[1] / "pretrained" / "classifier.ckpt"
-    stopped = read_weights(path)
-    fine_tune(task_folder, pretrained_folder, folders[1], *options)
-    logs = [(folder / "train_log.txt").read_text() for folder in folders]
-    epochs = [
-        [line for line in log.splitlines() if line.startswith("epoch")]
-        for log in logs
-    ]
-    assert epochs[0] == epochs[1]
-    assert len(epochs[0]) == 3
-    for name in ("classifier.ckpt", "wavjepa.ckpt"):
-        straight, went_on = (
-            read_weights(folder / "pretrained" / name) for folder in folders
-        )
-        assert all(torch.equal(straight[key], went_on[key]) for key in straight)
-    went_on = read_weights(path)
-    assert any(not torch.equal(stopped[key], went_on[key]) for key in stopped)

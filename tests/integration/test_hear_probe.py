@@ -1,11 +1,15 @@
 """The recipe of HEAR probes through its command line."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
-from recipe_run import run_script
+import soundfile
+from recipe_run import read_files, run_script
+
+from speechbrain_wavjepa.utils.files import hold
 
 
 def probe(task_folder, pretrained, output, *more, fails=False):
@@ -45,8 +49,62 @@ def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
     done = (output / "prediction-done.json").stat().st_mtime_ns
     probe(task_folder, pretrained_folder, tmp_path, "--neighbours=[1, 5]")
     assert (output / "prediction-done.json").stat().st_mtime_ns == done
-    printed = probe(task_folder, binaural_folder, tmp_path, fails=True)
-    assert "holds figures that were made with encoder_key=" in printed
+
+
+def test_other_settings_and_models_are_refused_in_the_same_folder(
+    task_folder, pretrained_folder, binaural_folder, tmp_path
+):
+    small = ("--num_points=1", "--neighbours=[]")
+    probe(task_folder, pretrained_folder, tmp_path, *small, "--precision=bf16")
+    path = tmp_path / task_folder.name / "test.predicted-scores.json"
+    assert json.loads(path.read_text())["hparams"]["precision"] == "bf16"
+    before = read_files(tmp_path)
+    changes = ("--learning_rates=[0.1]", "--random_weights=True", "--seed=1")
+    for pretrained, *more in (
+        (pretrained_folder, *changes),
+        (binaural_folder,),
+    ):
+        options = [*small, "--precision=bf16", *more]
+        printed = probe(task_folder, pretrained, tmp_path, *options, fails=True)
+        (line,) = printed.splitlines()
+        assert "choose another output folder" in line
+        for option in more or ["--encoder_key="]:
+            name, value = option[2:].split("=")
+            assert f"{name}={value}" in line
+        assert read_files(tmp_path) == before
+    with hold(tmp_path):
+        options = [*small, "--precision=bf16"]
+        printed = probe(
+            task_folder, pretrained_folder, tmp_path, *options, fails=True
+        )
+        (line,) = printed.splitlines()
+        assert f"is in use by process {os.getpid()} on" in line
+
+
+def test_the_score_of_other_sounds_under_the_same_names(
+    task_folder, pretrained_folder, tmp_path
+):
+    """Neither the score nor the embeddings of the first are shown again."""
+    tasks = tmp_path / "tasks"
+    copy = shutil.copytree(task_folder, tasks / task_folder.name)
+    small = ["--num_points=1", "--neighbours=[]"]
+    small.append(f"--embeddings_folder={tmp_path / 'embeddings'}")
+    first, second = tmp_path / "first", tmp_path / "second"
+    probe(copy, pretrained_folder, first, *small)
+    before = read_files(first / copy.name)
+    random = np.random.default_rng(0)
+    for path in sorted((copy / "16000").rglob("*.wav")):
+        soundfile.write(path, 0.1 * random.standard_normal(1600), 16000)
+    printed = probe(copy, pretrained_folder, first, *small, fails=True)
+    assert f"{first / copy.name} was made with clips=" in printed
+    assert read_files(first / copy.name) == before
+    probe(copy, pretrained_folder, second, *small)
+    name = f"{copy.name}/test.predicted-scores.json"
+    scores = [
+        json.loads((folder / name).read_text())["test"]
+        for folder in (first, second)
+    ]
+    assert scores[0]["test_loss"] != scores[1]["test_loss"]
 
 
 def test_a_broken_task_does_not_end_a_suite(

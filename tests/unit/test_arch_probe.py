@@ -1,6 +1,7 @@
 """The probe of ARCH and its figures."""
 
 import math
+import os
 
 import arch_factory
 import numpy as np
@@ -227,6 +228,15 @@ def test_broken_clips_are_left_out_up_to_a_limit(tmp_path):
         embed_dataset(dataset, None, 16000, "a", tmp_path / "kept", 0.04)
     with pytest.raises(ValueError, match="1 of 60 clips of tones are not the"):
         embed_dataset(dataset, None, 16000, "c", tmp_path, 0.01)
+
+
+def test_a_pipe_and_a_name_without_a_format_are_no_clips(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "b.wav", np.ones(80), 16000)
+    (tmp_path / "b.wav").rename(tmp_path / "b.raw")
+    for name in ("a.wav", "b.raw"):
+        with pytest.raises(ValueError, match=f"{name} (is not|cannot)"):
+            read_mono(tmp_path / name, 16000)
 
 
 def test_a_clip_that_has_no_token_is_left_out(tmp_path):

@@ -11,7 +11,7 @@ import soundfile
 import speechbrain as sb
 import torch
 from speechbrain.augment.augmenter import Augmenter
-from speechbrain.augment.time_domain import DropFreq
+from speechbrain.augment.time_domain import DropChunk, DropFreq
 
 from speechbrain_wavjepa.downstream.labelled_clips import (
     LabelledClips,
@@ -179,7 +179,7 @@ def test_all_gradients_are_clipped_together(recipe, brain):
     assert weights[0][0].item() == pytest.approx(-0.6, abs=1e-5)
 
 
-def test_ears_are_augmented_apart(recipe, brain):
+def test_dropped_frequencies_do_not_mix_the_ears(recipe, brain):
     brain.hparams.augmentation = Augmenter(augmentations=[DropFreq()])
     wavs = torch.randn(2, 1000, 2)
     wavs[0, :, 1] = 0
@@ -192,6 +192,21 @@ def test_ears_are_augmented_apart(recipe, brain):
     assert not both[0, :, 1].any()
     torch.testing.assert_close(both[:, :, 0], left)
     assert (left - wavs[:, :, 0]).abs().max() > 0.01
+
+
+def test_both_ears_lose_the_same_parts(recipe, brain):
+    drop = DropChunk(10, 200, drop_count_low=1, drop_count_high=5)
+    brain.hparams.augmentation = Augmenter(
+        augment_prob=0.5, augmentations=[drop]
+    )
+    lengths, found = torch.tensor([1.0, 1.0, 0.5]), []
+    for _ in range(10):
+        wavs = torch.randn(3, 1000, 2)
+        wavs, _ = recipe.FineTuneBrain.augment(brain, wavs, lengths)
+        left, right = (wavs == 0).unbind(dim=2)
+        assert torch.equal(left, right)
+        found.append(tuple(left.sum(dim=1).tolist()))
+    assert len(set(found)) > 2  # others in each batch, and none in some
 
 
 def test_the_best_epoch_has_the_lower_loss_of_equal_scores(recipe):
@@ -219,28 +234,27 @@ def test_nothing_was_trained(recipe, brain):
         ("task", 1, "has the runs 0 to 0, got run=1"),
         ("task", -1, "has the runs 0 to 0, got run=-1"),
         ("task", "first", "got run=first"),
+        ("../task", 0, "leads out"),
     ],
 )
 def test_a_task_or_run_that_is_not_there(recipe, events, task, run, message):
-    hparams = {
+    settings = {
         "tasks_dir": events.folder.parent,
         "task": task,
         "run": run,
-        "encoder": SimpleNamespace(sample_rate=16000),
     }
     with pytest.raises(ValueError, match=message):
-        recipe.read_task(hparams)
+        recipe.read_task(settings, 16000)
 
 
 def test_a_task_without_a_split(recipe, events):
     path = events.folder / "task_metadata.json"
     metadata = json.loads(path.read_text())
     path.write_text(json.dumps({**metadata, "splits": ["train", "test"]}))
-    hparams = {
+    settings = {
         "tasks_dir": events.folder.parent,
         "task": "task",
         "run": 0,
-        "encoder": SimpleNamespace(sample_rate=16000),
     }
     with pytest.raises(ValueError, match=r"lacks the splits \['valid'\]"):
-        recipe.read_task(hparams)
+        recipe.read_task(settings, 16000)

@@ -266,3 +266,23 @@ def test_half_precision_is_for_products_only():
     assert 1e-5 < difference < 0.03
     with pytest.raises(ValueError, match="precision='fp16' must be one of"):
         ProbeBank([GridPoint(precision="fp16")], 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"hidden_dim": [10**12]}, "from 1 to 65536"),
+        ({"max_epochs": [10**9]}, "from 1 to 100000"),
+        ({"lr": [float("nan")]}, "lr=.nan.: it must be a list of float"),
+        ({"lr": 0.1}, "must be a list"),
+        ({"hidden_layers": [True]}, "must be a list of int"),
+        ({"initialization": [3]}, "must be a list of str"),
+        (
+            {"lr": [0.1] * 100, "dropout": [0.1] * 100, "patience": [1] * 9},
+            "over 10000 points",
+        ),
+    ],
+)
+def test_an_absurd_grid_of_a_task_is_refused(axes, message):
+    with pytest.raises(ValueError, match=message):
+        sample_grid({}, task_grid=axes)

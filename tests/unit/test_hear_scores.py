@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from speechbrain_wavjepa.downstream import probe_evaluation
 from speechbrain_wavjepa.downstream.events import (
     Event,
     event_f_measure,
@@ -162,3 +163,17 @@ def test_segment_error_rate_by_hand():
     errors = 0 + 2 + 1 + 1
     assert segment_error_rate(truth, found) == {"error_rate": errors / 4}
     assert math.isnan(segment_error_rate({"f": []}, found)["error_rate"])
+
+
+def test_folds_with_and_without_a_fault():
+    """One has d' of inf, the other of -inf: their mean is no error."""
+    folds = [
+        {"d_prime": math.inf, "mAP": 0.5},
+        {"d_prime": -math.inf, "mAP": 1},
+    ]
+    aggregated = probe_evaluation._aggregate(folds)
+    assert aggregated["mAP_mean"] == 0.75
+    assert math.isnan(aggregated["d_prime_mean"])
+    assert (
+        probe_evaluation._aggregate(folds[:1] * 2)["d_prime_mean"] == math.inf
+    )

@@ -1,6 +1,7 @@
 """Tasks in rooms."""
 
 import json
+import shutil
 
 import pytest
 import soundfile
@@ -63,12 +64,53 @@ def test_a_loud_room_does_not_clip(task_folder, tmp_path):
     assert left / right == pytest.approx(2, rel=0.01)
 
 
-def test_what_exists_is_kept(task_folder, tmp_path):
+def test_what_was_made_of_the_same_is_kept_and_of_others_refused(
+    task_folder, tmp_path
+):
     task = HearTask(task_folder)
+    rooms = {"rooms": "0a1b"}
+    folders = write_naturalistic(
+        task, tmp_path, make_sampler(), drawn_from=rooms
+    )
+    times = [(f / "test.json").stat().st_mtime_ns for f in folders]
+    shutil.rmtree(folders[1])
+    write_naturalistic(task, tmp_path, make_sampler(), drawn_from=rooms)
+    assert (folders[0] / "test.json").stat().st_mtime_ns == times[0]
+    assert HearTask(folders[1]).check_leaks() is None
+    for options, message in (
+        ({"drawn_from": {"rooms": "2c3d"}}, "rooms=0a1b, not rooms=2c3d"),
+        ({"drawn_from": rooms, "seed": 1}, "seed=0, not seed=1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_naturalistic(task, tmp_path, make_sampler(), **options)
+
+
+def test_what_others_wrote_there_is_kept(task_folder, tmp_path):
     place = tmp_path / "omni" / task_folder.name
     place.mkdir(parents=True)
-    with pytest.raises(ValueError, match="exists: choose another output"):
-        write_naturalistic(task, tmp_path, make_sampler())
-    assert not list(place.iterdir())
-    labels = json.loads((task_folder / "test.json").read_text())
-    assert labels == task.clips["test"]
+    (place / "thesis.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="something else.*thesis.txt"):
+        write_naturalistic(HearTask(task_folder), tmp_path, make_sampler())
+    assert [p for p in sorted(tmp_path.rglob("*")) if p.is_file()] == [
+        place / "thesis.txt"
+    ]
+    assert {*before} <= {*tmp_path.rglob("*")}
+
+
+@pytest.mark.parametrize("climbs", ["../../../../precious.wav", "absolute"])
+def test_a_task_whose_clip_climbs_overwrites_nothing(
+    task_folder, tmp_path, climbs
+):
+    """Seen: the clip was written over a file of the user."""
+    precious = tmp_path / "precious.wav"
+    folder = shutil.copytree(task_folder, tmp_path / "tasks" / task_folder.name)
+    shutil.copy(folder / "16000" / "test" / "0.wav", precious)
+    before = precious.read_bytes()
+    name = str(precious) if climbs == "absolute" else climbs
+    (folder / "test.json").write_text(json.dumps({name: ["low"]}))
+    with pytest.raises(ValueError, match="precious.wav' leads out of"):
+        task = HearTask(folder)
+        write_naturalistic(task, tmp_path / "out", make_sampler())
+    assert precious.read_bytes() == before
+    assert not (tmp_path / "out").exists()

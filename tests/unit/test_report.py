@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from speechbrain_wavjepa.downstream.report import (
     format_scores,
     main,
@@ -21,6 +23,7 @@ def test_scores_of_folds_and_of_one_split(tmp_path, capsys):
     write(tmp_path / "esc50-v2.0.0-full", aggregated_scores=folds)
     write(tmp_path / "own-v1-full", test={"test_score": 0.25})
     (tmp_path / "embeddings").mkdir()
+    write(tmp_path / ".pets.unfinished", test={"test_score": 0.75})
     assert read_scores(tmp_path) == [
         TaskScore("esc50-v2.0.0-full", 0.8, 0.02),
         TaskScore("own-v1-full", 0.25, None),
@@ -39,6 +42,25 @@ def test_tasks_that_nobody_published_have_no_figure():
 def test_an_empty_folder_is_told(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "holds no finished task" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "holds no score of this package: KeyError: 'test'"),
+        ('{"test": 3}', "holds no score of this package"),
+        ('{"test": {"test_score": "a"}}', r"\('a',\) are not numbers"),
+        ("[" * 100_000, "cannot be read as json"),
+    ],
+)
+def test_a_broken_file_of_scores_is_named(tmp_path, capsys, text, message):
+    write(tmp_path / "esc50-v2.0.0-full", test={})
+    path = tmp_path / "esc50-v2.0.0-full" / "test.predicted-scores.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path.name} {message}|{message}"):
+        read_scores(tmp_path)
+    assert main([str(tmp_path)]) == 2
+    assert str(path) in capsys.readouterr().err
 
 
 def write_arch(folder, scores, deviation=0.0, repetition=0):

@@ -1,6 +1,8 @@
 """Tasks made of one's own files."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -45,8 +47,6 @@ def test_a_folder_of_classes(classes, tmp_path):
         assert {label for (label,) in clips.values()} == {"dog", "rain"}
         for name in clips:
             assert task.read_clip(split, name).shape == (1600, 1)
-    with pytest.raises(ValueError, match="exists: choose another name"):
-        write_task(output, read_class_folders(classes), "pets")
 
 
 def test_the_seed_draws_the_folds(classes, tmp_path):
@@ -60,7 +60,7 @@ def test_the_seed_draws_the_folds(classes, tmp_path):
 
 def write_table(classes, text):
     path = classes / "table.csv"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -98,8 +98,8 @@ def test_a_table_with_splits_and_tags(classes, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,tag\na.wav,x\n", "needs the columns file and label"),
-        ("file,label\n", "needs the columns file and label and a row"),
+        ("file,tag\na.wav,x\n", "has no column 'label'"),
+        ("file,label\n", "has a header and no row"),
         (
             "file,label,split\ndog/0.wav,a,train\ndog/0.wav,b,test\n",
             "into the splits 'train' and 'test'",
@@ -112,15 +112,87 @@ def test_a_table_with_splits_and_tags(classes, tmp_path):
         (
             "file,label,split\nno.wav,a,train\ndog/1.wav,b,valid\n"
             "dog/2.wav,b,test\n",
-            "no.wav cannot be decoded",
+            "no.wav is missing",
+        ),
+        ("file,label\n../a.wav,a\n", "'../a.wav' leads out of"),
+        ("file,label\n/etc/passwd,a\n", "'/etc/passwd' leads out of"),
+        (
+            "file,label,split\ndog/0.wav,a,../../X\ndog/1.wav,b,valid\n",
+            "'../../X' leads out of",
+        ),
+        (
+            "file,label,split\ndog/0.wav,a,/srv/X\ndog/1.wav,b,valid\n",
+            "'/srv/X' leads out of",
+        ),
+        (
+            "file,label,split\ndog/0.wav,a,a/b\ndog/1.wav,b,valid\n",
+            "cannot be called 'a/b'",
+        ),
+        (
+            "file,label,split\ndog/0.wav,a,task_metadata\ndog/1.wav,b,x\n",
+            "cannot be called 'task_metadata'",
+        ),
+        ("file,label,start,end\ndog/0.wav,a,1\n", "Row 1 of .* has ''"),
+        ("file,label,start,end\ndog/0.wav,a,1,inf\n", "Row 1 of .* has 'inf'"),
+        ("file,label,start\ndog/0.wav,a,1\n", "a column start only"),
+        ("file,label\ndog/0.wav,a,b\n", "Row 1 of .* has 3 cells"),
+        (b"file,label\n\xff.wav,a\n", "table.csv is not UTF-8 text"),
+        (
+            "file,label,split\nclasses.wav,a,train\ndog/1.wav,b,valid\n"
+            "dog/2.wav,b,test\n",
+            "classes.wav is no regular file",
+        ),
+        (
+            "file,label,split\ndog/0.wav,a,train\ndog/copy.wav,b,valid\n"
+            "dog/2.wav,b,test\n",
+            "valid/00000_copy.wav is the same clip as train/00000_0.wav",
         ),
     ],
 )
 def test_tables_that_do_not_work(classes, tmp_path, text, message):
+    os.mkfifo(classes / "classes.wav")
+    shutil.copy(classes / "dog" / "0.wav", classes / "dog" / "copy.wav")
     path = write_table(classes, text)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=message):
         write_task(tmp_path / "task", read_table(path), "task")
-    assert not (tmp_path / "task").exists()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_task_of_the_same_sounds_is_kept_one_of_others_refused(
+    classes, tmp_path
+):
+    output = tmp_path / "pets-v1-full"
+    counts = write_task(output, read_class_folders(classes), "pets")
+    time = (output / "task_metadata.json").stat().st_mtime_ns
+    classes.rename(tmp_path / "moved")
+    files = read_class_folders(tmp_path / "moved")
+    assert write_task(output, files, "pets") == counts
+    assert (output / "task_metadata.json").stat().st_mtime_ns == time
+    with pytest.raises(ValueError, match="made with seed=0, not seed=1"):
+        write_task(output, files, "pets", seed=1)
+    soundfile.write(files[0].path, np.ones(4410), 44100)
+    with pytest.raises(ValueError, match="made with sounds_and_labels="):
+        write_task(output, files, "pets")
+    assert (output / "task_metadata.json").stat().st_mtime_ns == time
+
+
+def test_odd_labels_and_names_of_files(classes, tmp_path):
+    """Whatever a class is called, the task that is written can be read."""
+    (classes / "dog").rename(classes / '-rf, "{a}" [b]*')
+    (classes / "rain").rename(classes / "Re\u2028gen")
+    write_task(tmp_path / "task", read_class_folders(classes), "task")
+    task = HearTask(tmp_path / "task")
+    assert task.labels == ['-rf, "{a}" [b]*', "Re\u2028gen"]
+
+
+@pytest.mark.parametrize("name", [b"a\nb.wav", b"a\\b.wav", b"\xff.wav"])
+def test_names_that_cannot_be_written_are_refused(classes, name):
+    os.rename(
+        classes / "dog" / "0.wav", os.fsencode(classes / "dog") + b"/" + name
+    )
+    with pytest.raises(ValueError, match="leads out|is not UTF-8"):
+        read_class_folders(classes)
 
 
 def test_one_class_is_none(tmp_path):

@@ -1,19 +1,24 @@
 """Task folders: what is read, and what is refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from speechbrain_wavjepa.downstream import files
 from speechbrain_wavjepa.downstream.embedding_cache import (
     SplitEmbeddings,
     embed_task,
     make_targets,
 )
 from speechbrain_wavjepa.downstream.events import Event
+from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.tasks import HearTask, Run
 
 
@@ -97,7 +102,7 @@ def test_spoiled_clips(folder):
     with pytest.raises(ValueError, match="0.wav is empty"):
         task.read_clip("test", "0.wav")
     path.unlink()
-    with pytest.raises(ValueError, match="0.wav cannot be read"):
+    with pytest.raises(ValueError, match="0.wav is missing"):
         task.read_clip("test", "0.wav")
     with pytest.raises(ValueError, match="0.wav is missing"):
         task.check_leaks()
@@ -176,13 +181,203 @@ def test_a_stopped_embedding_goes_on_with_the_next_split(folder, tmp_path):
     assert seen == [0, 0, 6, 6]
 
 
-def test_changed_clips_and_embeddings_that_are_not_finite(folder, tmp_path):
-    task = HearTask(folder)
-    embed_task(task, mean_of, "a", tmp_path)
+def test_embeddings_of_a_changed_task_are_never_read(folder, tmp_path):
+    first = embed_task(HearTask(folder), mean_of, "a", tmp_path)
     labels = json.loads((folder / "test.json").read_text())
     labels.pop("0.wav")
     (folder / "test.json").write_text(json.dumps(labels))
-    with pytest.raises(ValueError, match="embeddings of other clips"):
-        embed_task(HearTask(folder), mean_of, "a", tmp_path)
+    fewer = embed_task(HearTask(folder), mean_of, "a", tmp_path)
+    assert len(fewer["test"].rows) == 5
+    for path in sorted((folder / "16000" / "train").iterdir()):
+        noise = np.random.default_rng(int(path.stem)).uniform(-1, 1, 1600)
+        soundfile.write(path, noise, 16000)
+    louder = embed_task(HearTask(folder), mean_of, "a", tmp_path)
+    assert louder["train"].rows.min() > 2 * first["train"].rows.max()
+
+
+def test_embeddings_that_are_not_finite(folder, tmp_path):
+    task = HearTask(folder)
     with pytest.raises(ValueError, match="holds NaN or Inf"):
         embed_task(task, lambda c: mean_of(c) * torch.nan, "c", tmp_path)
+
+
+def test_two_processes_never_write_the_same_embeddings(folder, tmp_path):
+    task = HearTask(folder)
+    embed_task(task, mean_of, "a", tmp_path / "cache")
+    (place,) = (tmp_path / "cache" / folder.name).iterdir()
+    shutil.rmtree(place / "valid")
+    held = "from speechbrain_wavjepa.utils.files import hold\nimport sys\n"
+    held += "with hold(sys.argv[1]):\n    print(flush=True)\n    input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=f"in use by process {other.pid}"):
+            embed_task(task, mean_of, "a", tmp_path / "cache")
+        other.communicate(b"\n")
+    embed_task(task, mean_of, "a", tmp_path / "cache")
+
+
+def test_the_clips_are_read_once_for_leaks_and_fingerprint(folder, monkeypatch):
+    task = HearTask(folder)
+    task.check_leaks()
+    first = task.fingerprints()
+    for path in (folder / "16000").rglob("*.wav"):
+        path.unlink()
+    assert task.fingerprints() == first
+
+
+def test_a_fingerprint_says_what_has_changed(folder):
+    first = HearTask(folder).fingerprints()
+    change(folder, evaluation=["mAP"])
+    second = HearTask(folder).fingerprints()
+    assert second["clips"] == first["clips"]
+    assert second["labels"] != first["labels"]
+    with open(folder / "16000" / "test" / "0.wav", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    third = HearTask(folder).fingerprints()
+    assert third["labels"] == second["labels"]
+    assert third["clips"] != second["clips"]
+
+
+def event_of(label="low", start=0, end=1):
+    return json.dumps({"0.wav": [{"label": label, "start": start, "end": end}]})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("test.json", '{"../../precious.wav": ["low"]}', "leads out"),
+        ("test.json", '{"/etc/passwd": ["low"]}', "leads out"),
+        ("test.json", '{"a\\nb.wav": ["low"]}', "leads out"),
+        ("test.json", "[" * 100_000, "test.json cannot be read as json"),
+        ("test.json", '{"0.wav": ' + "9" * 9999 + "}", "cannot be read as js"),
+        ("test.json", '{"0.wav": "low"}', "must be a list"),
+        ("test.json", "[]", "must hold a mapping in braces"),
+        ("test.json", b'{"\xff.wav": ["low"]}', "test.json is not UTF-8"),
+        ("labelvocabulary.csv", "idx,label\n0\n", "is cut off"),
+        ("labelvocabulary.csv", "idx\n0\n", "has no column 'label'"),
+        ("labelvocabulary.csv", "idx,label\na,b\n", "number its labels"),
+        ("labelvocabulary.csv", f"idx,label\n0,{'a' * 200_000}\n", "no table"),
+    ],
+)
+def test_what_a_stranger_s_files_may_hold(folder, name, text, message):
+    content = text if isinstance(text, bytes) else text.encode()
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        HearTask(folder)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"splits": ["train", "valid", "../../X"]}, "leads out"),
+        ({"splits": ["train", "train"]}, "must be there once"),
+        ({"splits": ["train", "a/b"]}, "without '/'"),
+        ({"splits": "train"}, "must be a list of names"),
+        ({"splits": [["train"]]}, "leads out"),
+        ({"evaluation": []}, "must be a list of names"),
+        ({"task_name": 3}, "must be a text"),
+        ({"evaluation_params": [1]}, "evaluation_params that are no mapping"),
+        ({"embedding_type": ["scene"]}, r"\['scene'\], which must be one of"),
+    ],
+)
+def test_what_a_stranger_s_metadata_may_hold(folder, entries, message):
+    change(folder, **entries)
+    with pytest.raises(ValueError, match=message):
+        HearTask(folder)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"median_filter_ms": [1e15], "min_duration": [125]},
+        {"median_filter_ms": [250], "min_duration": [float("nan")]},
+        {"median_filter_ms": [250], "min_duration": ["a"]},
+        {"median_filter_ms": list(range(99)), "min_duration": [125]},
+        {"median_filter_ms": [250]},
+        {"median_filter_ms": [250], "min_duration": [125], "threshold": [0]},
+        [250],
+    ],
+)
+def test_an_absurd_grid_of_events_is_refused(folder, grid):
+    change(
+        folder,
+        embedding_type="event",
+        prediction_type="multilabel",
+        evaluation=["event_onset_200ms_fms"],
+        evaluation_params={"event_postprocessing_grid": grid},
+    )
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.json").write_text(event_of())
+    times = np.arange(3) * 100.0
+    rows = SplitEmbeddings(["0.wav"], np.zeros((3, 1)), [3], times)
+    scorer = SplitScorer(HearTask(folder), "valid", rows)
+    with pytest.raises(ValueError, match="has event_postprocessing_grid="):
+        scorer.validate(torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (event_of(start="NaN"), "which never ends"),
+        (event_of(end=float("inf")), "which never ends"),
+        (event_of(end=10**400), "must have a label, a start and an end"),
+        (event_of(end=None), "must have a label, a start and an end"),
+        ('{"0.wav": ["low"]}', "must have a label, a start and an end"),
+    ],
+)
+def test_what_a_stranger_s_events_may_hold(folder, text, message):
+    change(folder, embedding_type="event", prediction_type="multilabel")
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.json").write_text(event_of())
+    HearTask(folder)
+    (folder / "test.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        HearTask(folder)
+
+
+def test_pipes_and_huge_files_are_refused(folder, monkeypatch):
+    task, clip = HearTask(folder), folder / "16000" / "test" / "0.wav"
+    clip.unlink()
+    os.mkfifo(clip)
+    for read in (lambda: task.read_clip("test", "0.wav"), task.check_leaks):
+        with pytest.raises(ValueError, match="0.wav is no regular file"):
+            read()
+    clip.unlink()
+    soundfile.write(clip, np.zeros(1600), 16000)
+    monkeypatch.setattr(files, "MAX_VALUES", 1000)
+    with pytest.raises(ValueError, match="0.wav has over 1000 samples"):
+        task.read_clip("test", "0.wav")
+    (folder / "test.json").unlink()
+    os.mkfifo(folder / "test.json")
+    with pytest.raises(ValueError, match="test.json is no regular file"):
+        HearTask(folder)
+    (folder / "test.json").unlink()
+    with open(folder / "test.json", "wb") as file:
+        file.truncate(10 * 2**30)  # a hole
+    with pytest.raises(ValueError, match="test.json has 10737418240 bytes"):
+        HearTask(folder)
+
+
+@pytest.mark.parametrize("name", ["-rf.wav", "{a}[b]*?.wav", "a b.WAV"])
+def test_odd_names_are_read(folder, name):
+    place = folder / "16000" / "test"
+    (place / "0.wav").rename(place / name)
+    labels = json.loads((folder / "test.json").read_text())
+    labels[name] = labels.pop("0.wav")
+    (folder / "test.json").write_text(json.dumps(labels))
+    task = HearTask(folder)
+    task.check_leaks()
+    assert task.read_clip("test", name).shape == (1600, 1)
+
+
+def test_a_name_without_a_format_is_refused(folder):
+    place = folder / "16000" / "test"
+    (place / "0.wav").rename(place / "0.raw")
+    (folder / "test.json").write_text('{"0.raw": ["low"]}')
+    with pytest.raises(ValueError, match="0.raw cannot be read"):
+        HearTask(folder).read_clip("test", "0.raw")

@@ -18,13 +18,13 @@ Authors
 import json
 import logging
 import math
+import random
 import sys
 from pathlib import Path
 
 import numpy as np
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from speechbrain_wavjepa.downstream.embedding_cache import SplitEmbeddings
@@ -34,13 +34,35 @@ from speechbrain_wavjepa.downstream.labelled_clips import (
     collate_clips,
 )
 from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
+from speechbrain_wavjepa.downstream.runs import (
+    build,
+    find_device,
+    list_settings,
+    name_run,
+    override,
+)
 from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
 from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
 from speechbrain_wavjepa.pretrained import write_pretrained
+from speechbrain_wavjepa.utils.experiment import experiment, run_script
+from speechbrain_wavjepa.utils.files import atomic_file, path_inside
 
 logger = logging.getLogger(__name__)
+
+# SpeechBrain's run options that change what is learned.
+RUN_OPTIONS = (
+    "auto_mix_prec",
+    "eval_precision",
+    "grad_accumulation_factor",
+    "max_grad_norm",
+    "nonfinite_patience",
+    "optimizer_step_limit",
+    "precision",
+    "skip_nonfinite_grads",
+)
 
 
 def rank(checkpoint):
@@ -84,14 +106,22 @@ class FineTuneBrain(sb.Brain):
         return logits, targets[valid], times, counts.int().tolist()
 
     def augment(self, wavs, wav_lens):
-        """Augment each channel by itself: DropFreq would mix them."""
-        channels = wavs.shape[2]
-        flat, lengths = self.hparams.augmentation(
-            wavs.transpose(1, 2).flatten(0, 1),  # [B*C, T]
-            wav_lens.repeat_interleave(channels),
-        )
-        wavs = flat.unflatten(0, (-1, channels)).transpose(1, 2)
-        return wavs, lengths[::channels]
+        """Augment the channels of a clip alike, one after the other.
+
+        Each is given the same draws: what one ear loses, both lose. DropFreq
+        would mix channels that it is given together.
+        """
+        channels, state = [], random.getstate()
+        devices = [wavs.device] if wavs.is_cuda else []
+        for number, waveform in enumerate(wavs.unbind(dim=2), 1):
+            random.setstate(state)
+            is_last = number == wavs.shape[2]  # its draws are not taken back
+            with torch.random.fork_rng(devices, enabled=not is_last):
+                waveform, wav_lens_out = self.hparams.augmentation(
+                    waveform, wav_lens
+                )
+            channels.append(waveform)
+        return torch.stack(channels, dim=2), wav_lens_out
 
     def draw_mix(self, num_clips):
         """Draw another clip of the batch for each, and each one's share."""
@@ -231,23 +261,23 @@ class FineTuneBrain(sb.Brain):
         self.best = best.meta
 
 
-def read_task(hparams):
+def read_task(settings, sample_rate):
     """Read the task, and the splits of the run that is asked for."""
-    tasks_dir, name = Path(hparams["tasks_dir"]), hparams["task"]
-    if not (tasks_dir / name).is_dir():
+    tasks_dir, name = Path(str(settings["tasks_dir"])), settings["task"]
+    if not path_inside(tasks_dir, name).is_dir():
         raise ValueError(
             f"{tasks_dir} has no task {name!r}: it has "
             f"{sorted(path.name for path in tasks_dir.glob('*/'))}."
         )
-    task = HearTask(tasks_dir / name, hparams["encoder"].sample_rate)
+    task = HearTask(tasks_dir / name, sample_rate)
     task.check_leaks()
     runs = task.runs()
-    if hparams["run"] not in range(len(runs)):
+    if settings["run"] not in range(len(runs)):
         raise ValueError(
             f"{task.folder} has the runs 0 to {len(runs) - 1}, got "
-            f"run={hparams['run']}."
+            f"run={settings['run']}."
         )
-    run = runs[hparams["run"]]
+    run = runs[settings["run"]]
     if absent := task.absent_labels(run):
         logger.warning(
             f"{task.name}: {len(absent)} labels of {run.test} are not in the "
@@ -256,17 +286,8 @@ def read_task(hparams):
     return task, run
 
 
-def main():
-    """Read the yaml, fine-tune, test, write the folder."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
-    task, run = read_task(hparams)
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+def fine_tune(task, run, hparams, made_with, run_opts):
+    """Fine-tune, test, write the folder."""
     encoder = hparams["encoder"]
     embedding = encoder.embedding_model
     embedding.freeze = False
@@ -285,15 +306,19 @@ def main():
         "is_event": task.embedding_type == "event",
         "total_steps": steps * hparams["number_of_epochs"],
     }
-    hparams["checkpointer"].add_recoverables(
-        {"embedding_model": embedding, "classifier": classifier}
+    checkpointer = hparams["checkpointer"](
+        recoverables={
+            "counter": hparams["epoch_counter"],
+            "embedding_model": embedding,
+            "classifier": classifier,
+        }
     )
     brain = FineTuneBrain(
         modules={"encoder": encoder, "classifier": classifier},
         opt_class=hparams["optimizer"],
         hparams=hparams,
         run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
+        checkpointer=checkpointer,
     )
     options = {"batch_size": hparams["batch_size"], "collate_fn": collate_clips}
     brain.fit(
@@ -304,10 +329,10 @@ def main():
         valid_loader_kwargs=options,
     )
     brain.evaluate(test, test_loader_kwargs=options)
-    write_results(brain, hparams, classifier)
+    write_results(brain, hparams, made_with, classifier)
 
 
-def write_results(brain, hparams, classifier):
+def write_results(brain, hparams, made_with, classifier):
     """Write the scores under the HEAR kit's names, and the folder."""
     task, run, best = hparams["hear_task"], hparams["hear_run"], brain.best
     output_folder = Path(hparams["output_folder"])
@@ -318,8 +343,11 @@ def write_results(brain, hparams, classifier):
             "epoch": best["epoch"],
         },
         "postprocessing": list(map(list, best["choice"].items())),
+        "model": hparams["model_name"],
+        "made_with": made_with,
     }
-    (output_folder / "results.json").write_text(json.dumps(results, indent=1))
+    with atomic_file(output_folder / "results.json") as aside:
+        aside.write_text(json.dumps(results, indent=1), encoding="utf-8")
     found = read_settings(hparams["pretrained"])
     settings = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     training = {"task": task.name, "seed": hparams["seed"], **best["choice"]}
@@ -344,5 +372,30 @@ def write_results(brain, hparams, classifier):
     print(f"Classifier for from_hparams: {output_folder / 'pretrained'}")
 
 
+def main():
+    """Check everything, then fine-tune."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    settings, overrides = name_run(
+        hparams_file, overrides, "tasks_dir", hash_model
+    )
+    if run_opts["debug"]:  # a dry run touches no other run's folder
+        folder = f"{settings['output_folder']}-debug"
+        overrides = override(overrides, output_folder=folder)
+    hparams = build(hparams_file, overrides)
+    task, run = read_task(settings, hparams["encoder"].sample_rate)
+    find_device(run_opts)
+    given = run_opts.overridden_args
+    made_with = {
+        **{name: run_opts[name] for name in RUN_OPTIONS},
+        **list_settings(settings, hash_model(settings["pretrained"])),
+        **{name: run_opts[name] for name in RUN_OPTIONS if name in given},
+        **task.fingerprints(),
+    }
+    with experiment(
+        hparams["output_folder"], hparams_file, overrides, made_with
+    ):
+        fine_tune(task, run, hparams, made_with, run_opts)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))

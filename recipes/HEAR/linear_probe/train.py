@@ -18,33 +18,47 @@ from pathlib import Path
 
 import numpy as np
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_wavjepa.downstream.embedding_cache import embed_task
-from speechbrain_wavjepa.downstream.finished import is_finished, mark_finished
 from speechbrain_wavjepa.downstream.grid import sample_grid
 from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
 from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
 from speechbrain_wavjepa.downstream.report_plots import plot_confusion
+from speechbrain_wavjepa.downstream.runs import (
+    build,
+    find_device,
+    finish,
+    hash_encoder_settings,
+    is_finished,
+    list_settings,
+    name_run,
+    override,
+)
 from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
 from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.utils.experiment import experiment, run_script
+from speechbrain_wavjepa.utils.files import path_inside
 
 logger = logging.getLogger(__name__)
 
 NEIGHBOURS = "test.neighbour-scores.json"
+DONE = "prediction-done.json"  # the kit's name
 
 
 def list_tasks(tasks_dir, task):
     """List the folders of the tasks that are asked for."""
-    folder = Path(tasks_dir)
+    folder = Path(str(tasks_dir))
     if task != "all":
-        if not (folder / task).is_dir():
+        if not path_inside(folder, task).is_dir():
             raise ValueError(
                 f"{folder} has no task {task!r}: it has "
                 f"{sorted(path.name for path in folder.glob('*/'))}."
             )
         return [folder / task]
-    tasks = sorted(path.parent for path in folder.glob("*/task_metadata.json"))
+    tasks = sorted(
+        path.parent for path in folder.glob("[!.]*/task_metadata.json")
+    )
     if not tasks:
         raise ValueError(
             f"{folder} holds no task: give the folder above the task folders."
@@ -68,12 +82,10 @@ def make_embedder(task, encoder, device):
     return embed_scenes
 
 
-def probe_task(folder, hparams, device):
+def probe_task(task, output, hparams, made_with, device):
     """Embed a task, train its probes and write its scores."""
     start = time.perf_counter()
     encoder = hparams["encoder"].to(device).eval()
-    task = HearTask(folder, encoder.sample_rate)
-    task.check_leaks()
     for run in task.runs():
         if absent := task.absent_labels(run):
             logger.warning(
@@ -83,19 +95,15 @@ def probe_task(folder, hparams, device):
     splits = embed_task(
         task,
         make_embedder(task, encoder, device),
-        name_encoder(hparams),
+        hash_encoder_settings(made_with),
         hparams["embeddings_folder"],
     )
-    grid = hparams["grid"]
-    parameters = task.metadata.get("evaluation_params") or {}
     points = sample_grid(
-        grid,
+        hparams["grid"],
         task.name,
         hparams["num_points"],
-        parameters.get("task_specific_param_grid"),
+        task.evaluation_params.get("task_specific_param_grid"),
     )
-    output = Path(hparams["output_folder"]) / folder.name
-    output.mkdir(parents=True, exist_ok=True)
     if hparams["neighbours"] and task.embedding_type == "scene":
         scores = evaluate_neighbours(task, splits, hparams["neighbours"])
         (output / NEIGHBOURS).write_text(json.dumps(scores, indent=4))
@@ -119,49 +127,27 @@ def probe_task(folder, hparams, device):
         "time": time.perf_counter() - start,
         "embedding_path": results["embedding_path"],
         "grid_points": len(points),
+        "made_with": made_with,
     }
-    mark_finished(output, made_with(hparams), done)  # the last file
+    (output / DONE).write_text(json.dumps(done, indent=4))
 
 
-def made_with(hparams):
-    """List what the figures of a task depend on."""
-    names = ("grid", "num_points", "neighbours", "seed")
-    settings = {name: hparams[name] for name in names}
-    return {"encoder_key": name_encoder(hparams), **settings}
-
-
-def name_encoder(hparams):
-    """Tell encoders apart, also those with random weights."""
-    if hparams.get("random_weights"):
-        return f"random-{hparams['seed']}-{hparams['encoder_key']}"
-    return hparams["encoder_key"]
-
-
-def main():
-    """Probe the tasks, print their scores; 1 if one could not be done."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
-    tasks = list_tasks(hparams["tasks_dir"], hparams["task"])
-    output_folder = Path(hparams["output_folder"])
-    for path in output_folder.glob("*/"):  # what is there must be of this model
-        is_finished(path, made_with(hparams))
-    sb.create_experiment_directory(
-        experiment_directory=output_folder,
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
-    device, failed = run_opts.get("device") or "cpu", []
+def probe_tasks(tasks, hparams, made_with, device):
+    """Probe tasks, print their scores; 1 if one could not be done."""
+    output_folder, failed = Path(hparams["output_folder"]), []
     for folder in tasks:
         output = output_folder / folder.name
         try:
-            if not is_finished(output, made_with(hparams)):
-                probe_task(folder, hparams, device)
-        except ValueError as error:
+            task = HearTask(folder, hparams["encoder"].sample_rate)
+            task.check_leaks()
+            if not is_finished(output, task.fingerprints()):
+                with finish(output, task.fingerprints()) as aside:
+                    probe_task(task, aside, hparams, made_with, device)
+            score = read_score(output / HEAR_SCORES)
+        except (OSError, ValueError) as error:
             print(f"{folder.name:<40} error: {error}", file=sys.stderr)
             failed.append(folder.name)
             continue
-        score = read_score(output / HEAR_SCORES)
         print(f"{folder.name:<40} {score.percent}")
     print(f"Scores, predictions and embeddings: {output_folder}")
     if failed:
@@ -169,5 +155,24 @@ def main():
     return 1 if failed else 0
 
 
+def main():
+    """Check everything, then probe the tasks."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "precision" in run_opts.overridden_args:  # SpeechBrain takes it away
+        overrides = override(overrides, precision=run_opts["precision"])
+    settings, overrides = name_run(
+        hparams_file, overrides, "tasks_dir", hash_model
+    )
+    tasks = list_tasks(settings["tasks_dir"], settings["task"])
+    hparams = build(hparams_file, overrides)
+    sample_grid(hparams["grid"], num_points=hparams["num_points"])
+    device = find_device(run_opts)
+    made_with = list_settings(settings, hparams["encoder_key"])
+    with experiment(
+        hparams["output_folder"], hparams_file, overrides, made_with
+    ):
+        return probe_tasks(tasks, hparams, made_with, device)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

@@ -8,13 +8,18 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from speechbrain_wavjepa.downstream.arch.splits import ArchRun
+from speechbrain_wavjepa.utils.files import fingerprint, hash_file
+
+MAX_LABELS = 1000  # no data set of ARCH has more than 200
 
 
 class ArchDataset(NamedTuple):
@@ -58,6 +63,96 @@ class ArchDataset(NamedTuple):
     notes: list[str]
 
 
+def name_files(dataset: ArchDataset) -> list[str]:
+    """Name the files of a data set, wherever it lies.
+
+    Arguments
+    ---------
+    dataset : ArchDataset
+        The data set.
+
+    Returns
+    -------
+    list of str
+        Their paths below the folder that they have in common.
+
+    Example
+    -------
+    >>> paths = [Path("data/a/0.wav"), Path("data/b/1.wav")]
+    >>> name_files(ArchDataset("", paths, np.eye(2), ["a", "b"], False, [], []))
+    ['a/0.wav', 'b/1.wav']
+    """
+    root = os.path.commonpath([path.parent for path in dataset.paths])
+    return [path.relative_to(root).as_posix() for path in dataset.paths]
+
+
+def fingerprint_dataset(dataset: ArchDataset) -> dict[str, str]:
+    """Tell a data set apart from others of its name, by its content.
+
+    Arguments
+    ---------
+    dataset : ArchDataset
+        The data set.
+
+    Returns
+    -------
+    dict[str, str]
+        Fingerprints of its labels and runs, and of its clips; a clip that is
+        not there counts as such.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> pets = ArchDataset("pets", [path], np.eye(1), ["a"], False, [], [])
+    >>> absent = fingerprint_dataset(pets)
+    >>> path.touch()
+    >>> present = fingerprint_dataset(pets)
+    >>> absent["labels"] == present["labels"]
+    True
+    >>> absent["clips"] == present["clips"]
+    False
+    """
+    names = name_files(dataset)
+    progress = tqdm(dataset.paths, desc=f"hash {dataset.name}", delay=2)
+    clips = [
+        [name, hash_file(path) if path.is_file() else None]
+        for name, path in zip(names, progress)
+    ]
+    targets = [np.flatnonzero(row).tolist() for row in dataset.targets]
+    labels = [names, targets, dataset.labels, dataset.multilabel, dataset.runs]
+    return {"labels": fingerprint(labels), "clips": fingerprint(clips)}
+
+
+def count_classes(classes: Sequence[int]) -> int:
+    """Count classes that a table numbers from 0.
+
+    Arguments
+    ---------
+    classes : sequence of int
+        Number of the class of each clip.
+
+    Returns
+    -------
+    int
+        One more than the largest.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or absurdly large.
+
+    Example
+    -------
+    >>> count_classes([0, 3, 1])
+    4
+    """
+    if wrong := [n for n in classes if not 0 <= n < MAX_LABELS]:
+        raise ValueError(
+            f"A clip has the class {wrong[0]}; there are 0 to {MAX_LABELS - 1}."
+        )
+    return max(classes) + 1
+
+
 def one_hot(classes: Sequence[int], num_labels: int) -> np.ndarray:
     """Make the targets of clips with one label each.
 
@@ -73,11 +168,18 @@ def one_hot(classes: Sequence[int], num_labels: int) -> np.ndarray:
     [n, L] np.ndarray of float32
         1 for the label of a clip, else 0.
 
+    Raises
+    ------
+    ValueError
+        If there are absurdly many labels.
+
     Example
     -------
     >>> one_hot([1, 0], 2).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
+    if num_labels > MAX_LABELS:
+        raise ValueError(f"There are {num_labels} labels, over {MAX_LABELS}.")
     return np.eye(num_labels, dtype=np.float32)[np.asarray(classes, int)]
 
 
@@ -101,13 +203,16 @@ def multi_hot(
     Raises
     ------
     ValueError
-        If a clip has a label that is not in ``labels``.
+        If a clip has a label that is not in ``labels``, or there are absurdly
+        many.
 
     Example
     -------
     >>> multi_hot([["b", "a"], []], ["a", "b"]).tolist()
     [[1.0, 1.0], [0.0, 0.0]]
     """
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"There are {len(labels)} labels, over {MAX_LABELS}.")
     index = {label: number for number, label in enumerate(labels)}
     targets = np.zeros((len(found), len(labels)), np.float32)
     for row, names in zip(targets, found):

@@ -12,7 +12,6 @@ Authors
 import functools
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -24,8 +23,12 @@ import torchaudio
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
-from speechbrain_wavjepa.utils.files import atomic_folder
+from speechbrain_wavjepa.downstream.arch.datasets import (
+    ArchDataset,
+    name_files,
+)
+from speechbrain_wavjepa.downstream.files import read_clip
+from speechbrain_wavjepa.utils.files import atomic_folder, hold
 
 logger = logging.getLogger(__name__)
 
@@ -99,18 +102,16 @@ def read_mono(path: Union[str, Path], sample_rate: int) -> Tensor:
     if Path(path).stat().st_size == 0:
         raise ValueError(f"{path} is empty.")
     try:
-        clip, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if len(clip) == 0:
+    if info.frames == 0:
         raise ValueError(f"{path} is empty.")
-    if not np.isfinite(clip).all():
-        raise ValueError(f"{path} holds NaN or Inf.")
-    channels = torch.from_numpy(clip.T.copy())
+    channels = read_clip(Path(path), info.samplerate).T.contiguous()
     if len(channels) > 2:
         logger.warning(f"{path}: the mean of {len(channels)} channels is taken")
-    if rate != sample_rate:
-        channels = _resampler(rate, sample_rate)(channels)
+    if info.samplerate != sample_rate:
+        channels = _resampler(info.samplerate, sample_rate)(channels)
     return channels.mean(dim=0)
 
 
@@ -140,7 +141,8 @@ def embed_dataset(
     sample_rate : int
         The rate in Hz that it wants.
     key : str
-        Tells models apart: embeddings under another key are never read.
+        Tells models, and by ``fingerprint_dataset`` data sets, apart:
+        embeddings of another key are never read.
     cache_folder : str or Path
         Where to keep them.
     max_bad_fraction : float
@@ -156,8 +158,9 @@ def embed_dataset(
     Raises
     ------
     ValueError
-        If too many clips cannot be read, an embedding is not finite, or the
-        folder holds embeddings of other clips.
+        If too many clips cannot be read, an embedding is not finite, the
+        folder holds embeddings of other clips, or another process embeds
+        the same.
 
     Example
     -------
@@ -170,11 +173,9 @@ def embed_dataset(
     [[0.5, 0.5]]
     """
     folder = Path(cache_folder) / dataset.name / key
-    # not the whole paths: the data set may be moved
-    root = os.path.commonpath([path.parent for path in dataset.paths])
-    names = [str(path.relative_to(root)) for path in dataset.paths]
+    names = name_files(dataset)
     if not folder.exists():
-        with atomic_folder(folder) as aside:
+        with hold(folder.parent), atomic_folder(folder) as aside:
             rows, unreadable = _embed_clips(
                 dataset,
                 names,
@@ -196,9 +197,8 @@ def embed_dataset(
     _check_unreadable(unreadable, len(names), max_bad_fraction)
     if unreadable:
         logger.warning(
-            f"{dataset.name}: {len(unreadable)} clips cannot be read; once "
-            f"they are repaired, delete {folder}. The first: "
-            f"{next(iter(unreadable.values()))}"
+            f"{dataset.name}: {len(unreadable)} clips cannot be read. The "
+            f"first: {next(iter(unreadable.values()))}"
         )
     return ClipEmbeddings(
         np.load(folder / "rows.npy", mmap_mode="r"), unreadable

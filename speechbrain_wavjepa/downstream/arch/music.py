@@ -8,26 +8,28 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from speechbrain_wavjepa.downstream.arch.datasets import (
     ArchDataset,
+    count_classes,
     multi_hot,
     one_hot,
-)
-from speechbrain_wavjepa.downstream.arch.files import (
-    check_there,
-    find_files,
-    read_table,
 )
 from speechbrain_wavjepa.downstream.arch.splits import (
     ArchRun,
     given_run,
     split_off,
 )
+from speechbrain_wavjepa.downstream.files import (
+    find_files,
+    read_rows,
+    read_table,
+    read_text,
+)
+from speechbrain_wavjepa.utils.files import path_inside
 
 # ARCH's tags of MagnaTagATune; near-synonyms are not merged.
 MTT_TAGS = (
@@ -81,9 +83,7 @@ def read_fma_small(folder: Path) -> ArchDataset:
     ValueError: nowhere/fma_metadata/tracks.csv is missing: ...
     """
     table = folder / "fma_metadata" / "tracks.csv"
-    check_there(table)
-    with open(table, encoding="utf-8", newline="") as file:
-        groups, names, *rows = csv.reader(file)
+    groups, names, *rows = read_rows(table)
     columns = list(zip(groups, names))
     if missing := [pair for pair in FMA_COLUMNS if pair not in columns]:
         raise ValueError(
@@ -152,8 +152,7 @@ def read_magna_tag_a_tune(folder: Path) -> ArchDataset:
     )
     part = {}
     for split, name in MTT_LISTS.items():
-        check_there(folder / name)
-        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / name).splitlines()
         part |= {line.split("\t")[0]: split for line in lines if line.strip()}
     tags = [[tag for tag in MTT_TAGS if row[tag] == "1"] for row in rows]
     kept = [
@@ -163,7 +162,7 @@ def read_magna_tag_a_tune(folder: Path) -> ArchDataset:
     ]
     return ArchDataset(
         "magna_tag_a_tune",
-        [folder / row["mp3_path"] for row, _ in kept],
+        [path_inside(folder, row["mp3_path"]) for row, _ in kept],
         multi_hot([found for _, found in kept], MTT_TAGS),
         MTT_TAGS,
         True,
@@ -214,9 +213,8 @@ def read_irmas(folder: Path, parts: Sequence[int] = (1, 3)) -> ArchDataset:
     train, valid = split_off(range(len(paths)), 0.2)
     for part in sorted(set(parts)):
         for path in find_files(_irmas_part(folder, part), "*.wav"):
-            check_there(path.with_suffix(".txt"))
             paths.append(path)
-            found.append(path.with_suffix(".txt").read_text().split())
+            found.append(read_text(path.with_suffix(".txt")).split())
     test = list(range(len(train) + len(valid), len(paths)))
     if not test:
         raise ValueError(
@@ -285,7 +283,9 @@ def read_medleydb(folder: Path) -> ArchDataset:
             f"{len(missing) - 1} others of {table.name}."
         )
     classes = [int(row["instrument_id"]) for row in rows]
-    labels = [f"instrument {number}" for number in range(max(classes) + 1)]
+    labels = [
+        f"instrument {number}" for number in range(count_classes(classes))
+    ]
     return ArchDataset(
         "medleydb",
         [files[row["uuid4"]] for row in rows],

@@ -113,8 +113,8 @@ def read_dataset(
         )
     try:
         dataset = READERS[name].read(Path(folder), **options)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        if str(folder) in str(error):
+    except (IndexError, KeyError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and str(folder) in str(error):
             raise
         raise ValueError(
             f"{name} in {folder} is not as it is published: "

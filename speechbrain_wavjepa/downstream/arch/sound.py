@@ -12,15 +12,17 @@ from pathlib import Path
 
 from speechbrain_wavjepa.downstream.arch.datasets import (
     ArchDataset,
+    count_classes,
     multi_hot,
     one_hot,
 )
-from speechbrain_wavjepa.downstream.arch.files import find_files, read_table
 from speechbrain_wavjepa.downstream.arch.splits import (
     cyclic_runs,
     fold_runs,
     given_run,
 )
+from speechbrain_wavjepa.downstream.files import find_files, read_table
+from speechbrain_wavjepa.utils.files import path_inside
 
 VALID_SHARE = 0.2  # of the folds that are not tested
 VIVAE_SPEAKERS = [f"S{number:02d}" for number in range(1, 12)]
@@ -53,7 +55,7 @@ def read_esc50(folder: Path) -> ArchDataset:
     """
     columns = ["filename", "fold", "target", "category"]
     rows = read_table(folder / "meta" / "esc50.csv", columns)
-    paths = [folder / "audio" / row["filename"] for row in rows]
+    paths = [path_inside(folder / "audio", row["filename"]) for row in rows]
     return _make_folds("esc50", rows, paths, "target", "category")
 
 
@@ -85,7 +87,10 @@ def read_us8k(folder: Path) -> ArchDataset:
     columns = ["slice_file_name", "fold", "classID", "class"]
     rows = read_table(folder / "metadata" / "UrbanSound8K.csv", columns)
     paths = [
-        folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"]
+        path_inside(
+            path_inside(folder / "audio", f"fold{row['fold']}"),
+            row["slice_file_name"],
+        )
         for row in rows
     ]
     return _make_folds("us8k", rows, paths, "classID", "class")
@@ -101,7 +106,7 @@ def _make_folds(
     """Make a data set of folds; two columns number and name the classes."""
     classes = [int(row[number]) for row in rows]
     names = {n: row[label] for n, row in zip(classes, rows)}
-    labels = [names.get(n, str(n)) for n in range(max(classes) + 1)]
+    labels = [names.get(n, str(n)) for n in range(count_classes(classes))]
     return ArchDataset(
         name,
         paths,
@@ -150,10 +155,10 @@ def read_fsd50k(folder: Path) -> ArchDataset:
             f"{tables / 'dev.csv'} has the splits {sorted(unknown)} besides "
             f"{sorted(part)}."
         )
-    paths = [folder / "FSD50K.dev_audio" / f"{r['fname']}.wav" for r in dev]
-    paths += [
-        folder / "FSD50K.eval_audio" / f"{row['fname']}.wav"
-        for row in evaluation
+    paths = [
+        path_inside(folder / f"FSD50K.{place}_audio", f"{row['fname']}.wav")
+        for place, rows in (("dev", dev), ("eval", evaluation))
+        for row in rows
     ]
     splits = [part[row["split"]] for row in dev] + ["test"] * len(evaluation)
     return ArchDataset(

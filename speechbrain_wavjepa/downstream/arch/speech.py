@@ -8,7 +8,6 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from speechbrain_wavjepa.downstream.arch.datasets import (
     multi_hot,
     one_hot,
 )
-from speechbrain_wavjepa.downstream.arch.files import check_there, find_files
 from speechbrain_wavjepa.downstream.arch.splits import (
     ArchRun,
     cyclic_runs,
@@ -25,6 +23,12 @@ from speechbrain_wavjepa.downstream.arch.splits import (
     given_run,
     split_off,
 )
+from speechbrain_wavjepa.downstream.files import (
+    find_files,
+    parse_json,
+    read_text,
+)
+from speechbrain_wavjepa.utils.files import path_inside
 
 RAVDESS_LABELS = (
     "neutral calm happy sad angry fearful disgust surprised".split()
@@ -189,12 +193,13 @@ def read_slurp(folder: Path) -> ArchDataset:
     """
     paths, intents, splits = [], [], []
     for split, name in SLURP_LISTS.items():
-        check_there(folder / name)
-        with open(folder / name, encoding="utf-8") as file:
-            sentences = [json.loads(line) for line in file if line.strip()]
-        for sentence in sentences:
+        lines = read_text(folder / name).split("\n")
+        for line in filter(str.strip, lines):
+            sentence = parse_json(line, folder / name)
             for recording in sentence["recordings"]:
-                paths.append(folder / "slurp_real" / recording["file"])
+                paths.append(
+                    path_inside(folder / "slurp_real", recording["file"])
+                )
                 intents.append([sentence["intent"]])
                 splits.append(split)
     labels = sorted({intent for (intent,) in intents})

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sklearn.model_selection import train_test_split
 
 SPLIT_SEED = 42  # of ARCH's random splits
+MAX_FOLDS = 100  # no data set of ARCH has more than eleven
 
 
 class ArchRun(NamedTuple):
@@ -92,6 +93,11 @@ def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
     list of ArchRun
         One for each group, in order of first appearance.
 
+    Raises
+    ------
+    ValueError
+        If there are absurdly many groups, or too few clips.
+
     Example
     -------
     >>> runs = fold_runs([1, 1, 1, 2, 2, 2], 0.3)
@@ -99,6 +105,11 @@ def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
     ([3, 4, 5], [0, 1, 2])
     """
     members = _members(groups)
+    if len(members) > MAX_FOLDS:
+        raise ValueError(
+            f"The clips have {len(members)} folds, over {MAX_FOLDS}: each is "
+            "tested once. Is the table as it is published?"
+        )
     runs = []
     for test, clips in members.items():
         pool = [n for other in members if other != test for n in members[other]]

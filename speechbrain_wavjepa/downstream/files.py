@@ -1,0 +1,335 @@
+"""Labels, tables and clips of a stranger's data, read with errors that help.
+
+A file that is too large, no regular file, not text, or nested too deeply is
+refused by name before it fills the memory or blocks.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+from torch import Tensor
+
+from speechbrain_wavjepa.data.file_blocks import read_blocks
+
+MAX_JSON = 2**26  # bytes
+MAX_TABLE = 2**29  # bytes; FMA's has 2**28
+MAX_VALUES = 2**28  # of a clip, all channels: 4.6 hours at 16 kHz
+
+
+def check_there(path: Union[str, Path]) -> None:
+    """Refuse a file of a data set that is missing.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, or a folder, a pipe or a device.
+
+    Example
+    -------
+    >>> check_there("nowhere/meta.csv")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere/meta.csv is missing: ...
+    """
+    if not os.path.exists(path):
+        raise ValueError(
+            f"{path} is missing: is the data set unpacked there, and whole?"
+        )
+    if not os.path.isfile(path):
+        raise ValueError(f"{path} is no regular file: remove it.")
+
+
+def read_text(path: Path, max_bytes: int = MAX_TABLE) -> str:
+    """Read a file of text.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    max_bytes : int
+        How large it may be.
+
+    Returns
+    -------
+    str
+        Its content.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, no regular file, too large or not UTF-8.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.txt"
+    >>> _ = path.write_bytes(b"\\xff")
+    >>> read_text(path)
+    Traceback (most recent call last):
+    ...
+    ValueError: .../a.txt is not UTF-8 text: ...
+    """
+    check_there(path)
+    if path.stat().st_size > max_bytes:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes, over {max_bytes}: labels "
+            "are smaller."
+        )
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """Parse json, whatever a stranger wrote.
+
+    Arguments
+    ---------
+    text : str
+        The json.
+    path : Path
+        Where it is from.
+
+    Returns
+    -------
+    Any
+        Its content.
+
+    Raises
+    ------
+    ValueError
+        If it is not json, or nested too deeply.
+
+    Example
+    -------
+    >>> parse_json("[" * 100000, Path("a.json"))
+    Traceback (most recent call last):
+    ...
+    ValueError: a.json cannot be read as json: RecursionError: ...
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} cannot be read as json: {type(error).__name__}: {error}"
+        ) from error
+
+
+def read_json(path: Path) -> dict:
+    """Read a file of json that holds a mapping.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read or holds something else.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.json"
+    >>> _ = path.write_text('["dog"]')
+    >>> read_json(path)
+    Traceback (most recent call last):
+    ...
+    ValueError: .../a.json must hold a mapping in braces, not a list.
+    """
+    found = parse_json(read_text(path, MAX_JSON), path)
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path} must hold a mapping in braces, not a "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
+def read_rows(path: Path, delimiter: str = ",") -> list[list[str]]:
+    """Read the rows of a table.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    delimiter : str
+        Between the cells of a row.
+
+    Returns
+    -------
+    list of list of str
+        All rows that are not empty, the header among them.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> _ = path.write_text("file,label\\na.wav,dog\\n")
+    >>> read_rows(path)
+    [['file', 'label'], ['a.wav', 'dog']]
+    """
+    reader = csv.reader(
+        io.StringIO(read_text(path), newline=""), delimiter=delimiter
+    )
+    try:
+        return [row for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table: {error}.") from error
+
+
+def read_table(
+    path: Path, columns: Sequence[str], delimiter: str = ","
+) -> list[dict[str, str]]:
+    """Read a table with a header.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    columns : sequence of str
+        What must be there.
+    delimiter : str
+        Between the cells of a row.
+
+    Returns
+    -------
+    list of dict[str, str]
+        The rows.
+
+    Raises
+    ------
+    ValueError
+        If the file, a column, a cell or all rows are missing.
+
+    Example
+    -------
+    >>> read_table(Path("nowhere/esc50.csv"), ["fold"])
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere/esc50.csv is missing: ...
+    """
+    header, *rows = read_rows(path, delimiter) or [[]]
+    if missing := [column for column in columns if column not in header]:
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}, it has {header}."
+        )
+    if not rows:
+        raise ValueError(f"{path} has a header and no row: is it whole?")
+    for number, row in enumerate(rows, 1):
+        if not set(columns) <= set(header[: len(row)]):
+            raise ValueError(f"Row {number} of {path} is cut off: {row}.")
+        if len(row) > len(header):
+            raise ValueError(
+                f"Row {number} of {path} has {len(row)} cells, the header "
+                f"{len(header)}: put quotes around cells with {delimiter!r}."
+            )
+    empty = dict.fromkeys(header, "")
+    return [{**empty, **dict(zip(header, row))} for row in rows]
+
+
+def read_clip(path: Path, sample_rate: int) -> Tensor:
+    """Read a clip at a rate; what is read is bounded, whatever its header says.
+
+    Arguments
+    ---------
+    path : Path
+        An audio file.
+    sample_rate : int
+        The wanted rate in Hz.
+
+    Returns
+    -------
+    [T, C]
+        The clip.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, no regular file, empty, broken, longer than hours,
+        or holds NaN.
+
+    Example
+    -------
+    >>> read_clip(getfixture("pretrained_folder") / "example.wav", 8000).shape
+    torch.Size([16080, 1])
+    """
+    check_there(path)
+    blocks, count = [], 0
+    try:
+        for block in read_blocks(path, sample_rate):
+            blocks.append(block)
+            count += block.numel()
+            if count > MAX_VALUES:
+                raise ValueError(
+                    f"{path} has over {MAX_VALUES} samples: cut it into clips."
+                )
+    except TypeError as error:  # soundfile's, of a name that ends in .raw
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    clip = torch.cat(blocks)
+    if not bool(clip.isfinite().all()):
+        raise ValueError(f"{path} holds NaN or Inf.")
+    return clip
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """List files in an order that is the same on all machines.
+
+    Arguments
+    ---------
+    folder : Path
+        Where to look.
+    pattern : str
+        As of ``Path.glob``.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Example
+    -------
+    >>> find_files(Path("nowhere"), "*.wav")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere has no file '*.wav': ...
+    """
+    found = sorted(
+        path
+        for path in folder.glob(pattern)
+        # what macOS leaves beside files
+        if not path.name.startswith("._") and "__MACOSX" not in path.parts
+    )
+    if not found:
+        raise ValueError(
+            f"{folder} has no file {pattern!r}: is the data set unpacked there?"
+        )
+    return found

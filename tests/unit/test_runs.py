@@ -1,0 +1,141 @@
+"""What a run of an evaluation recipe is called, and what it depends on."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from speechbrain_wavjepa.downstream.runs import (
+    build,
+    find_device,
+    hash_encoder_settings,
+    list_settings,
+    name_run,
+    override,
+)
+from speechbrain_wavjepa.embed_files import hash_model
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+HEAR = RECIPES / "HEAR/linear_probe/hparams/hear.yaml"
+ARCH = RECIPES / "ARCH/hparams/arch.yaml"
+FINE_TUNE = RECIPES / "HEAR/fine_tuning/hparams/fine_tune.yaml"
+
+
+def name(path, data_key, **given):
+    """Name a run's output folder; return it and its settings."""
+    settings, _ = name_run(path, override("", **given), data_key, hash_model)
+    return settings["output_folder"], settings
+
+
+@pytest.mark.parametrize(
+    ("path", "data_key", "start"),
+    [
+        (HEAR, "tasks_dir", "results/hear/"),
+        (ARCH, "data_folder", "results/arch/"),
+        (FINE_TUNE, "tasks_dir", "results/fine_tune/"),
+    ],
+)
+def test_other_models_and_data_have_folders_of_their_own(
+    pretrained_folder, binaural_folder, tmp_path, path, data_key, start
+):
+    """As the README's commands: in rooms, and with random weights."""
+    model = tmp_path / "wavjepa {a}: b" / "pretrained"
+    shutil.copytree(pretrained_folder, model)
+    more = {"task": "esc50"} if path is FINE_TUNE else {}
+    folders = {
+        name(path, data_key, **{data_key: data, "pretrained": str(model)}, **x)[
+            0
+        ]
+        for data, model, x in (
+            ("tasks", pretrained_folder, more),
+            ("nat_tasks/binaural", pretrained_folder, more),
+            ("nat_tasks/omni/", pretrained_folder, more),
+            ("tasks", binaural_folder, more),
+            ("tasks", pretrained_folder, {"random_weights": True, **more}),
+            ("tasks", model, more),
+        )
+    }
+    assert len(folders) == 6
+    digits = hash_model(pretrained_folder)[:8]
+    for part in ("tasks", f"tiny-{digits}", f"tiny-{digits}-random"):
+        assert any(part in Path(folder).parts for folder in folders)
+    assert any(f"wavjepa {{a}}: b-{digits}" in folder for folder in folders)
+    assert all(folder.startswith(start) for folder in folders)
+
+
+def test_names_on_the_command_line_win(pretrained_folder):
+    given = {"tasks_dir": "tasks", "pretrained": str(pretrained_folder)}
+    folder, _ = name(HEAR, "tasks_dir", **given, model_name="a", data_name="b")
+    assert folder == "results/hear/b/a"
+    folder, settings = name(HEAR, "tasks_dir", **given, output_folder="c")
+    assert folder == "c"
+    assert settings["embeddings_folder"] == "c/embeddings"
+
+
+def test_a_missing_setting_is_named_before_anything_is_built():
+    with pytest.raises(ValueError, match="'tasks_dir' is a .* Give it on"):
+        name(HEAR, "tasks_dir")
+    with pytest.raises(ValueError, match="nowhere has no hyperparams.yaml"):
+        name(HEAR, "tasks_dir", tasks_dir="a", pretrained="nowhere")
+
+
+def test_an_option_that_is_given_twice():
+    with pytest.raises(ValueError, match='line: found duplicate key "seed"'):
+        name_run(HEAR, "seed: 1\nseed: 2", "tasks_dir", hash_model)
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="--device cuda:99 cannot be used"):
+        find_device({"device": "cuda:99"})
+
+
+def test_a_wrong_setting_is_a_user_s_error(pretrained_folder):
+    given = override("", tasks_dir="a", pretrained=str(pretrained_folder))
+    with pytest.raises(ValueError, match="'lrr' not found"):
+        build(HEAR, override(given, lrr=3))
+    with pytest.raises(ValueError, match="seed_everything"):
+        build(HEAR, override(given, seed="abc"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tasks_dir": "elsewhere"},
+        {"task": "esc50"},
+        {"output_folder": "elsewhere"},
+        {"embeddings_folder": "elsewhere"},
+        {"model_name": "another"},
+    ],
+)
+def test_what_changes_nothing_in_a_figure_does_not_count(
+    pretrained_folder, tmp_path, change
+):
+    moved = shutil.copytree(pretrained_folder, tmp_path / "moved")
+    given = {"tasks_dir": "tasks", "pretrained": str(pretrained_folder)}
+    _, first = name(HEAR, "tasks_dir", **given)
+    given = {**given, "pretrained": str(moved), **change}
+    _, second = name(HEAR, "tasks_dir", **given)
+    assert list_settings(first, "0a") == list_settings(second, "0a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"random_weights": True},
+        {"seed": 1},
+        {"learning_rates": [0.1]},
+        {"num_points": None},
+        {"neighbours": []},
+        {"precision": "bf16"},
+        {"encoder": {"pooling": "max"}},
+    ],
+)
+def test_what_changes_a_figure_counts(pretrained_folder, change):
+    given = {"tasks_dir": "tasks", "pretrained": str(pretrained_folder)}
+    _, first = name(HEAR, "tasks_dir", **given)
+    _, second = name(HEAR, "tasks_dir", **given, **change)
+    first, second = (list_settings(x, "0a") for x in (first, second))
+    assert first != second
+    needs = {"random_weights", "encoder"} & set(change)
+    keys = [hash_encoder_settings(settings) for settings in (first, second)]
+    assert (keys[0] != keys[1]) == bool(needs)
