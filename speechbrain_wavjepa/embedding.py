@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from speechbrain_wavjepa.audio import standardize
 from speechbrain_wavjepa.preparation import valid_lengths
+from speechbrain_wavjepa.utils.strict_module import StrictModule
 from speechbrain_wavjepa.window_layout import TokenGrid, Window
 
 
-class WavJEPAEmbedding(nn.Module):
+class WavJEPAEmbedding(StrictModule):
     """Clips to one vector each, or to one vector a token.
 
     Nothing but its own samples enters a clip's embedding: neither padding

@@ -31,7 +31,7 @@ numbers for a clip, or one every {token_ms:g} ms.
 ```python
 from speechbrain.inference.classifiers import EncoderClassifier
 
-encoder = EncoderClassifier.from_hparams(source="FOLDER", savedir="cache")
+encoder = EncoderClassifier.from_hparams(source="FOLDER")
 clip = encoder.load_audio("FOLDER/example.wav")
 embedding = encoder.encode_batch(clip[None])  # [1, 1, {encoder_dim}]
 ```
