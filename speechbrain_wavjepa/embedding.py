@@ -167,6 +167,12 @@ class WavJEPAEmbedding(StrictModule):
             Seconds to the middle of what each token hears.
         num_tokens : [B]
             Tokens of each clip.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not finite, unless the model is trained: then the
+            loss tells.
         """
         lengths = valid_lengths(waveform, wav_lens)
         layouts = [self.lay_windows(length) for length in lengths]
@@ -194,6 +200,12 @@ class WavJEPAEmbedding(StrictModule):
             )
             taken = self.encode(windows, [window for _, window in some])
             grid = grid.index_add(0, rows.to(grid.device), torch.cat(taken))
+        learns = torch.is_grad_enabled() and not self.freeze
+        if not learns and not bool(grid.isfinite().all()):
+            raise ValueError(
+                "The model gives embeddings that are not finite: are its "
+                "weights and precision right?"
+            )
         times = self.times(longest, max(lengths)).to(grid.device)
         num_tokens = torch.tensor(counts, device=grid.device)
         return grid.unflatten(0, (-1, longest)), times, num_tokens

@@ -11,7 +11,7 @@ Authors
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import ruamel.yaml
 import yaml
@@ -238,6 +238,47 @@ def read_settings(folder: Union[str, Path]) -> dict:
     {'channels': 2, 'frontend': Tagged(tag='!new:os.remove')}
     """
     return _read(folder)[0]
+
+
+def get_checksum(
+    folder: Union[str, Path], settings: Mapping[str, Any], name: str
+) -> str:
+    """Find the checksum of a file in a pretrained folder's settings.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder, for the message.
+    settings : Mapping[str, Any]
+        What ``read_settings`` gave.
+    name : str
+        The name of the file.
+
+    Returns
+    -------
+    str
+        Its SHA-256.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Example
+    -------
+    >>> get_checksum("folder", {"checksums": {"wavjepa": "0a"}}, "wavjepa.ckpt")
+    '0a'
+    """
+    checksums = settings.get("checksums")
+    checksum = None
+    if isinstance(checksums, Mapping):
+        checksum = checksums.get(Path(name).stem)
+    if not isinstance(checksum, str):
+        raise ValueError(
+            f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: write "
+            "the folder again, with write_pretrained or `wavjepa convert`."
+        )
+    return checksum
 
 
 def list_code(folder: Union[str, Path]) -> list[str]:

@@ -61,6 +61,7 @@ LIMITS = {
     "encoder_depth": (1, 2**10),
     "encoder_heads": (1, 2**20),
     "encoder_mlp_ratio": (1e-6, 2**10),
+    "predictor_heads": (1, 2**20),
 }
 
 
@@ -298,7 +299,7 @@ def check_sizes(settings: Mapping) -> None:
             f"stride], got {str(layers)[:200]}."
         )
     for name, (low, high) in LIMITS.items():
-        if not low <= settings[name] <= high:
+        if not low <= settings.get(name, low) <= high:
             raise ValueError(
                 f"The setting {name} must lie between {low} and {high}, got "
                 f"{settings[name]}."

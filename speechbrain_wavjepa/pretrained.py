@@ -34,6 +34,7 @@ from speechbrain_wavjepa.classifier_settings import (
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.hyperparams import (
     SETTINGS_FILE,
+    get_checksum,
     read_settings,
     write_hyperparams,
 )
@@ -305,47 +306,6 @@ def load_pretrained(
         WavJEPAEmbedding(model, layer_sum=layer_sum, **options),
         runtime["sample_rate"],
     ).eval()
-
-
-def get_checksum(
-    folder: Union[str, Path], settings: Mapping[str, Any], name: str
-) -> str:
-    """Find the checksum of a file in a pretrained folder's settings.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder, for the message.
-    settings : Mapping[str, Any]
-        What ``read_settings`` gave.
-    name : str
-        The name of the file.
-
-    Returns
-    -------
-    str
-        Its SHA-256.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-
-    Example
-    -------
-    >>> get_checksum("folder", {"checksums": {"wavjepa": "0a"}}, "wavjepa.ckpt")
-    '0a'
-    """
-    checksums = settings.get("checksums")
-    checksum = None
-    if isinstance(checksums, Mapping):
-        checksum = checksums.get(Path(name).stem)
-    if not isinstance(checksum, str):
-        raise ValueError(
-            f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: write "
-            "the folder again, with write_pretrained or `wavjepa convert`."
-        )
-    return checksum
 
 
 class FolderPretrainer(Pretrainer):

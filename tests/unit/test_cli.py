@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from speechbrain_wavjepa.cli import main
 
@@ -25,11 +24,10 @@ def test_info_evaluates_nothing(tmp_path, capsys):
     victim = tmp_path / "made"
     text = f"channels: 1\nmodel: !apply:os.mkdir [{victim}]\n"
     (tmp_path / "hyperparams.yaml").write_text(text)
-    torch.save({"a": torch.zeros(1500)}, tmp_path / "wavjepa.ckpt")
-    assert main(["info", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert "from_hparams would run:\n  os.mkdir" in printed
-    assert "1,500" in printed
+    assert main(["info", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "from_hparams would run:\n  !apply:os.mkdir" in printed.out
+    assert "wavjepa.ckpt cannot be read: it is missing" in printed.err
     assert not victim.exists()
 
 

@@ -57,7 +57,7 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(b"no sound")
     with pytest.raises(ValueError, match=r"a.wav cannot be decoded"):
         list(read_blocks(path, 16000))
-    with pytest.raises(ValueError, match=r"b.wav cannot be decoded"):
+    with pytest.raises(ValueError, match="b.wav is missing"):
         list(read_blocks(tmp_path / "b.wav", 16000))
 
 
