@@ -11,7 +11,7 @@ Authors
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import ruamel.yaml
 import yaml
@@ -148,8 +148,10 @@ def write_hyperparams(
     if not classifier.endswith(".MissingClassifier"):
         loadables.append("classifier")
     loadables += ["label_encoder"] * (num_labels > 0)
+    checksums = settings.get("checksums", {})
+    others = {key: settings[key] for key in settings if key != "checksums"}
     return HYPERPARAMS.format(
-        values=_to_yaml(dict(settings)),
+        values=_to_yaml(others) + _to_yaml({"checksums": checksums}, False),
         layer_sum=LAYER_SUM if layer_sum else "",
         layer_sum_argument="  layer_sum: !ref <layer_sum>\n" * layer_sum,
         classifier="\n  ".join(lines),
@@ -165,11 +167,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _to_yaml(values: dict) -> str:
-    """Write plain values; lists of numbers in one line."""
+def _to_yaml(values: dict, flow: Optional[bool] = None) -> str:
+    """Write plain values; unless told otherwise, lists in one line."""
     try:
         return yaml.dump(
-            values, Dumper=_Dumper, sort_keys=False, default_flow_style=None
+            values, Dumper=_Dumper, sort_keys=False, default_flow_style=flow
         )
     except yaml.YAMLError as error:
         raise ValueError(

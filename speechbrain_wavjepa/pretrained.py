@@ -163,7 +163,7 @@ def write_pretrained(
         (aside / "README.md").write_text(card, encoding="utf-8")
         _write_example(aside / "example.wav", example, values)
         values["checksums"] = {
-            path.stem: hash_file(path) for path in aside.glob("*.ckpt")
+            path.stem: hash_file(path) for path in sorted(aside.glob("*.ckpt"))
         }
         # the last, because nothing loads a folder without it
         text = write_hyperparams(values, *described, len(labels))
