@@ -334,7 +334,7 @@ def test_settings_cannot_hide_the_list(tmp_path, capsys):
     (tmp_path / "hyperparams.yaml").write_text(text)
     main(["info", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert len(printed.splitlines()) == 5
+    assert len(printed.splitlines()) == 6
     assert "\x1b" not in printed and "\r" not in printed
     assert {"!ref <notes.x>", "!name:os.mkdir"} <= set(list_code(tmp_path))
 
