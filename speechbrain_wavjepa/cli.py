@@ -9,6 +9,7 @@ Authors
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -57,7 +58,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         with _sigterm_is_ctrl_c():
             return command(**options)
     except (ValueError, OSError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        text = _one_line(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            text += f": make room. {RESUME[name].capitalize()}"
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"\nInterrupted: {RESUME[name]}", file=sys.stderr)

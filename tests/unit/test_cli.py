@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit codes."""
 
+import errno
 import os
 import signal
 import time
@@ -102,6 +103,28 @@ def test_a_signal_ends_a_command_with_one_line(
         assert os.listdir(tmp_path) == ["a.npz.unfinished"]
     else:
         assert left == []
+
+
+def test_a_full_disk_is_told_with_what_to_do(
+    pretrained_folder, tmp_path, monkeypatch, capsys
+):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = [
+        "embed",
+        str(pretrained_folder),
+        f"--model={pretrained_folder}",
+    ]
+    arguments.append(f"--output={tmp_path / 'out.npz'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", fill)
+        assert main(arguments) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device: make room. Start the same" in last
+    assert os.listdir(tmp_path) == ["out.npz.unfinished"]
+    assert main(arguments) == 0
+    assert os.listdir(tmp_path) == ["out.npz"]
 
 
 def test_embed_says_when_nothing_is_to_do(pretrained_folder, tmp_path, capsys):
