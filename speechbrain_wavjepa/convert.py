@@ -2,36 +2,30 @@
 
 Every key of the authors' released code
 (https://github.com/labhamlet/wavjepa) must be known and every weight of ours
-must be there::
-
-    python -m speechbrain_wavjepa.convert OFFICIAL.ckpt FOLDER
-    python -m speechbrain_wavjepa.convert --reverse FOLDER OFFICIAL.ckpt
+must be there.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from speechbrain_wavjepa.model_settings import build_wavjepa
+from speechbrain_wavjepa.model_settings import build_wavjepa, check_sizes
 from speechbrain_wavjepa.official import list_keys, read_official
 from speechbrain_wavjepa.official_keys import (
     map_official_state,
     map_to_official_state,
 )
 from speechbrain_wavjepa.official_sizes import check_tables, derive_settings
-from speechbrain_wavjepa.official_writer import write_official
 from speechbrain_wavjepa.wavjepa import WavJEPA
 
 __all__ = [
+    "convert_official",
     "format_report",
     "load_official",
-    "main",
     "map_official_state",
     "map_to_official_state",
 ]
@@ -86,6 +80,7 @@ def load_official(
     settings, assumed = derive_settings(
         weights, hyper_parameters, strides, encoder_heads, predictor_heads
     )
+    check_sizes(settings)
     tables = check_tables(weights, settings)
     model = build_wavjepa(settings)
     expected = set(model.state_dict())
@@ -154,69 +149,51 @@ def format_report(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the command.
+def convert_official(
+    source: Union[str, Path], folder: Union[str, Path], **options: Any
+) -> dict[str, Any]:
+    """Write a pretrained folder of a file of the authors.
 
     Arguments
     ---------
-    arguments : Sequence[str], optional
-        Command line (default: that of the process).
+    source : str or Path
+        The authors' file or folder.
+    folder : str or Path
+        The folder to write.
+    **options : Any
+        As of ``load_official``.
 
     Returns
     -------
-    int
-        0, or 2 after an error, which is told in one line.
+    dict[str, Any]
+        The report of ``load_official``.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or of another model, or the folder cannot be
+        written.
 
     Example
     -------
-    >>> main(["nowhere.ckpt", "folder"])
-    2
+    >>> convert_official("nowhere.ckpt", "folder")
+    Traceback (most recent call last):
+    ...
+    ValueError: There is no file nowhere.ckpt.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m speechbrain_wavjepa.convert",
-        description="Turn a checkpoint of WavJEPA's authors into a pretrained "
-        "folder of SpeechBrain, or back.",
+    # here, because only this needs the toolkit
+    from speechbrain_wavjepa.pretrained import write_pretrained
+
+    model, report = load_official(source, **options)
+    runtime = ("sample_rate", "window_samples")
+    write_pretrained(
+        folder,
+        model,
+        {key: report["settings"][key] for key in runtime},
+        {
+            "notes": f"Converted from the authors' {Path(source).name}.",
+            "training_data": "see the authors' page",
+            "licence": None,
+        },
     )
-    parser.add_argument("source", help="the authors' file, or our folder")
-    parser.add_argument("target", help="the folder, or the file, to write")
-    parser.add_argument(
-        "--reverse",
-        action="store_true",
-        help="from a folder to the authors' names (.ckpt or .safetensors)",
-    )
-    parser.add_argument("--key_prefix", help="what stands before all keys")
-    parser.add_argument("--strides", type=int, nargs="+")
-    parser.add_argument("--encoder_heads", type=int)
-    parser.add_argument("--predictor_heads", type=int)
-    options = vars(parser.parse_args(arguments))
-    source, target = options.pop("source"), options.pop("target")
-    try:
-        if options.pop("reverse"):
-            count = write_official(source, target)
-            print(f"Wrote {count} tensors to {target}.")
-            return 0
-        model, report = load_official(source, **options)
-        print(format_report(report))
-        # here, because only this needs the toolkit
-        from speechbrain_wavjepa.pretrained import write_pretrained
-
-        runtime = ("sample_rate", "window_samples")
-        write_pretrained(
-            target,
-            model,
-            {key: report["settings"][key] for key in runtime},
-            {
-                "notes": f"Converted from the authors' {Path(source).name}.",
-                "training_data": "see the authors' page",
-                "licence": None,
-            },
-        )
-        print(f"Wrote {target}.")
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return report

@@ -1,30 +1,55 @@
 """Embeddings of many files: resumable, and what cannot be read is told.
 
+Each embedding belongs to a sound of one content and to one model; an output
+is never mixed. Memory does not grow with the number of files: each sound is a
+piece of its own until all are there, and one file is written piece by piece.
+
 Shapes: N tokens, D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
-from speechbrain_wavjepa.hyperparams import SETTINGS_FILE
+from speechbrain_wavjepa.hyperparams import SETTINGS_FILE, read_settings
+from speechbrain_wavjepa.inference import TokenEncoder
+from speechbrain_wavjepa.model_settings import (
+    ENCODER_SETTINGS,
+    RUNTIME_SETTINGS,
+)
 from speechbrain_wavjepa.pretrained import load_pretrained
-from speechbrain_wavjepa.streaming import embed_file, stream_file
-from speechbrain_wavjepa.utils.files import atomic_file
+from speechbrain_wavjepa.streaming import (
+    embed_file,
+    measure_file,
+    stream_file,
+)
+from speechbrain_wavjepa.utils.files import (
+    MADE_WITH_FILE,
+    atomic_file,
+    claim,
+    compare,
+    fingerprint_files,
+    hash_file,
+    hold,
+    path_inside,
+)
 from speechbrain_wavjepa.weights import ENCODER_FILE, LAYER_SUM_FILE
 
-NOTE = "embeddings.json"  # what the files in a folder were made with
+MADE_BY = "wavjepa embed"
+METADATA = "metadata"  # its name in a .npz and in a .parquet
+GROUP_VALUES = 2**22  # of a row group of a .parquet
 
 
 class EmbeddingReport(NamedTuple):
@@ -36,15 +61,22 @@ class EmbeddingReport(NamedTuple):
         Files that are in the output.
     unreadable : dict[str, str]
         Files that are not, and why.
+    doubtful : dict[str, str]
+        Names of files that are embedded although they hold no sound, and
+        what they are: "digital silence" or "shorter than a token".
+    computed : int
+        Files that were embedded now; the others were there before.
 
     Example
     -------
-    >>> EmbeddingReport(3, {}).embedded
+    >>> EmbeddingReport(3, {}, {}, 3).embedded
     3
     """
 
     embedded: int
     unreadable: dict[str, str]
+    doubtful: dict[str, str]
+    computed: int
 
 
 def find_audio(places: Iterable[Union[str, Path]]) -> list[tuple[str, Path]]:
@@ -103,6 +135,7 @@ def embed_files(
     output: Union[str, Path],
     timestamps: bool = False,
     device: str = "cpu",
+    overwrite: bool = False,
 ) -> EmbeddingReport:
     """Embed files; what a stopped run has embedded is not embedded again.
 
@@ -120,6 +153,8 @@ def embed_files(
         file.
     device : str
         Where to compute.
+    overwrite : bool
+        Replace an output of another model, of other settings or sounds.
 
     Returns
     -------
@@ -129,14 +164,15 @@ def embed_files(
     Raises
     ------
     ValueError
-        If a place, the model or the output does not fit.
+        If a place, the model or the output does not fit, another process
+        writes the output, or it holds something else.
 
     Example
     -------
     >>> folder = getfixture("pretrained_folder")
     >>> output = str(getfixture("tmpdir").join("embeddings.npz"))
-    >>> embed_files([folder], folder, output)
-    EmbeddingReport(embedded=1, unreadable={})
+    >>> embed_files([folder], folder, output).embedded
+    1
     >>> with np.load(output) as arrays:
     ...     arrays["names"].tolist(), arrays["embeddings"].shape
     (['example.wav'], (1, 16))
@@ -147,35 +183,70 @@ def embed_files(
             f"The output {output} must end in .npz or .parquet, or be a "
             "folder without a suffix."
         )
+    if output.suffix and output.is_dir():
+        raise ValueError(f"{output} is a folder: choose another output.")
     if output.suffix == ".parquet":
         _import_pyarrow()
     files = find_audio(places)
-    encoder = load_pretrained(model).to(device)
+    encoder = load_pretrained(model).to(_check_device(device))
+    made_with = _describe(model, timestamps)
     pieces = output
     if output.suffix:
         pieces = output.with_name(f"{output.name}.unfinished")
-    _claim(pieces, {"model": hash_model(model), "timestamps": timestamps})
-    unreadable = {}
-    for name, path in tqdm(files, desc="embed", unit=" files"):
-        piece = pieces / f"{name}.npz"
-        if piece.exists():
-            continue
-        try:
-            arrays = _embed(encoder, path, timestamps)
-        except ValueError as error:
-            reason = str(error)
-            if str(path) not in reason:
-                reason = f"{path}: {reason}"
-            unreadable[str(path)] = reason
-            continue
-        piece.parent.mkdir(parents=True, exist_ok=True)
-        _save(piece, arrays)
-    names = [name for name, path in files if str(path) not in unreadable]
-    if output.suffix:
-        gather = _gather_npz if output.suffix == ".npz" else _gather_parquet
-        gather(output, pieces, names)
-        shutil.rmtree(pieces)
-    return EmbeddingReport(len(names), unreadable)
+    with hold(pieces):
+        if output.suffix and output.exists():
+            finished = _read_finished(output)
+            different = _compare_finished(finished, made_with, files)
+            if not different:
+                return _report(finished, files, 0)
+            if not overwrite:
+                raise ValueError(
+                    f"{output} {different}: choose another output, or replace "
+                    "it with --overwrite."
+                )
+        if overwrite:
+            _clear(pieces, made_with)
+        claim(pieces, made_with)
+        sounds = _find_embedded(pieces, files)
+        changed = [name for name, sound in sounds.items() if not sound]
+        if changed and not output.suffix and not overwrite:
+            raise ValueError(
+                f"{output} holds embeddings of other sounds of the same names "
+                f"({_list(changed)}): choose another output, or replace them "
+                "with --overwrite."
+            )
+        unreadable, computed = {}, 0
+        for name, path in tqdm(files, desc="embed", unit=" files"):
+            if sounds.get(name):
+                continue
+            sound = ""
+            try:
+                sound = hash_file(path)
+                piece = _piece(pieces, name)
+                arrays = _embed(encoder, path, timestamps)
+            except (ValueError, OSError) as error:
+                reason = str(error)
+                if str(path) not in reason:
+                    reason = f"{path}: {reason}"
+                unreadable[name] = [sound, reason]
+                continue
+            piece.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(piece) as aside, open(aside, "wb") as file:
+                np.savez(file, sha256=np.array(sound), **arrays)
+            sounds[name] = sound
+            computed += 1
+        embedded = {name: sounds[name] for name, _ in files if name in sounds}
+        doubtful = {
+            name: found
+            for name in embedded
+            if (found := str(_read(pieces, name, "doubtful")))
+        }
+        contents = _Contents(made_with, embedded, doubtful, unreadable)
+        if output.suffix:
+            gather = _gather_npz if output.suffix == ".npz" else _gather_parquet
+            gather(output, pieces, contents, encoder.embedding_model.dim)
+            shutil.rmtree(pieces)
+    return _report(contents, files, computed)
 
 
 def hash_model(folder: Union[str, Path]) -> str:
@@ -196,83 +267,319 @@ def hash_model(folder: Union[str, Path]) -> str:
     >>> len(hash_model(getfixture("pretrained_folder")))
     64
     """
-    digest = hashlib.sha256()
-    files = [Path(folder) / name for name in (SETTINGS_FILE, ENCODER_FILE)]
-    layer_sum = Path(folder) / LAYER_SUM_FILE
-    if layer_sum.exists():
-        files.append(layer_sum)
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    names = [SETTINGS_FILE, ENCODER_FILE]
+    if (Path(folder) / LAYER_SUM_FILE).exists():
+        names.append(LAYER_SUM_FILE)
+    return fingerprint_files(Path(folder), names)
 
 
-def _claim(folder: Path, made_with: dict) -> None:
-    """Write into a folder what it is for, or compare."""
-    note = folder / NOTE
-    if note.exists():
-        if json.loads(note.read_text(encoding="utf-8")) == made_with:
-            return
+def _check_device(device: str) -> torch.device:
+    """Refuse a device that this machine does not have."""
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # without CUDA an assertion
         raise ValueError(
-            f"{folder} holds embeddings of another model or kind: choose "
-            "another output or delete it."
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            f"{folder} exists and holds other things: choose another output."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(made_with), encoding="utf-8")
+            f"The device {device!r} cannot be used here: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
-def _embed(encoder, path: Path, timestamps: bool) -> dict[str, np.ndarray]:
-    """Embed one file."""
-    if not timestamps:
-        return {"embeddings": embed_file(encoder, path).numpy(force=True)}
-    tokens, times = zip(*stream_file(encoder, path))
+def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
+    """Gather all that embeddings depend on, but for the sounds."""
+    settings = read_settings(model)
+    names = (*ENCODER_SETTINGS, *RUNTIME_SETTINGS)
     return {
-        "embeddings": torch.cat(tokens).numpy(force=True),
-        "times": torch.cat(times).numpy(),
+        "made_by": MADE_BY,
+        "version": __version__,
+        "model": hash_model(model),
+        "timestamps": timestamps,
+        **{name: settings[name] for name in names if name in settings},
     }
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays whole or not at all."""
-    with atomic_file(path) as aside, open(aside, "wb") as file:
-        np.savez(file, **arrays)
+class _Contents(NamedTuple):
+    """What is in an output, by the names of the sounds."""
+
+    made_with: dict[str, Any]
+    sounds: dict[str, str]  # checksums
+    doubtful: dict[str, str]  # and why
+    unreadable: dict[str, list[str]]  # checksums, and why; not in the output
+
+    def metadata(self) -> str:
+        """Write what no column holds."""
+        return json.dumps({**self.made_with, "unreadable": self.unreadable})
 
 
-def _read(pieces: Path, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    """Read what was embedded of the files."""
-    rows = []
-    for name in names:
-        with np.load(pieces / f"{name}.npz") as arrays:
-            rows.append(dict(arrays))
-    return rows
+def _report(
+    contents: _Contents, files: Sequence[tuple[str, Path]], computed: int
+) -> EmbeddingReport:
+    """Tell a user what is in an output."""
+    unreadable = {
+        str(path): contents.unreadable[name][1]
+        for name, path in files
+        if name in contents.unreadable
+    }
+    return EmbeddingReport(
+        len(contents.sounds), unreadable, contents.doubtful, computed
+    )
 
 
-def _gather_npz(output: Path, pieces: Path, names: Sequence[str]) -> None:
+def _read_finished(output: Path) -> _Contents:
+    """Read which sounds are in an output and what it was made with."""
+    try:
+        if output.suffix == ".npz":
+            with np.load(output) as arrays:
+                metadata = json.loads(str(arrays[METADATA]))
+                columns = [
+                    arrays[key].tolist()
+                    for key in ("names", "sha256", "doubtful")
+                ]
+        else:
+            pyarrow, parquet = _import_pyarrow()
+            with parquet.ParquetFile(output) as file:
+                found = file.schema_arrow.metadata or {}
+                metadata = json.loads(found[METADATA.encode()])
+                table = file.read(["name", "sha256", "doubtful"])
+            columns = [column.to_pylist() for column in table.columns]
+        unreadable = metadata.pop("unreadable")
+    # a file of any origin: KeyError, BadZipFile, ArrowInvalid, ...
+    except Exception as error:
+        raise ValueError(
+            f"{output} exists and was not written by `{MADE_BY}`: choose "
+            "another output, or delete it."
+        ) from error
+    names, sounds, doubtful = columns
+    return _Contents(
+        metadata,
+        dict(zip(names, sounds)),
+        {name: found for name, found in zip(names, doubtful) if found},
+        unreadable,
+    )
+
+
+def _compare_finished(
+    finished: _Contents, made_with: Mapping, files: Sequence[tuple[str, Path]]
+) -> str:
+    """Say how an output differs from one that would be made; "" if not."""
+    if different := compare(finished.made_with, made_with):
+        return f"was made with {different}"
+    before = {
+        **finished.sounds,
+        **{name: sound for name, (sound, _) in finished.unreadable.items()},
+    }
+    names = {name for name, _ in files}
+    different = [
+        f"{kind} {_list(some)}"
+        for kind, some in (
+            ("without", sorted(names - set(before))),
+            ("with", sorted(set(finished.sounds) - names)),
+        )
+        if some
+    ]
+    if not different:
+        changed = [
+            name for name, path in files if before[name] != _hash_readable(path)
+        ]
+        if changed:
+            different = [f"with another content of {_list(changed)}"]
+    if different:
+        return f"was made of other sounds, {' and '.join(different)}"
+    return ""
+
+
+def _hash_readable(path: Path) -> str:
+    """Compute the checksum of a file; "" if it cannot be read."""
+    try:
+        return hash_file(path)
+    except OSError:
+        return ""
+
+
+def _list(names: Sequence[str]) -> str:
+    """Write a few names."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(map(repr, names[:5]))}{more}"
+
+
+def _piece(pieces: Path, name: str) -> Path:
+    """Give the place of a sound's embeddings."""
+    try:
+        name.encode()  # it may hold bytes that are no text
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The name {name!r} is not UTF-8: rename it."
+        ) from error
+    return path_inside(pieces, f"{name}.npz")
+
+
+def _read(pieces: Path, name: str, key: str) -> np.ndarray:
+    """Read an array of what was embedded of a sound."""
+    with np.load(_piece(pieces, name)) as arrays:
+        return arrays[key]
+
+
+def _find_embedded(
+    pieces: Path, files: Sequence[tuple[str, Path]]
+) -> dict[str, str]:
+    """Find the checksums of sounds that are embedded; "" for changed ones."""
+    sounds = {}
+    for name, path in files:
+        try:
+            before = str(_read(pieces, name, "sha256"))
+        # none is there or can be there, or a disk has damaged it
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            continue
+        sounds[name] = before if before == _hash_readable(path) else ""
+    return sounds
+
+
+def _clear(pieces: Path, made_with: Mapping) -> None:
+    """Delete embeddings that something else was made with."""
+    note = pieces / MADE_WITH_FILE
+    if not note.exists():
+        return
+    before = json.loads(note.read_text(encoding="utf-8"))
+    if before.get("made_by") == MADE_BY and compare(before, made_with):
+        for piece in pieces.rglob("*.npz"):
+            piece.unlink()
+        note.unlink()
+
+
+def _embed(
+    encoder: TokenEncoder, path: Path, timestamps: bool
+) -> dict[str, np.ndarray]:
+    """Embed one file."""
+    measured = measure_file(encoder, path)
+    doubtful = ""
+    if measured.num_samples < encoder.embedding_model.grid.receptive_field:
+        doubtful = "shorter than a token"
+    if not measured.rms > 0:
+        doubtful = "digital silence"
+    arrays = {"doubtful": np.array(doubtful)}
+    if not timestamps:
+        embedding = embed_file(encoder, path, measured)
+        return {"embeddings": embedding.numpy(force=True), **arrays}
+    tokens, times = zip(*stream_file(encoder, path, measured))
+    return {
+        "embeddings": torch.cat(tokens).numpy(force=True),
+        "times": torch.cat(times).numpy(),
+        **arrays,
+    }
+
+
+def _gather_npz(
+    output: Path, pieces: Path, contents: _Contents, dim: int
+) -> None:
     """Write one .npz; tokens of all files lie one behind the other."""
-    rows = _read(pieces, names)
-    arrays = {"names": np.array(names, dtype=str)}
-    if rows and "times" in rows[0]:
-        arrays["num_tokens"] = np.array([len(row["times"]) for row in rows])
-        for key in ("embeddings", "times"):
-            arrays[key] = np.concatenate([row[key] for row in rows])
-    else:
-        arrays["embeddings"] = np.array([row["embeddings"] for row in rows])
-    _save(output, arrays)
+    sounds, doubtful = contents.sounds, contents.doubtful
+    texts = {
+        "names": list(sounds),
+        "sha256": list(sounds.values()),
+        "doubtful": [doubtful.get(name, "") for name in sounds],
+    }
+    with (
+        atomic_file(output) as aside,
+        zipfile.ZipFile(aside, "w") as archive,
+    ):
+        text = np.array(contents.metadata())
+        _write_array(archive, METADATA, text.dtype, (), [text])
+        for key, values in texts.items():
+            longest = max(map(len, values), default=0)
+            kind = np.dtype((np.str_, max(longest, 1)))
+            blocks = (np.array(value, kind) for value in values)
+            _write_array(archive, key, kind, (len(values),), blocks)
+        total = len(sounds)
+        if contents.made_with["timestamps"]:
+            counts = [len(_read(pieces, name, "times")) for name in sounds]
+            total = sum(counts)
+            counts = np.array(counts, dtype=np.int64)
+            _write_array(
+                archive, "num_tokens", counts.dtype, counts.shape, [counts]
+            )
+            times = (_read(pieces, name, "times") for name in sounds)
+            _write_array(archive, "times", np.dtype("<f8"), (total,), times)
+        rows = (_read(pieces, name, "embeddings") for name in sounds)
+        kind = np.dtype("<f4")
+        _write_array(archive, "embeddings", kind, (total, dim), rows)
 
 
-def _gather_parquet(output: Path, pieces: Path, names: Sequence[str]) -> None:
+def _write_array(
+    archive: zipfile.ZipFile,
+    key: str,
+    kind: np.dtype,
+    shape: tuple[int, ...],
+    blocks: Iterable[np.ndarray],
+) -> None:
+    """Write an array of an .npz block by block."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(kind),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, kind).tobytes())
+
+
+def _gather_parquet(
+    output: Path, pieces: Path, contents: _Contents, dim: int
+) -> None:
     """Write one .parquet with a row for each file."""
     pyarrow, parquet = _import_pyarrow()
-    rows = _read(pieces, names)
-    columns = {"name": list(names)}
-    for key in ("embeddings", "times"):
-        if rows and key in rows[0]:
-            columns[key] = [row[key].tolist() for row in rows]
-    with atomic_file(output) as aside:
-        parquet.write_table(pyarrow.table(columns), aside)
+    sounds, doubtful = contents.sounds, contents.doubtful
+    vector = pyarrow.list_(pyarrow.float32(), dim)
+    text = pyarrow.string()
+    columns = {"name": text, "sha256": text, "doubtful": text}
+    if contents.made_with["timestamps"]:
+        columns |= {
+            "embeddings": pyarrow.list_(vector),
+            "times": pyarrow.list_(pyarrow.float64()),
+        }
+    else:
+        columns["embeddings"] = vector
+    schema = pyarrow.schema(
+        columns.items(), metadata={METADATA: contents.metadata()}
+    )
+    with (
+        atomic_file(output) as aside,
+        parquet.ParquetWriter(aside, schema) as writer,
+    ):
+        for names in _group(pieces, sounds, GROUP_VALUES):
+            table = {
+                "name": names,
+                "sha256": [sounds[name] for name in names],
+                "doubtful": [doubtful.get(name, "") for name in names],
+            }
+            rows = [_read(pieces, name, "embeddings") for name in names]
+            flat = np.concatenate(rows, axis=None).astype(np.float32)
+            vectors = pyarrow.FixedSizeListArray.from_arrays(flat, dim)
+            table["embeddings"] = vectors
+            if contents.made_with["timestamps"]:
+                ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+                times = [_read(pieces, name, "times") for name in names]
+                table["times"] = pyarrow.ListArray.from_arrays(
+                    ends, np.concatenate(times)
+                )
+                table["embeddings"] = pyarrow.ListArray.from_arrays(
+                    ends, vectors
+                )
+            writer.write_table(pyarrow.table(table, schema))
+
+
+def _group(
+    pieces: Path, names: Iterable[str], most: int
+) -> Iterator[list[str]]:
+    """Divide names into groups of about so many values."""
+    group, values = [], 0
+    for name in names:
+        group.append(name)
+        values += _read(pieces, name, "embeddings").size
+        if values >= most:
+            yield group
+            group, values = [], 0
+    if group:
+        yield group
 
 
 def _import_pyarrow():

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from speechbrain_wavjepa.audio import standardize
 from speechbrain_wavjepa.preparation import valid_lengths
+from speechbrain_wavjepa.utils.strict_module import StrictModule
 from speechbrain_wavjepa.window_layout import TokenGrid, Window
 
 
-class WavJEPAEmbedding(nn.Module):
+class WavJEPAEmbedding(StrictModule):
     """Clips to one vector each, or to one vector a token.
 
     Nothing but its own samples enters a clip's embedding: neither padding
@@ -166,6 +167,12 @@ class WavJEPAEmbedding(nn.Module):
             Seconds to the middle of what each token hears.
         num_tokens : [B]
             Tokens of each clip.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not finite, unless the model is trained: then the
+            loss tells.
         """
         lengths = valid_lengths(waveform, wav_lens)
         layouts = [self.lay_windows(length) for length in lengths]
@@ -193,6 +200,12 @@ class WavJEPAEmbedding(nn.Module):
             )
             taken = self.encode(windows, [window for _, window in some])
             grid = grid.index_add(0, rows.to(grid.device), torch.cat(taken))
+        learns = torch.is_grad_enabled() and not self.freeze
+        if not learns and not bool(grid.isfinite().all()):
+            raise ValueError(
+                "The model gives embeddings that are not finite: are its "
+                "weights and precision right?"
+            )
         times = self.times(longest, max(lengths)).to(grid.device)
         num_tokens = torch.tensor(counts, device=grid.device)
         return grid.unflatten(0, (-1, longest)), times, num_tokens

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from speechbrain_wavjepa.audio import standardize
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.utils.files import atomic_file
 
 TOLERANCE = 1e-4
 CHECK_BATCHES = (1, 3)  # neither is the batch that was traced
@@ -103,24 +104,26 @@ def export_program(
             dynamic_shapes={"windows": {0: torch.export.Dim("batch")}},
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".pt2":
-        torch.export.save(program, path)
-        run = torch.export.load(path).module()
-    else:
-        run = _write_onnx(program, path)
-    errors = {}
-    for batch in CHECK_BATCHES:
-        windows = torch.randn(batch, *shape, generator=generator)
-        with torch.no_grad():
-            error = (run(windows) - encoder(windows)).abs().max().item()
-        errors[f"batch of {batch}"] = error
-        if not error <= TOLERANCE:
-            path.unlink()
-            raise ValueError(
-                f"The program differs from the model by {error} for a batch "
-                f"of {batch}, over {TOLERANCE}: it was deleted. Please report "
-                "this with your versions of torch and onnx."
-            )
+    with atomic_file(path) as aside:
+        if path.suffix == ".pt2":
+            with open(aside, "wb") as file:
+                torch.export.save(program, file)
+            with open(aside, "rb") as file:
+                run = torch.export.load(file).module()
+        else:
+            run = _write_onnx(program, aside)
+        errors = {}
+        for batch in CHECK_BATCHES:
+            windows = torch.randn(batch, *shape, generator=generator)
+            with torch.no_grad():
+                error = (run(windows) - encoder(windows)).abs().max().item()
+            errors[f"batch of {batch}"] = error
+            if not error <= TOLERANCE:
+                raise ValueError(
+                    f"The program differs from the model by {error} for a "
+                    f"batch of {batch}, over {TOLERANCE}: it was deleted. "
+                    "Please report this with your versions of torch and onnx."
+                )
     return errors
 
 

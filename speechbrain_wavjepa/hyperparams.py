@@ -9,13 +9,16 @@ Authors
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Optional, Union
 
+import ruamel.yaml
 import yaml
+from ruamel.yaml.constructor import SafeConstructor
 
 SETTINGS_FILE = "hyperparams.yaml"
+MAX_BYTES = 2**20  # of a yaml; ours have a few thousand
 HYPERPARAMS = """\
 # ############################################################################
 # Model: WavJEPA (https://arxiv.org/abs/2509.23238), pretrained
@@ -77,11 +80,11 @@ modules:
   encoder: !ref <encoder>
   classifier: !ref <classifier>
 
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+# strict, unlike the toolkit's own
+pretrainer: !new:speechbrain_wavjepa.pretrained.FolderPretrainer
   loadables:
 {loadables}
-  custom_hooks:  # strict, unlike the toolkit's own
-{hooks}
+  checksums: !ref <checksums>
 """
 LAYER_SUM = """\
 layer_sum: !new:speechbrain_wavjepa.layer_sum.LayerSum
@@ -141,28 +144,35 @@ def write_hyperparams(
     if arguments:
         lines += _to_yaml(dict(arguments)).splitlines()
     layer_sum = settings.get("layer_weights", False)
-    weighted = ["wavjepa"] + ["layer_sum"] * layer_sum
+    loadables = ["wavjepa"] + ["layer_sum"] * layer_sum
     if not classifier.endswith(".MissingClassifier"):
-        weighted.append("classifier")
-    loadables = weighted + ["label_encoder"] * (num_labels > 0)
+        loadables.append("classifier")
+    loadables += ["label_encoder"] * (num_labels > 0)
+    checksums = settings.get("checksums", {})
+    others = {key: settings[key] for key in settings if key != "checksums"}
     return HYPERPARAMS.format(
-        values=_to_yaml(dict(settings)),
+        values=_to_yaml(others) + _to_yaml({"checksums": checksums}, False),
         layer_sum=LAYER_SUM if layer_sum else "",
         layer_sum_argument="  layer_sum: !ref <layer_sum>\n" * layer_sum,
         classifier="\n  ".join(lines),
         labels=LABELS.format(count=num_labels) if num_labels else "",
         loadables="\n".join(f"    {key}: !ref <{key}>" for key in loadables),
-        hooks="\n".join(
-            f"    {key}: !name:speechbrain_wavjepa.weights.load_weights"
-            for key in weighted
-        ),
     )
 
 
-def _to_yaml(values: dict) -> str:
-    """Write plain values; lists of numbers in one line."""
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice."""
+
+    def ignore_aliases(self, data) -> bool:
+        return True
+
+
+def _to_yaml(values: dict, flow: Optional[bool] = None) -> str:
+    """Write plain values; unless told otherwise, lists in one line."""
     try:
-        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+        return yaml.dump(
+            values, Dumper=_Dumper, sort_keys=False, default_flow_style=flow
+        )
     except yaml.YAMLError as error:
         raise ValueError(
             f"Settings must be plain numbers, texts and lists: {error}"
@@ -186,11 +196,20 @@ class Tagged(NamedTuple):
     tag: str
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Takes every tag as a mark and evaluates none."""
+class _PlainConstructor(SafeConstructor):
+    """Takes every unknown tag as a mark and evaluates none."""
 
 
-_PlainLoader.add_constructor(None, lambda loader, node: Tagged(node.tag))
+_PlainConstructor.add_constructor(None, lambda loader, node: Tagged(node.tag))
+
+# What HyperPyYAML fills in or leaves out, without running anything.
+PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER"} | {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in (
+        *("null", "bool", "int", "float", "str", "timestamp", "binary"),
+        *("seq", "map", "merge", "set", "omap", "pairs"),
+    )
+}
 
 
 def read_settings(folder: Union[str, Path]) -> dict:
@@ -220,18 +239,135 @@ def read_settings(folder: Union[str, Path]) -> dict:
     >>> read_settings(folder)
     {'channels': 2, 'frontend': Tagged(tag='!new:os.remove')}
     """
+    return _read(folder)[0]
+
+
+def get_checksum(
+    folder: Union[str, Path], settings: Mapping[str, Any], name: str
+) -> str:
+    """Find the checksum of a file in a pretrained folder's settings.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder, for the message.
+    settings : Mapping[str, Any]
+        What ``read_settings`` gave.
+    name : str
+        The name of the file.
+
+    Returns
+    -------
+    str
+        Its SHA-256.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Example
+    -------
+    >>> get_checksum("folder", {"checksums": {"wavjepa": "0a"}}, "wavjepa.ckpt")
+    '0a'
+    """
+    checksums = settings.get("checksums")
+    checksum = None
+    if isinstance(checksums, Mapping):
+        checksum = checksums.get(Path(name).stem)
+    if not isinstance(checksum, str):
+        raise ValueError(
+            f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: write "
+            "the folder again, with write_pretrained or `wavjepa convert`."
+        )
+    return checksum
+
+
+def list_code(folder: Union[str, Path]) -> list[str]:
+    """List what ``from_hparams`` would run of a folder, at any depth.
+
+    Arguments
+    ---------
+    folder : str or Path
+        A pretrained folder, of whatever origin.
+
+    Returns
+    -------
+    list of str
+        The tags of all keys and values that are no plain values. Also every
+        text with an exclamation mark: HyperPyYAML reads texts in parentheses
+        as yaml again, with the loader that runs Python's own tags, and
+        references may put such a text together.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is not a yaml of settings.
+
+    Example
+    -------
+    >>> folder = Path(getfixture("tmpdir"))
+    >>> text = "notes: {date: !apply:os.system [a]}\\nb: (!!python/name:os.a)"
+    >>> _ = (folder / "hyperparams.yaml").write_text(text)
+    >>> list_code(folder)
+    ['!apply:os.system', 'the text (!!python/name:os.a)']
+    """
+    return sorted(set(_find_code(_read(folder)[1])))
+
+
+def _find_code(node: ruamel.yaml.Node) -> Iterator[str]:
+    """Find what would run in a tree of nodes."""
+    if node.tag not in PLAIN_TAGS:
+        yield node.tag.replace("tag:yaml.org,2002:", "!!")
+    if isinstance(node, ruamel.yaml.ScalarNode):
+        # a reference with a dot asks an object for an attribute
+        attribute = node.tag in ("!ref", "!copy") and "." in node.value
+        if "!" in node.value:
+            yield f"the text {node.value}"
+        elif attribute:
+            yield f"{node.tag} {node.value}"
+        return
+    for child in _children(node):
+        yield from _find_code(child)
+
+
+def _children(node: ruamel.yaml.Node) -> Iterator[ruamel.yaml.Node]:
+    """Yield what a mapping or sequence holds."""
+    for child in node.value:
+        yield from child if isinstance(child, tuple) else (child,)
+
+
+def _read(folder: Union[str, Path]) -> tuple[dict, ruamel.yaml.Node]:
+    """Read hyperparams.yaml: its plain values, and all of its nodes."""
     path = Path(folder) / SETTINGS_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-        settings = yaml.load(text, Loader=_PlainLoader)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not path.is_file():  # whoever opens a fifo waits for ever
         raise ValueError(
             f"{folder} has no {SETTINGS_FILE}: give a pretrained folder."
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:
+        )
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path} has over {MAX_BYTES} bytes: no settings do.")
+    # HyperPyYAML's own parser, so that both see the same
+    parser = ruamel.yaml.YAML(typ="safe", pure=True)
+    parser.Constructor = _PlainConstructor
+    try:
+        tree = parser.compose(data.decode())
+        if not isinstance(tree, ruamel.yaml.MappingNode):
+            raise ValueError("it holds no settings: is it another file?")
+        _refuse_aliases(tree, set())
+        return parser.constructor.construct_document(tree), tree
+    except (ruamel.yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read as yaml: {' '.join(str(error).split())}"
         ) from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds no settings: is it another file?")
-    return settings
+
+
+def _refuse_aliases(node: ruamel.yaml.Node, seen: set[int]) -> None:
+    """Refuse nodes that stand in several places: they grow without bound."""
+    if id(node) in seen:
+        raise ValueError("it repeats a part by an alias (*name): write it out.")
+    seen.add(id(node))
+    if not isinstance(node, ruamel.yaml.ScalarNode):
+        for child in _children(node):
+            _refuse_aliases(child, seen)

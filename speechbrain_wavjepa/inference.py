@@ -14,8 +14,10 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from speechbrain_wavjepa.utils.strict_module import StrictModule
 
-class TokenEncoder(nn.Module):
+
+class TokenEncoder(StrictModule):
     """Channels, level and embedding in one module, from waveforms to tokens.
 
     Arguments
@@ -97,7 +99,7 @@ class TokenEncoder(nn.Module):
         return waveform, wav_lens
 
 
-class LinearClassifier(nn.Module):
+class LinearClassifier(StrictModule):
     """One linear layer on embeddings, where one class excludes the others.
 
     Arguments

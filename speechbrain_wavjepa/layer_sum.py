@@ -11,8 +11,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from speechbrain_wavjepa.utils.strict_module import StrictModule
 
-class LayerSum(nn.Module):
+
+class LayerSum(StrictModule):
     """Sums the normalised outputs of all layers; begins with their mean.
 
     Arguments

@@ -31,7 +31,7 @@ numbers for a clip, or one every {token_ms:g} ms.
 ```python
 from speechbrain.inference.classifiers import EncoderClassifier
 
-encoder = EncoderClassifier.from_hparams(source="FOLDER", savedir="cache")
+encoder = EncoderClassifier.from_hparams(source="FOLDER")
 clip = encoder.load_audio("FOLDER/example.wav")
 embedding = encoder.encode_batch(clip[None])  # [1, 1, {encoder_dim}]
 ```
@@ -39,9 +39,11 @@ embedding = encoder.encode_batch(clip[None])  # [1, 1, {encoder_dim}]
 Tokens: `speechbrain.inference.encoders.WaveformEncoder` from the same folder;
 `encode_file(path)` gives [1, N, {encoder_dim}].
 
-`from_hparams` evaluates hyperparams.yaml, as always in SpeechBrain: look at
-the file first if the folder is not yours. `load_pretrained` in
-`speechbrain_wavjepa.pretrained` loads the encoder without evaluating it.
+`from_hparams` evaluates hyperparams.yaml, as always in SpeechBrain: inspect
+folders from untrusted sources first, `wavjepa info FOLDER` lists what would
+run. `load_pretrained` in `speechbrain_wavjepa.pretrained` loads the encoder
+without evaluating it. The yaml holds checksums of all weights; every loader
+compares them.
 """
 
 

@@ -6,8 +6,11 @@ Authors
 
 from collections.abc import Mapping
 
+from speechbrain_wavjepa.audio import MIN_RATE
+from speechbrain_wavjepa.data.clips import MAX_RATE
 from speechbrain_wavjepa.frontends import ConvFrontend
 from speechbrain_wavjepa.predictor import Predictor
+from speechbrain_wavjepa.preparation import MAX_CHANNELS
 from speechbrain_wavjepa.targets import TargetEncoder
 from speechbrain_wavjepa.transformer import TransformerEncoder
 from speechbrain_wavjepa.wavjepa import WavJEPA, WavJEPAEncoder
@@ -43,6 +46,22 @@ PRETRAINING_SETTINGS = {
     "predictor_depth": int,
     "predictor_heads": int,
     "predictor_mlp_ratio": float,
+}
+
+# What no model of sound needs more of: a strange folder cannot ask for all
+# memory. Weights of these sizes would have to be there too.
+LIMITS = {
+    "channels": (1, MAX_CHANNELS),
+    "sample_rate": (MIN_RATE, MAX_RATE),
+    "window_samples": (1, 2**24),
+    "window_batch": (1, 2**12),
+    "level_db": (-200, 200),
+    "frontend_dim": (1, 2**20),
+    "encoder_dim": (1, 2**20),
+    "encoder_depth": (1, 2**10),
+    "encoder_heads": (1, 2**20),
+    "encoder_mlp_ratio": (1e-6, 2**10),
+    "predictor_heads": (1, 2**20),
 }
 
 
@@ -240,4 +259,48 @@ def check_kinds(settings: Mapping, kinds: Mapping[str, type]) -> None:
             raise ValueError(
                 f"The setting {name} must be of type {kind.__name__}, got "
                 f"{value!r}."
+            )
+
+
+def check_sizes(settings: Mapping) -> None:
+    """Refuse settings of a model that cannot be, before it is built.
+
+    Arguments
+    ---------
+    settings : Mapping
+        Settings from a file, of ``RUNTIME_SETTINGS`` and of an encoder.
+
+    Raises
+    ------
+    ValueError
+        If a size is missing, of the wrong kind or out of its range.
+
+    Example
+    -------
+    >>> model = WavJEPAEncoder(
+    ...     ConvFrontend(8, [[8, 160, 160]]), TransformerEncoder(16, 2, 4)
+    ... )
+    >>> settings = {**RUNTIME_SETTINGS, **describe_model(model)}
+    >>> check_sizes({**settings, "encoder_depth": 10**9})
+    Traceback (most recent call last):
+    ...
+    ValueError: The setting encoder_depth must lie between 1 and 1024, ...
+    """
+    check_kinds(settings, ENCODER_SETTINGS)
+    layers = settings["frontend_layers"]
+    sizes = [size for layer in layers if type(layer) is list for size in layer]
+    if (
+        not 1 <= len(layers) <= 2**10
+        or any(type(layer) is not list or len(layer) != 3 for layer in layers)
+        or any(type(size) is not int or not 1 <= size < 2**20 for size in sizes)
+    ):
+        raise ValueError(
+            "The setting frontend_layers must be a list of [dim, kernel, "
+            f"stride], got {str(layers)[:200]}."
+        )
+    for name, (low, high) in LIMITS.items():
+        if not low <= settings.get(name, low) <= high:
+            raise ValueError(
+                f"The setting {name} must lie between {low} and {high}, got "
+                f"{settings[name]}."
             )

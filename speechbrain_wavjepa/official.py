@@ -17,9 +17,16 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
+from speechbrain_wavjepa.weights import (
+    check_archive,
+    check_file,
+    check_weights,
+)
+
 SAFE_CLASS = torch.nn.modules.activation.GELU
 SAFE_NAME = "torch.nn.modules.activation.GELU"
 COMPILE_INFIX = "_orig_mod."
+MAX_CONFIG_BYTES = 2**20
 
 
 class OfficialFile(NamedTuple):
@@ -75,9 +82,10 @@ def read_official(
     >>> list(read_official(path).weights)
     ['encoder.norm.bias', 'mask_token']
     """
-    path = Path(path)
+    path = file = Path(path)
     if path.is_dir():
-        weights, _ = _read_safetensors(path / "model.safetensors")
+        file = path / "model.safetensors"
+        weights, _ = _read_safetensors(file)
         hyper_parameters = _read_config(path / "config.json")
     elif path.suffix == ".safetensors":
         weights, hyper_parameters = _read_safetensors(path)
@@ -95,6 +103,7 @@ def read_official(
             f"{path} holds no state_dict of tensors: give a Lightning "
             "checkpoint or a folder with model.safetensors."
         )
+    check_weights(dict(weights), file)
     return OfficialFile(
         _plain_keys(weights, key_prefix), dict(hyper_parameters)
     )
@@ -106,6 +115,7 @@ def _read_pickle(path: Path) -> dict:
         raise ValueError(f"There is no file {path}.")
     content = None
     try:
+        check_archive(path)
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         refused = sorted(set(unsafe) - {SAFE_NAME})
         if not refused:
@@ -134,12 +144,13 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
             f"Reading {path} needs the safetensors package: "
             "pip install speechbrain-wavjepa[official]"
         ) from error
+    check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}
         return weights, json.loads(metadata.get("hyper_parameters", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read, it is missing, cut off or not a "
             f"safetensors file: {_one_line(error)} Copy it again."
@@ -149,8 +160,10 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
 def _read_config(path: Path) -> dict:
     """Read the config.json of a published folder."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        check_file(path)
+        with open(path, "rb") as file:
+            return json.loads(file.read(MAX_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read: {_one_line(error)} A published folder "
             "has model.safetensors and config.json."

@@ -108,14 +108,16 @@ def _derive_frontend(
     _shape(weights, f"{stem}.0.0.weight")
     kernels = []
     while (key := f"{stem}.{len(kernels)}.0.weight") in weights:
-        kernels.append((len(weights[key]), weights[key].shape[-1]))
+        shape = _shape(weights, key)
+        kernels.append((shape[0], shape[-1]))
     if strides is None:
         strides = STRIDES
         assumed.append(f"strides {list(strides)}")
-    if len(strides) != len(kernels):
+    if len(strides) != len(kernels) or min(strides) < 1:
         raise ValueError(
             f"The front-end has {len(kernels)} convolutions and there are "
-            f"{len(strides)} strides, {list(strides)}: give one for each."
+            f"{len(strides)} strides, {list(strides)}: give one for each, 1 or "
+            "more."
         )
     layers = [
         [dim, kernel, int(stride)]
@@ -186,7 +188,10 @@ def _shape(weights: Mapping[str, Tensor], key: str) -> torch.Size:
             f"The weights lack {key}: is this a whole WavJEPA checkpoint, and "
             "key_prefix right?"
         )
-    return weights[key].shape
+    shape = weights[key].shape
+    if not shape or 0 in shape:
+        raise ValueError(f"The weight {key} has the shape {list(shape)}.")
+    return shape
 
 
 def _take(
@@ -233,15 +238,19 @@ def make_tables(settings: Mapping) -> dict[str, Tensor]:
     >>> tables["pos_encoding_encoder"].shape
     torch.Size([1, 200, 16])
     """
-    channels = settings["channels"]
-    frontend = ConvFrontend(
-        settings["frontend_dim"], settings["frontend_layers"]
-    )
-    num_tokens = frontend.num_tokens(settings["window_samples"])
+    channels, num_tokens = settings["channels"], _count_tokens(settings)
     return {
         key: channel_time_positions(num_tokens, settings[dim], channels)[None]
         for key, dim in TABLES.items()
     }
+
+
+def _count_tokens(settings: Mapping) -> int:
+    """Count the tokens of a window and channel."""
+    frontend = ConvFrontend(
+        settings["frontend_dim"], settings["frontend_layers"]
+    )
+    return frontend.num_tokens(settings["window_samples"])
 
 
 def check_tables(weights: Mapping[str, Tensor], settings: Mapping) -> list[str]:
@@ -272,20 +281,25 @@ def check_tables(weights: Mapping[str, Tensor], settings: Mapping) -> list[str]:
     present = [key for key in TABLES if key in weights]
     if not present:
         return []
-    for key, ours in make_tables(settings).items():
-        if key not in weights:
-            continue
-        theirs = weights[key].float()
+    rows = settings["channels"] * _count_tokens(settings)
+    for key in present:
+        # first, since a file can ask for windows without end
+        shape = [1, rows, settings[TABLES[key]]]
+        if list(weights[key].shape) != shape:
+            raise ValueError(
+                f"The position table {key} has shape "
+                f"{list(weights[key].shape)}, not {shape}: a model with other "
+                "positions cannot be converted."
+            )
+    tables = make_tables(settings)
+    for key in present:
         # half-precision files round the table to that precision
         tolerance = max(1e-6, torch.finfo(weights[key].dtype).eps)
-        if theirs.shape != ours.shape:
-            problem = f"shape {list(theirs.shape)}, not {list(ours.shape)}"
-        elif (error := (theirs - ours).abs().max().item()) > tolerance:
-            problem = f"values that differ from ours by {error:.2g}"
-        else:
-            continue
-        raise ValueError(
-            f"The position table {key} has {problem}: a model with other "
-            "positions cannot be converted."
-        )
+        error = (weights[key].float() - tables[key]).abs().max().item()
+        if error > tolerance:
+            raise ValueError(
+                f"The position table {key} has values that differ from ours "
+                f"by {error:.2g}: a model with other positions cannot be "
+                "converted."
+            )
     return present

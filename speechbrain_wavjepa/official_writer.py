@@ -11,7 +11,7 @@ from typing import Any, Union
 
 import torch
 
-from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.hyperparams import get_checksum, read_settings
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
     PRETRAINING_SETTINGS,
@@ -56,6 +56,8 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
     ValueError: nowhere has no hyperparams.yaml: give a pretrained folder.
     """
     folder, path = Path(folder), Path(path)
+    if path.suffix not in (".ckpt", ".safetensors"):
+        raise ValueError(f"The file {path} must end in .ckpt or .safetensors.")
     settings = read_settings(folder)
     if not (folder / PRETRAINING_FILE).exists():
         raise ValueError(
@@ -72,8 +74,10 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
             "encoder_norm_first, which the authors' code cannot have: it "
             "cannot be written for it."
         )
-    weights = read_weights(folder / ENCODER_FILE)
-    weights |= read_weights(folder / PRETRAINING_FILE)
+    weights = {}
+    for name in (ENCODER_FILE, PRETRAINING_FILE):
+        checksum = get_checksum(folder, settings, name)
+        weights |= read_weights(folder / name, checksum)
     state = {**map_to_official_state(weights), **make_tables(settings)}
     with atomic_file(path) as aside:
         if path.suffix == ".safetensors":

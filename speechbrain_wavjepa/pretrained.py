@@ -5,12 +5,16 @@ A folder holds hyperparams.yaml, wavjepa.ckpt (front-end and context encoder),
 pretraining.ckpt (target encoder and predictor, only needed to go back to the
 authors' names or to pretrain on), layer_sum.ckpt if layers are summed,
 classifier.ckpt and label_encoder.ckpt if there is a classifier, README.md and
-example.wav.
+example.wav. The settings hold a checksum of every file of weights and labels:
+whoever loads one compares it.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import functools
+import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -18,6 +22,8 @@ from typing import Any, Optional, Union
 import soundfile
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.audio import resample
@@ -28,6 +34,7 @@ from speechbrain_wavjepa.classifier_settings import (
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.hyperparams import (
     SETTINGS_FILE,
+    get_checksum,
     read_settings,
     write_hyperparams,
 )
@@ -38,19 +45,25 @@ from speechbrain_wavjepa.model_settings import (
     RUNTIME_SETTINGS,
     build_encoder,
     check_kinds,
+    check_sizes,
     describe_model,
 )
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
-from speechbrain_wavjepa.utils.files import atomic_folder
+from speechbrain_wavjepa.utils.files import atomic_folder, hash_file
 from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.weights import (
     ENCODER_FILE,
     LAYER_SUM_FILE,
     PRETRAINING_FILE,
+    assign_weights,
+    check_file,
     load_weights,
+    read_weights,
     write_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 PRETRAINING_PARTS = ("target_encoder.", "predictor.")
 FILES = {
@@ -149,6 +162,9 @@ def write_pretrained(
         card = write_card(values, model_card or {}, num_parameters, labels)
         (aside / "README.md").write_text(card, encoding="utf-8")
         _write_example(aside / "example.wav", example, values)
+        values["checksums"] = {
+            path.stem: hash_file(path) for path in sorted(aside.glob("*.ckpt"))
+        }
         # the last, because nothing loads a folder without it
         text = write_hyperparams(values, *described, len(labels))
         (aside / SETTINGS_FILE).write_text(text, encoding="utf-8")
@@ -260,14 +276,26 @@ def load_pretrained(
     found = read_settings(folder)
     runtime = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     runtime = _complete({**runtime, **changes})
-    model = build_encoder(found)
+    check_sizes({**found, **runtime})
+    path = Path(folder) / ENCODER_FILE
+    weights = read_weights(path, get_checksum(folder, found, ENCODER_FILE))
+    # takes no memory: a strange folder's settings may ask for any size
+    try:
+        with torch.device("meta"):
+            model = build_encoder(found)
+    except RuntimeError as error:
+        raise ValueError(f"{folder} asks for a model without end.") from error
+    state = {key: value.float() for key, value in weights.items()}
+    assign_weights(model, state, path, assign=True)
+    if random_weights:
+        model = build_encoder(found)
     layer_sum = None
     if runtime["layer_weights"]:
         layer_sum = LayerSum(found["encoder_depth"]).requires_grad_(False)
-    if not random_weights:
-        load_weights(model, Path(folder) / ENCODER_FILE)
-        if layer_sum and found.get("layer_weights"):
-            load_weights(layer_sum, Path(folder) / LAYER_SUM_FILE)
+        if not random_weights and found.get("layer_weights"):
+            path = Path(folder) / LAYER_SUM_FILE
+            checksum = get_checksum(folder, found, LAYER_SUM_FILE)
+            load_weights(layer_sum, path, checksum)
     preparation = ("channel_policy", "level_db", "layer_weights")
     options = {
         key: value for key, value in runtime.items() if key not in preparation
@@ -278,3 +306,98 @@ def load_pretrained(
         WavJEPAEmbedding(model, layer_sum=layer_sum, **options),
         runtime["sample_rate"],
     ).eval()
+
+
+class FolderPretrainer(Pretrainer):
+    """Loads the files of a pretrained folder; its hyperparams.yaml names it.
+
+    Unlike SpeechBrain's own, it loads weights strictly, compares files with
+    their checksums, and refuses a ``savedir`` with the files of another
+    model, which ``from_hparams`` takes for those of the source.
+
+    Arguments
+    ---------
+    loadables : Mapping[str, Any]
+        Modules and label encoders by the stems of their files.
+    checksums : Mapping[str, str]
+        The SHA-256 of each file.
+
+    Raises
+    ------
+    ValueError
+        If a checksum is missing.
+
+    Example
+    -------
+    >>> folder = getfixture("pretrained_folder")
+    >>> settings = read_settings(folder)
+    >>> pretrainer = FolderPretrainer(
+    ...     {"wavjepa": build_encoder(settings)}, settings["checksums"]
+    ... )
+    >>> _ = pretrainer.collect_files(str(folder))
+    >>> pretrainer.load_collected()
+    """
+
+    def __init__(
+        self, loadables: Mapping[str, Any], checksums: Mapping[str, str]
+    ):
+        if missing := set(loadables) - set(checksums):
+            raise ValueError(f"There are no checksums of {sorted(missing)}.")
+        hooks = {
+            name: functools.partial(
+                load_weights
+                if isinstance(loadable, nn.Module)
+                else _load_labels,
+                sha256=checksums[name],
+            )
+            for name, loadable in loadables.items()
+        }
+        super().__init__(loadables=loadables, custom_hooks=hooks)
+
+    def collect_files(
+        self,
+        default_source=None,
+        local_strategy=LocalStrategy.SYMLINK,
+        fetch_config=FetchConfig(),  # noqa: B008, it is frozen
+    ):
+        """Collect files as SpeechBrain does, of the source and no other."""
+        if self.collect_in is not None:
+            self._check_savedir(default_source, fetch_config)
+        return super().collect_files(
+            default_source, local_strategy, fetch_config
+        )
+
+    def _check_savedir(self, source, fetch_config: FetchConfig) -> None:
+        """Refuse a savedir whose settings are not those of the source."""
+        kept = self.collect_in / SETTINGS_FILE
+        if source is None or not kept.exists():
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = fetch(
+                    SETTINGS_FILE,
+                    source,
+                    folder,
+                    local_strategy=LocalStrategy.COPY,
+                    fetch_config=fetch_config,
+                )
+            except OSError as error:
+                logger.warning(
+                    f"Whether {self.collect_in} holds the files of {source} "
+                    f"was not checked, which cannot be reached: {error}"
+                )
+                return
+            same = hash_file(path) == hash_file(kept)
+        if not same:
+            raise ValueError(
+                f"savedir={self.collect_in} holds the files of another model "
+                f"than {source}: leave savedir out, or give each model its own."
+            )
+
+
+def _load_labels(
+    encoder: CategoricalEncoder, path: Union[str, Path], sha256: str
+) -> None:
+    """Load a label encoder, if the file is that of the checksum."""
+    check_file(path, sha256)
+    encoder.load(path)

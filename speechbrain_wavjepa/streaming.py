@@ -8,7 +8,7 @@ Authors
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -19,7 +19,74 @@ from speechbrain_wavjepa.inference import TokenEncoder
 from speechbrain_wavjepa.window_layout import Window
 
 
-def embed_file(encoder: TokenEncoder, path: Union[str, Path]) -> Tensor:
+class Measurement(NamedTuple):
+    """What is known of a file when it has been read once.
+
+    Arguments
+    ---------
+    rms : scalar
+        Its level, of the model's channels.
+    num_samples : int
+        Its length at the model's rate.
+
+    Example
+    -------
+    >>> Measurement(torch.tensor(0.0), 100).num_samples
+    100
+    """
+
+    rms: Tensor
+    num_samples: int
+
+
+def measure_file(encoder: TokenEncoder, path: Union[str, Path]) -> Measurement:
+    """Measure level and length of a file as a model hears it.
+
+    Arguments
+    ---------
+    encoder : TokenEncoder
+        From ``pretrained.load_pretrained``.
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    Measurement
+        Its level and length.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or its channels do not fit.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.pretrained import load_pretrained
+    >>> folder = getfixture("pretrained_folder")
+    >>> encoder = load_pretrained(folder)
+    >>> measure_file(encoder, folder / "example.wav").num_samples
+    32160
+    """
+    power, num_samples = 0.0, 0
+    for block in _read_prepared(encoder, path):
+        power += block.double().square().mean(dim=1).sum()
+        num_samples += len(block)
+    return Measurement((power / num_samples).sqrt(), num_samples)
+
+
+def _read_prepared(
+    encoder: TokenEncoder, path: Union[str, Path]
+) -> Iterator[Tensor]:
+    """Yield blocks [T, C] of a file with the model's rate and channels."""
+    for block in read_blocks(path, encoder.sample_rate):
+        yield encoder.compute_features(block[None])[0]
+
+
+def embed_file(
+    encoder: TokenEncoder,
+    path: Union[str, Path],
+    measured: Optional[Measurement] = None,
+) -> Tensor:
     """Embed a file of any length in memory that does not grow with it.
 
     Arguments
@@ -28,6 +95,8 @@ def embed_file(encoder: TokenEncoder, path: Union[str, Path]) -> Tensor:
         From ``pretrained.load_pretrained``.
     path : str or Path
         The file.
+    measured : Measurement, optional
+        From ``measure_file``, if it was read already.
 
     Returns
     -------
@@ -47,7 +116,7 @@ def embed_file(encoder: TokenEncoder, path: Union[str, Path]) -> Tensor:
     torch.Size([16])
     """
     pooled, count = 0.0, 0
-    for tokens, _ in stream_file(encoder, path):
+    for tokens, _ in stream_file(encoder, path, measured):
         if encoder.embedding_model.pooling == "max":
             most = tokens.amax(dim=0)
             pooled = torch.maximum(pooled, most) if count else most
@@ -61,7 +130,9 @@ def embed_file(encoder: TokenEncoder, path: Union[str, Path]) -> Tensor:
 
 @torch.no_grad()
 def stream_file(
-    encoder: TokenEncoder, path: Union[str, Path]
+    encoder: TokenEncoder,
+    path: Union[str, Path],
+    measured: Optional[Measurement] = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the tokens of a file while it is read.
 
@@ -73,6 +144,8 @@ def stream_file(
         From ``pretrained.load_pretrained``.
     path : str or Path
         The file.
+    measured : Measurement, optional
+        From ``measure_file``, if it was read already.
 
     Yields
     ------
@@ -84,7 +157,8 @@ def stream_file(
     Raises
     ------
     ValueError
-        If the file cannot be read, or its channels do not fit.
+        If the file cannot be read, its channels do not fit, or its tokens
+        are not finite.
 
     Example
     -------
@@ -96,20 +170,14 @@ def stream_file(
     """
     embedding = encoder.embedding_model
 
-    def prepared() -> Iterator[Tensor]:
-        for block in read_blocks(path, encoder.sample_rate):
-            yield encoder.compute_features(block[None])[0]
-
-    power, num_samples = 0.0, 0
-    for block in prepared():
-        power += block.double().square().mean(dim=1).sum()
-        num_samples += len(block)
-    rms = (power / num_samples).sqrt()
+    if measured is None:
+        measured = measure_file(encoder, path)
+    rms, num_samples = measured
     gain = level_gain(rms, encoder.mean_var_norm.level_db).float()
     layout = embedding.lay_windows(num_samples)
     times = embedding.times(layout[-1].end_token, num_samples)
-    blocks = prepared()
-    held, first = next(blocks) * gain, 0
+    blocks = _read_prepared(encoder, path)
+    held, first = torch.zeros(0, encoder.compute_features.channels), 0
     waiting, emitted = torch.zeros(0, embedding.dim), 0
     for start in range(0, len(layout), embedding.window_batch):
         some = layout[start : start + embedding.window_batch]
@@ -117,7 +185,10 @@ def stream_file(
         held, first = held[dropped:], some[0].start
         needed = min(some[-1].start + some[-1].num_samples, num_samples) - first
         while len(held) < needed:
-            held = torch.cat([held, next(blocks) * gain])
+            block = next(blocks, None)
+            if block is None:
+                raise ValueError(f"{path} became shorter while it was read.")
+            held = torch.cat([held, block * gain])
         windows = [
             embedding.cut_window(
                 held, window._replace(start=window.start - first)
@@ -137,6 +208,11 @@ def stream_file(
         ready = len(waiting)
         if some[-1] is not layout[-1]:
             ready -= embedding.overlap_tokens
+        if not bool(waiting[:ready].isfinite().all()):
+            raise ValueError(
+                f"{path} has embeddings that are not finite: are the model's "
+                "weights and precision right?"
+            )
         yield waiting[:ready], times[emitted : emitted + ready]
         waiting, emitted = waiting[ready:], emitted + ready
 

@@ -20,6 +20,7 @@ from speechbrain_wavjepa.masking import BlockMask
 from speechbrain_wavjepa.packing import Packing
 from speechbrain_wavjepa.positions import channel_time_positions
 from speechbrain_wavjepa.transformer import initialize_linear
+from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
 class JEPAOutput(NamedTuple):
@@ -54,7 +55,7 @@ class JEPAOutput(NamedTuple):
     context_mask: Optional[Tensor] = None
 
 
-class WavJEPAEncoder(nn.Module):
+class WavJEPAEncoder(StrictModule):
     """What is used after pretraining: front-end and context encoder.
 
     Positions are computed from the number of tokens and are not part of the

@@ -6,6 +6,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
@@ -26,6 +27,7 @@ from speechbrain_wavjepa.data.clips import (
 # A second of the file is a whole number of samples at any other rate, and
 # longer than the resampling filter.
 MARGIN_SECONDS = 1
+VALUES_AT_ONCE = 2**25  # of all channels, whatever a header claims
 
 
 def read_blocks(
@@ -42,7 +44,7 @@ def read_blocks(
     sample_rate : int
         The wanted rate in Hz.
     block_seconds : int
-        Length of a block.
+        Length of a block; shorter where rate or channels are absurdly many.
 
     Yields
     ------
@@ -62,9 +64,13 @@ def read_blocks(
     >>> [len(block) for block in read_blocks(path, 16000, block_seconds=2)]
     [32000, 16000]
     """
+    if not os.path.isfile(path):  # whoever opens a fifo waits for ever
+        raise ValueError(f"{path} is missing or not a file.")
     try:
         with ForwardFile(path) as file:
             check_header(file)
+            most = VALUES_AT_ONCE // (file.samplerate * file.channels)
+            block_seconds = max(min(block_seconds, most), 1)
             yield from _resample_blocks(file, sample_rate, block_seconds)
     except soundfile.LibsndfileError as error:
         raise ValueError(

@@ -33,7 +33,7 @@ def atomic_folder(folder: Union[str, Path]) -> Iterator[Path]:
     Arguments
     ---------
     folder : str or Path
-        The folder to make.
+        The folder to make; behind a symbolic link the one that it leads to.
 
     Yields
     ------
@@ -51,7 +51,7 @@ def atomic_folder(folder: Union[str, Path]) -> Iterator[Path]:
     >>> (folder / "file").read_text()
     'whole'
     """
-    folder = Path(folder)
+    folder = Path(os.path.realpath(folder))
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
     aside.mkdir(parents=True)
@@ -71,7 +71,8 @@ def atomic_file(path: Union[str, Path]) -> Iterator[Path]:
     Arguments
     ---------
     path : str or Path
-        The file to make, or to replace.
+        The file to make, or to replace; behind a symbolic link the one that
+        it leads to.
 
     Yields
     ------
@@ -87,7 +88,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[Path]:
     >>> path.read_text()
     'whole'
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     aside = path.with_name(f".{path.name}.unfinished")
     try:
         yield aside
@@ -294,23 +295,10 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(made_with))  # lists for tuples, as in the file
     if note.exists():
         before = json.loads(note.read_text(encoding="utf-8"))
-        names = [
-            name
-            for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
-        ]
-        # a setting says more than all that is built from it
-        names = [
-            name
-            for name in names
-            if _is_plain(before.get(name)) and _is_plain(now.get(name))
-        ] or names
-        if names:
-            old = ", ".join(f"{name}={before.get(name)}" for name in names)
-            new = ", ".join(f"{name}={now.get(name)}" for name in names)
+        if different := compare(before, now):
             raise ValueError(
-                f"{folder} was made with {old}, not {new}: choose another "
-                "output folder, or delete this one."
+                f"{folder} was made with {different}: choose another output "
+                "folder, or delete this one."
             )
         return
     if folder.exists() and (not folder.is_dir() or _first_file(folder)):
@@ -322,6 +310,42 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(note) as aside:
         aside.write_text(json.dumps(now, indent=1), encoding="utf-8")
+
+
+def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name what differs between two mappings of plain values.
+
+    Arguments
+    ---------
+    before : Mapping[str, Any]
+        What something was made with.
+    now : Mapping[str, Any]
+        What it would be made with.
+
+    Returns
+    -------
+    str
+        Old and new values of the names that differ; "" if none does.
+
+    Example
+    -------
+    >>> compare({"seed": 1, "lr": 0.1}, {"seed": 2, "lr": 0.1})
+    'seed=1, not seed=2'
+    """
+    names = [
+        name
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    # a setting says more than all that is built from it
+    names = [
+        name
+        for name in names
+        if _is_plain(before.get(name)) and _is_plain(now.get(name))
+    ] or names
+    old = ", ".join(f"{name}={before.get(name)}" for name in names)
+    new = ", ".join(f"{name}={now.get(name)}" for name in names)
+    return f"{old}, not {new}" if names else ""
 
 
 def _is_plain(value: Any) -> bool:

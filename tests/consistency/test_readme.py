@@ -49,6 +49,16 @@ def test_files_named_on_a_page_exist(page):
     assert missing_files(page.read_text(encoding="utf-8"), files) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [*PAGES, ROOT / "speechbrain_wavjepa" / "model_card.py"],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_no_page_suggests_a_savedir(path):
+    """With one, from_hparams gives a second model the files of the first."""
+    assert "savedir=" not in path.read_text(encoding="utf-8")
+
+
 def test_a_missing_file_is_found():
     files = ["package/audio.py", "tests/unit/test_audio.py", "recipes/A/a.yaml"]
     text = (

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 
 from speechbrain_wavjepa.embed_files import hash_model
@@ -114,6 +115,9 @@ def test_a_folder_from_before(pretrained_folder, clips, tmp_path):
 def test_weights_of_a_sum_are_loaded_strictly(folder, tmp_path):
     path = folder / "layer_sum.ckpt"
     write_weights(LayerSum(3).state_dict(), path)
+    with pytest.raises(ValueError, match="differs from its checksum"):
+        load_pretrained(folder)
+    sign(folder)
     message = "layer_sum.ckpt does not fit the model"
     with pytest.raises(ValueError, match=message):
         load_pretrained(folder)

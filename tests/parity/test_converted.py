@@ -4,7 +4,8 @@ import pytest
 import torch
 from official import read_json, read_masks, read_numbers
 
-from speechbrain_wavjepa.convert import load_official, main
+from speechbrain_wavjepa.cli import main
+from speechbrain_wavjepa.convert import load_official
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.wavjepa import masked_mse
 
@@ -43,7 +44,7 @@ def test_numbers_of_a_converted_checkpoint(name, tmp_path):
 
     options = [f"--{key}={value}" for key, value in heads.items()]
     options += ["--strides", *map(str, strides)]
-    assert main([str(path), str(folder), *options]) == 0
+    assert main(["convert", str(path), str(folder), *options]) == 0
     model = load_pretrained(folder).embedding_model.model
     with torch.no_grad():
         context = model.encode(waveform, block_mask.context_mask)

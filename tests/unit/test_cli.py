@@ -1,11 +1,18 @@
 """The command line: what it prints, and its exit codes."""
 
+import errno
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 import soundfile
-import torch
+from official_factory import make_model, official_weights, write_checkpoint
 
+from speechbrain_wavjepa import convert, embed_files, export, weights
 from speechbrain_wavjepa.cli import main
+from speechbrain_wavjepa.pretrained import load_pretrained
 
 
 def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):
@@ -25,11 +32,10 @@ def test_info_evaluates_nothing(tmp_path, capsys):
     victim = tmp_path / "made"
     text = f"channels: 1\nmodel: !apply:os.mkdir [{victim}]\n"
     (tmp_path / "hyperparams.yaml").write_text(text)
-    torch.save({"a": torch.zeros(1500)}, tmp_path / "wavjepa.ckpt")
-    assert main(["info", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert "from_hparams would run:\n  os.mkdir" in printed
-    assert "1,500" in printed
+    assert main(["info", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "from_hparams would run:\n  !apply:os.mkdir" in printed.out
+    assert "wavjepa.ckpt cannot be read: it is missing" in printed.err
     assert not victim.exists()
 
 
@@ -62,3 +68,112 @@ def test_a_missing_command(capsys):
         main([])
     assert stopped.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["embed", "MODEL", "--model=MODEL", "--output=a.npz"], "to resume"),
+        (["convert", "a.ckpt", "folder"], "nothing was written"),
+        (["info", "MODEL"], "nothing was written"),
+        (["export", "MODEL", "--output=a.onnx"], "nothing was written"),
+    ],
+)
+def test_a_signal_ends_a_command_with_one_line(
+    pretrained_folder, tmp_path, monkeypatch, capsys, number, arguments, hint
+):
+    def stop(*_, **__):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(embed_files, "_embed", stop)
+    monkeypatch.setattr(convert, "load_official", stop)
+    monkeypatch.setattr(weights, "read_weights", stop)
+    monkeypatch.setattr(export, "_write_onnx", stop)
+    model = str(pretrained_folder)
+    code = main([argument.replace("MODEL", model) for argument in arguments])
+    assert code == 128 + number
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Interrupted: ") and hint in last
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    if arguments[0] == "embed":
+        assert left == ["made_with.json"]  # of the run that can be resumed
+        assert os.listdir(tmp_path) == ["a.npz.unfinished"]
+    else:
+        assert left == []
+
+
+def test_a_full_disk_is_told_with_what_to_do(
+    pretrained_folder, tmp_path, monkeypatch, capsys
+):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = [
+        "embed",
+        str(pretrained_folder),
+        f"--model={pretrained_folder}",
+    ]
+    arguments.append(f"--output={tmp_path / 'out.npz'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", fill)
+        assert main(arguments) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device: make room. Start the same" in last
+    assert os.listdir(tmp_path) == ["out.npz.unfinished"]
+    assert main(arguments) == 0
+    assert os.listdir(tmp_path) == ["out.npz"]
+
+
+def test_embed_says_when_nothing_is_to_do(pretrained_folder, tmp_path, capsys):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    arguments = ["embed", str(tmp_path), "--model", str(pretrained_folder)]
+    arguments += ["--output", str(tmp_path / "out.parquet")]
+    for words in ("Embedded 1 files", "these 1 files already: nothing to do"):
+        assert main(arguments) == 0
+        printed = capsys.readouterr()
+        assert words in printed.out
+        assert "warning: silent.wav is digital silence" in printed.err
+
+
+def test_convert_replaces_nothing_unasked(tmp_path, capsys):
+    sources = []
+    for channels in (1, 2):
+        model, settings = make_model(channels)
+        weights = official_weights(model, settings)
+        path = tmp_path / f"{channels}.ckpt"
+        sources.append(str(write_checkpoint(path, weights)))
+    far, folder = tmp_path / "far", tmp_path / "folder"
+    far.mkdir()
+    assert main(["convert", sources[0], str(far / "folder")]) == 0
+    folder.symlink_to(far / "folder")
+    assert main(["convert", sources[1], str(folder)]) == 2
+    assert "folder exists: choose another name" in capsys.readouterr().err
+    assert load_pretrained(folder).compute_features.channels == 1
+    assert main(["convert", sources[1], str(folder), "--overwrite"]) == 0
+    assert load_pretrained(far / "folder").compute_features.channels == 2
+    assert folder.is_symlink()
+    assert len(list(far.iterdir())) == 1 and len(list(tmp_path.iterdir())) == 4
+    # nor what is not of a pretrained folder, even then
+    (folder / "thesis.txt").touch()
+    assert main(["convert", sources[1], str(folder), "--overwrite"]) == 2
+
+    back = tmp_path / "back.ckpt"
+    back.write_text("mine")
+    (folder / "thesis.txt").unlink()
+    assert main(["convert", "--reverse", str(folder), str(back)]) == 2
+    assert back.read_text() == "mine"
+    arguments = ["convert", "--reverse", str(folder), str(tmp_path / "b.xyz")]
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "b.xyz must end in .ckpt" in capsys.readouterr().err
+    assert main([*arguments[:3], str(back), "--encoder_heads=4"]) == 2
+
+
+def test_export_replaces_nothing_unasked(pretrained_folder, tmp_path):
+    (tmp_path / "a.pt2").write_text("mine")
+    arguments = ["export", str(pretrained_folder), "--output"]
+    assert main([*arguments, str(tmp_path / "a.pt2")]) == 2
+    assert (tmp_path / "a.pt2").read_text() == "mine"

@@ -109,6 +109,26 @@ def widen(weights, options):
     options["transformer_encoder_layers_cfg"]["d_model"] = 768
 
 
+def make_nan(weights, options):
+    weights["encoder.norm.bias"][0] = torch.nan
+
+
+def expand(weights, options):
+    weights["encoder.norm.bias"] = torch.zeros(1).expand(10**10)
+
+
+def ask_for_windows_without_end(weights, options):
+    options["process_audio_seconds"] = 1e12
+
+
+def ask_for_no_heads(weights, options):
+    options["transformer_decoder_layers_cfg"]["nhead"] = 0
+
+
+def flatten(weights, options):
+    weights["encoder.norm.weight"] = torch.tensor(1.0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -122,6 +142,11 @@ def widen(weights, options):
         (repeat, "both with and without '_orig_mod.'"),
         (choose_relu, "exact GELUs, the encoder relu"),
         (put_norms_first, "say norm_first=True of the decoder"),
+        (make_nan, "weights that are not finite in encoder.norm.bias"),
+        (expand, "claims 400.* bytes of weights"),
+        (ask_for_windows_without_end, "window_samples must lie between"),
+        (ask_for_no_heads, "predictor_heads must lie between"),
+        (flatten, r"encoder.norm.weight has the shape \[\]"),
         (widen, "say d_model=768 of the encoder, the weights .* 16"),
     ],
 )
@@ -140,3 +165,18 @@ def test_strides_must_fit_the_convolutions(tmp_path):
     )
     with pytest.raises(ValueError, match="6 convolutions and there are 2"):
         load_official(path, strides=[5, 2])
+
+
+def test_a_published_folder_that_is_a_trap(tmp_path):
+    weights = official_weights(*make_model())
+    save_file(weights, tmp_path / "model.safetensors")
+    for text in ('{"a": ' * 10**5, '{"a": NaN', "\udcff"):
+        data = text.encode(errors="surrogateescape")
+        (tmp_path / "config.json").write_bytes(data)
+        with pytest.raises(ValueError, match="config.json cannot be read"):
+            load_official(tmp_path)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+            load_official(tmp_path)

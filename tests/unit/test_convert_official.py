@@ -15,7 +15,8 @@ from official_factory import (
 from safetensors.torch import save_file
 from torch import nn
 
-from speechbrain_wavjepa.convert import format_report, load_official, main
+from speechbrain_wavjepa.cli import main
+from speechbrain_wavjepa.convert import format_report, load_official
 from speechbrain_wavjepa.pretrained import write_pretrained
 
 
@@ -96,8 +97,8 @@ def test_there_and_back_by_the_command(tmp_path, capsys, channels, suffix):
     weights = official_weights(model, settings)
     source = write_checkpoint(tmp_path / "source.ckpt", weights)
     folder, back = tmp_path / "folder", tmp_path / f"back{suffix}"
-    assert main([str(source), str(folder)]) == 0
-    assert main(["--reverse", str(folder), str(back)]) == 0
+    assert main(["convert", str(source), str(folder)]) == 0
+    assert main(["convert", "--reverse", str(folder), str(back)]) == 0
     assert "Wrote" in capsys.readouterr().out
     loaded, report = load_official(back)
     assert_same(loaded, model)
@@ -115,7 +116,9 @@ def test_the_way_back_serves_pytorch_layers(tmp_path):
         {"window_samples": SETTINGS["window_samples"]},
     )
     path = tmp_path / "back.ckpt"
-    assert main(["--reverse", str(tmp_path / "folder"), str(path)]) == 0
+    assert (
+        main(["convert", "--reverse", str(tmp_path / "folder"), str(path)]) == 0
+    )
     with torch.serialization.safe_globals([nn.GELU]):
         content = torch.load(path, weights_only=True)
     options = content["hyper_parameters"]
@@ -144,14 +147,21 @@ def test_an_encoder_alone_cannot_go_back(tmp_path, capsys):
     model, _ = make_model()
     write_pretrained(tmp_path / "folder", model)
     (tmp_path / "folder" / "pretraining.ckpt").unlink()
-    code = main(["--reverse", str(tmp_path / "folder"), str(tmp_path / "a")])
+    code = main(
+        [
+            "convert",
+            "--reverse",
+            str(tmp_path / "folder"),
+            str(tmp_path / "a.ckpt"),
+        ]
+    )
     assert code == 2
     assert "has no pretraining.ckpt" in capsys.readouterr().err
 
 
 def test_the_command_tells_errors_in_one_line(tmp_path, capsys):
     (tmp_path / "a.ckpt").write_bytes(b"PK")
-    code = main([str(tmp_path / "a.ckpt"), str(tmp_path / "folder")])
+    code = main(["convert", str(tmp_path / "a.ckpt"), str(tmp_path / "folder")])
     output = capsys.readouterr()
     assert code == 2
     assert output.err.startswith("error: ")

@@ -1,14 +1,22 @@
 """Embeddings of many files."""
 
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
 import torch
+from official_factory import make_model
 from pyarrow import parquet
 
 from speechbrain_wavjepa import embed_files as module
 from speechbrain_wavjepa.embed_files import embed_files, find_audio
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.utils.files import hash_file
 
 
 @pytest.fixture
@@ -115,11 +123,11 @@ def test_a_folder_is_not_mixed(
     check_report(embed_files([sounds], pretrained_folder, output), sounds)
     with np.load(output / "deep" / "a.flac.npz") as arrays:
         assert arrays["embeddings"].shape == (16,)
-    with pytest.raises(ValueError, match="another model or kind"):
+    with pytest.raises(ValueError, match="made with channels=1, model=.*not"):
         embed_files([sounds], binaural_folder, output)
-    with pytest.raises(ValueError, match="another model or kind"):
+    with pytest.raises(ValueError, match="timestamps=False, not timestamps"):
         embed_files([sounds], pretrained_folder, output, timestamps=True)
-    with pytest.raises(ValueError, match="holds other things"):
+    with pytest.raises(ValueError, match="holds something else"):
         embed_files([sounds], pretrained_folder, sounds)
 
 
@@ -159,3 +167,303 @@ def test_the_hash_follows_the_weights(pretrained_folder, tmp_path):
     next(model.parameters()).data += 1
     write_pretrained(tmp_path / "other", model)
     assert module.hash_model(tmp_path / "other") != same
+
+
+OUTPUTS = ["out.npz", "out.parquet", "out"]
+
+
+def read_output(output):
+    """Give names, embeddings and checksums of the sounds."""
+    if output.suffix == ".npz":
+        with np.load(output) as arrays:
+            columns = [arrays[x] for x in ("names", "embeddings", "sha256")]
+            return dict(zip(columns[0].tolist(), zip(*columns[1:])))
+    if output.suffix == ".parquet":
+        rows = parquet.read_table(output).to_pylist()
+        return {x["name"]: (x["embeddings"], x["sha256"]) for x in rows}
+    found = {}
+    for path in sorted(output.rglob("*.npz")):
+        name = path.relative_to(output).as_posix().removesuffix(".npz")
+        with np.load(path) as arrays:
+            found[name] = arrays["embeddings"], str(arrays["sha256"])
+    return found
+
+
+def check_output(output, model, sounds):
+    found = read_output(output)
+    assert sorted(found) == sorted(NAMES)
+    for name, (embedding, sound) in found.items():
+        assert sound == hash_file(sounds / name)
+        np.testing.assert_allclose(
+            embedding, expected(model, sounds / name), rtol=0, atol=1e-5
+        )
+
+
+@pytest.fixture
+def other_folder(tmp_path):
+    write_pretrained(tmp_path / "other", make_model()[0])
+    return tmp_path / "other"
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_finished_output_is_not_made_again(
+    sounds, pretrained_folder, tmp_path, name, monkeypatch
+):
+    output = tmp_path / name
+    first = embed_files([sounds], pretrained_folder, output)
+    assert first.computed == 3
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = embed_files([sounds], pretrained_folder, output)
+    assert again == first._replace(computed=0)
+    if output.suffix:
+        after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        assert {x: after[x] for x in after if x != tmp_path} == {
+            x: before[x] for x in before if x != tmp_path
+        }
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_another_model_is_refused_unless_asked_for(
+    sounds, pretrained_folder, other_folder, tmp_path, name
+):
+    output = tmp_path / name
+    embed_files([sounds], pretrained_folder, output)
+    with pytest.raises(ValueError, match="out.* was made with .*model="):
+        embed_files([sounds], other_folder, output)
+    check_output(output, pretrained_folder, sounds)
+    report = embed_files([sounds], other_folder, output, overwrite=True)
+    assert report.computed == 3
+    check_output(output, other_folder, sounds)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_other_sounds_of_the_same_names_are_refused_unless_asked_for(
+    sounds, pretrained_folder, tmp_path, name
+):
+    output = tmp_path / name
+    embed_files([sounds], pretrained_folder, output)
+    old = (sounds / "b.wav").read_bytes()
+    (sounds / "b.wav").write_bytes(old[:-1000] + bytes(1000))
+    with pytest.raises(ValueError, match="sounds.*'b.wav'.*--overwrite"):
+        embed_files([sounds], pretrained_folder, output)
+    embed_files([sounds], pretrained_folder, output, overwrite=True)
+    check_output(output, pretrained_folder, sounds)
+
+
+def test_more_and_fewer_sounds(sounds, pretrained_folder, tmp_path):
+    output, folder = tmp_path / "out.npz", tmp_path / "out"
+    for place in (output, folder):
+        embed_files([sounds], pretrained_folder, place)
+    (sounds / "broken.wav").unlink()  # it is in neither
+    assert not embed_files([sounds], pretrained_folder, output).unreadable
+    (sounds / "b.wav").rename(sounds / "d.wav")
+    with pytest.raises(ValueError, match="without 'd.wav' and with 'b.wav'"):
+        embed_files([sounds], pretrained_folder, output)
+    report = embed_files([sounds], pretrained_folder, folder)
+    assert report.embedded == 3 and report.computed == 1
+
+
+def stop_after_one(monkeypatch):
+    """Interrupt embed_files when it begins with the third file."""
+    calls, real = [], module._embed
+
+    def stop(encoder, path, timestamps):
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(encoder, path, timestamps)
+
+    monkeypatch.setattr(module, "_embed", stop)
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.parquet"])
+def test_a_sound_that_changed_before_the_resume(
+    sounds, pretrained_folder, tmp_path, name, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        stop_after_one(patch)
+        with pytest.raises(KeyboardInterrupt):
+            embed_files([sounds], pretrained_folder, tmp_path / name)
+    assert not (tmp_path / name).exists()
+    samples, rate = soundfile.read(sounds / "b.wav")
+    soundfile.write(sounds / "b.wav", samples[::-1], rate)
+    report = embed_files([sounds], pretrained_folder, tmp_path / name)
+    assert report.computed == 3
+    check_output(tmp_path / name, pretrained_folder, sounds)
+
+
+def test_another_model_does_not_resume(
+    sounds, pretrained_folder, other_folder, tmp_path, monkeypatch
+):
+    output = tmp_path / "out.npz"
+    with monkeypatch.context() as patch:
+        stop_after_one(patch)
+        with pytest.raises(KeyboardInterrupt):
+            embed_files([sounds], pretrained_folder, output)
+    with pytest.raises(ValueError, match="made with .*model="):
+        embed_files([sounds], other_folder, output)
+    with monkeypatch.context() as patch:
+        stop_after_one(patch)
+        with pytest.raises(KeyboardInterrupt):
+            embed_files([sounds], other_folder, output, overwrite=True)
+    # what --overwrite began is resumed
+    report = embed_files([sounds], other_folder, output, overwrite=True)
+    assert report.computed == 2
+    check_output(output, other_folder, sounds)
+
+
+def test_a_damaged_piece_is_made_again(sounds, pretrained_folder, tmp_path):
+    embed_files([sounds], pretrained_folder, tmp_path / "out")
+    (tmp_path / "out" / "b.wav.npz").write_bytes(b"PK")
+    assert embed_files([sounds], pretrained_folder, tmp_path / "out").computed
+    check_output(tmp_path / "out", pretrained_folder, sounds)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_foreign_files_are_never_replaced(
+    sounds, pretrained_folder, tmp_path, name
+):
+    output = tmp_path / name
+    if output.suffix:
+        np.savez(tmp_path / "out.npz", a=np.zeros(1))
+        (tmp_path / "out.npz").rename(output)
+    else:
+        output.mkdir()
+        np.savez(output / "thesis.npz", a=np.zeros(1))
+    with pytest.raises(ValueError, match="not written by|something else"):
+        embed_files([sounds], pretrained_folder, output, overwrite=True)
+    assert len(list(tmp_path.rglob("*.npz")) + list(tmp_path.glob("*.p*"))) == 1
+
+
+def test_two_commands_in_one_output(sounds, pretrained_folder, tmp_path):
+    holder = """
+import sys, time
+from speechbrain_wavjepa.utils.files import hold
+with hold(sys.argv[1]):
+    print(flush=True)
+    time.sleep(600)
+"""
+    for name, place in (("out", "out"), ("out.npz", "out.npz.unfinished")):
+        command = [sys.executable, "-c", holder, str(tmp_path / place)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
+            first.stdout.readline()
+            with pytest.raises(ValueError, match=f"in use by .*{first.pid} on"):
+                embed_files([sounds], pretrained_folder, tmp_path / name)
+            first.kill()
+        assert embed_files(
+            [sounds], pretrained_folder, tmp_path / name
+        ).embedded
+
+
+def test_silence_and_clips_shorter_than_a_token_are_told(
+    other_folder, tmp_path
+):
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    noise = np.random.default_rng(0).standard_normal((16000, 2)) / 8
+    soundfile.write(sounds / "a_fine.wav", noise, 16000)
+    soundfile.write(sounds / "b_short.wav", noise[:239], 16000)
+    soundfile.write(sounds / "c_silent.wav", noise * 0, 16000)
+    # the model takes the first channel
+    soundfile.write(sounds / "d_left.wav", noise * [0, 1], 16000)
+    doubtful = {
+        "b_short.wav": "shorter than a token",
+        "c_silent.wav": "digital silence",
+        "d_left.wav": "digital silence",
+    }
+    for name in OUTPUTS:
+        for _ in range(2):
+            report = embed_files([sounds], other_folder, tmp_path / name)
+            assert report.embedded == 4
+            assert report.doubtful == doubtful
+    column = parquet.read_table(tmp_path / "out.parquet")["doubtful"]
+    assert column.to_pylist() == ["", *doubtful.values()]
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert arrays["doubtful"].tolist() == ["", *doubtful.values()]
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_an_output_tells_what_it_was_made_with(
+    sounds, pretrained_folder, tmp_path, timestamps
+):
+    for name in OUTPUTS:
+        embed_files([sounds], pretrained_folder, tmp_path / name, timestamps)
+    with np.load(tmp_path / "out.npz") as arrays:
+        found = [json.loads(str(arrays["metadata"]))]
+        kinds = arrays["embeddings"].dtype
+    schema = parquet.read_schema(tmp_path / "out.parquet")
+    found.append(json.loads(schema.metadata[b"metadata"]))
+    found.append(json.loads((tmp_path / "out" / "made_with.json").read_text()))
+    for metadata in found:
+        assert metadata["model"] == module.hash_model(pretrained_folder)
+        assert metadata["version"] == module.__version__
+        assert metadata["timestamps"] is timestamps
+        assert metadata["sample_rate"] == 16000
+        assert metadata["encoder_dim"] == 16
+    assert list(found[0]["unreadable"]) == ["broken.wav"]
+    kind = schema.field("embeddings").type
+    assert (kind.value_type if timestamps else kind).value_type == "float"
+    assert kinds == np.float32
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.parquet"])
+def test_memory_does_not_grow_with_the_number_of_files(
+    pretrained_folder, tmp_path, name, monkeypatch
+):
+    """Gathering holds a group of rows, not all of them."""
+    monkeypatch.setattr(module, "GROUP_VALUES", 10**5)
+    embedding = np.random.default_rng(0).random(50_000).astype(np.float32)
+    (tmp_path / "pieces").mkdir()
+    names = [f"{number}.wav" for number in range(60)]
+    for number, sound in enumerate(names):
+        np.savez(
+            tmp_path / "pieces" / f"{sound}.npz",
+            embeddings=embedding + number,
+            sha256=np.array("0a"),
+        )
+    contents = module._Contents(
+        {"timestamps": False}, dict.fromkeys(names, "0a"), {}, {}
+    )
+    gather = getattr(module, f"_gather_{name.partition('.')[2]}")
+    tracemalloc.start()
+    gather(tmp_path / name, tmp_path / "pieces", contents, 50_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * embedding.nbytes / 5
+    found = read_output(tmp_path / name)
+    assert list(found) == names
+    assert all(
+        np.array_equal(found[sound][0], embedding + number)
+        for number, sound in enumerate(names)
+    )
+
+
+def test_odd_names_are_embedded_or_told(pretrained_folder, tmp_path):
+    folder = os.fsencode(tmp_path / "sounds")
+    os.mkdir(folder)
+    samples = np.random.default_rng(0).standard_normal(1600) / 8
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    data = (tmp_path / "a.wav").read_bytes()
+    good = [b"-rf.wav", b"[a]*?.wav", b"{1..3}.wav", "été.wav".encode()]
+    bad = [b"a\nb.wav", b"a\\b.wav", b"\xff.wav"]
+    for name in (*good, *bad):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(data)
+    os.mkfifo(os.path.join(folder, b"fifo.wav"))
+    os.symlink(tmp_path / "a.wav", os.path.join(folder, b"link.wav"))
+    os.symlink("/dev/zero", os.path.join(folder, b"zero.wav"))
+    good.append(b"link.wav")
+    for output in OUTPUTS:
+        for _ in range(2):
+            report = embed_files(
+                [tmp_path / "sounds"], pretrained_folder, tmp_path / output
+            )
+            assert len(report.unreadable) == len(bad)
+            assert report.embedded == len(good)
+        found = read_output(tmp_path / output)
+        assert sorted(found) == sorted(name.decode() for name in good)
+
+
+def test_a_device_that_is_not_there(sounds, pretrained_folder, tmp_path):
+    with pytest.raises(ValueError, match="device 'gpu' cannot be used here"):
+        embed_files([sounds], pretrained_folder, tmp_path / "a", device="gpu")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from official_factory import make_model
+from official_factory import make_model, sign
 from torch import nn
 
 from speechbrain_wavjepa.hyperparams import Tagged, read_settings
@@ -174,6 +174,9 @@ def test_weights_of_another_size(tmp_path, model):
     os.replace(
         tmp_path / "both" / "wavjepa.ckpt", tmp_path / "mono" / "wavjepa.ckpt"
     )
+    with pytest.raises(ValueError, match="wavjepa.ckpt differs from its check"):
+        load_pretrained(tmp_path / "mono")
+    sign(tmp_path / "mono")
     with pytest.raises(ValueError, match="wavjepa.ckpt does not fit the model"):
         load_pretrained(tmp_path / "mono")
 

@@ -1,5 +1,7 @@
 """Files read block by block, and sound that arrives bit by bit."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +9,7 @@ import torch
 from test_embedding import make_clips, make_model
 
 from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.data import file_blocks
 from speechbrain_wavjepa.data.file_blocks import read_blocks
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.inference import TokenEncoder
@@ -14,6 +17,7 @@ from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.streaming import (
     StreamingEmbedder,
     embed_file,
+    measure_file,
     stream_file,
 )
 
@@ -57,7 +61,7 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(b"no sound")
     with pytest.raises(ValueError, match=r"a.wav cannot be decoded"):
         list(read_blocks(path, 16000))
-    with pytest.raises(ValueError, match=r"b.wav cannot be decoded"):
+    with pytest.raises(ValueError, match="b.wav is missing"):
         list(read_blocks(tmp_path / "b.wav", 16000))
 
 
@@ -155,3 +159,31 @@ def test_live_errors():
     for hop in (0, 50, 40000):
         with pytest.raises(ValueError, match="hop_samples must lie between"):
             StreamingEmbedder(make_encoder(), hop)
+
+
+def test_blocks_are_shorter_for_absurd_rates_and_channels(
+    tmp_path, monkeypatch
+):
+    """Memory is bounded, and the sound is the same."""
+    path = tmp_path / "a.wav"
+    write(path, 5 * 22050, 22050, 2)
+    whole = torch.cat(list(read_blocks(path, 16000)))
+    monkeypatch.setattr(file_blocks, "VALUES_AT_ONCE", 2 * 2 * 22050)
+    blocks = list(read_blocks(path, 16000))
+    assert [len(block) for block in blocks] == [32000, 32000, 16000]
+    torch.testing.assert_close(torch.cat(blocks), whole, rtol=0, atol=1e-5)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(ValueError, match="a.wav is missing or not a file"):
+        list(read_blocks(tmp_path / "a.wav", 16000))
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
+    encoder, path = make_encoder(), tmp_path / "a.wav"
+    write(path, 80000, 16000)
+    measured = measure_file(encoder, path)
+    write(path, 1000, 16000)
+    with pytest.raises(ValueError, match="a.wav became shorter while it was"):
+        embed_file(encoder, path, measured)

@@ -12,6 +12,8 @@ import pytest
 
 from speechbrain_wavjepa.utils.files import (
     LOCK_FILE,
+    atomic_file,
+    atomic_folder,
     claim,
     fingerprint_files,
     hold,
@@ -147,3 +149,20 @@ def test_files_are_known_by_name_and_content(tmp_path):
     assert first == fingerprint_files(tmp_path, ["a", "b"])
     (tmp_path / "a").rename(tmp_path / "c")
     assert first != fingerprint_files(tmp_path, ["c", "b"])
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path):
+    (tmp_path / "far" / "folder").mkdir(parents=True)
+    (tmp_path / "far" / "file").write_text("old")
+    for name in ("folder", "file"):
+        (tmp_path / name).symlink_to(tmp_path / "far" / name)
+    with atomic_folder(tmp_path / "folder") as aside:
+        (aside / "inside").write_text("new")
+    with atomic_file(tmp_path / "file") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "folder").is_symlink()
+    assert (tmp_path / "file").is_symlink()
+    assert (tmp_path / "far" / "folder" / "inside").read_text() == "new"
+    assert (tmp_path / "far" / "file").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list((tmp_path / "far").iterdir())) == 2
