@@ -29,7 +29,7 @@ WITHOUT_DATA = (
     tarfile.CHRTYPE,
     tarfile.BLKTYPE,
 )
-PAX_PATH = re.compile(rb"(?:^|\n)\d+ path=([^\n]*)\n")
+PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
 
 
 class TarMember(NamedTuple):
@@ -187,6 +187,18 @@ def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
 def _parse_long_name(header: tarfile.TarInfo, data: bytes) -> str:
     """Read the name of the next member that its own header cannot hold."""
     if header.type == tarfile.XHDTYPE:
-        found = PAX_PATH.search(data)
-        data = found.group(1) if found else b""
+        data = _find_pax_path(data)
     return data.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _find_pax_path(data: bytes) -> bytes:
+    """Find the path among records "LENGTH KEY=VALUE\\n", which count bytes."""
+    start = 0
+    while record := PAX_RECORD.match(data, start):
+        end = start + int(record[1])
+        if record[2] == b"path":
+            return data[record.end() : end - 1]
+        if end < record.end():
+            break
+        start = end
+    return b""

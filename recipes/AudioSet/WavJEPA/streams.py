@@ -4,11 +4,18 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import logging
+
 from speechbrain.utils.distributed import run_on_main
 
+from speechbrain_wavjepa.data.held_out import hold_out
+from speechbrain_wavjepa.data.names import shard_name
 from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.data.survey import survey_shards
 from speechbrain_wavjepa.rooms import BRIRBank
 from speechbrain_wavjepa.shards import ClipCollator, ClipStream
+
+logger = logging.getLogger(__name__)
 
 
 def make_streams(hparams):
@@ -18,19 +25,7 @@ def make_streams(hparams):
             hparams["synthetic_corpus"].write_shards,
             args=[hparams["synthetic_folder"]],
         )
-    train_shards = expand_shards(hparams["train_shards"])
-    if hparams["valid_shards"] is not None:
-        valid_shards = expand_shards(hparams["valid_shards"])
-    else:
-        held_out = hparams["num_valid_shards"]
-        valid_shards = train_shards[-held_out:]
-        train_shards = train_shards[:-held_out]
-    if not train_shards or set(train_shards) & set(valid_shards):
-        raise ValueError(
-            f"Training needs shards apart from the {len(valid_shards)} held "
-            f"out for validation, {valid_shards[:3]}: give more train_shards "
-            "or other valid_shards."
-        )
+    train_shards, valid_shards = list_shards(hparams)
     train_stream = ClipStream(
         train_shards,
         shuffle_buffer=hparams["shuffle_buffer"],
@@ -46,9 +41,37 @@ def make_streams(hparams):
         **hparams["clip_options"],
     )
     train_stream.check_split(hparams["num_workers"])
-    train_stream.check_shards()
+    run_on_main(report_sound, args=[train_stream, valid_stream])
     hparams["stream_state"].attach(train_stream, hparams["num_workers"])
     return train_stream, valid_stream
+
+
+def list_shards(hparams):
+    """List the shards to train on and those to validate on."""
+    spec, data_root = hparams["train_shards"], hparams["data_root"]
+    if hparams["valid_shards"] is None:
+        return hold_out(spec, hparams["num_valid_clips"], data_root)
+    train_shards = expand_shards(spec, data_root)
+    valid_shards = expand_shards(hparams["valid_shards"], data_root)
+    shared = set(train_shards) & set(valid_shards)
+    if shared:
+        raise ValueError(
+            f"{len(shared)} of valid_shards are also in train_shards, such as "
+            f"{min(map(shard_name, shared))}: name others, or leave "
+            "valid_shards out to hold out num_valid_clips."
+        )
+    return train_shards, valid_shards
+
+
+def report_sound(train_stream, valid_stream):
+    """Refuse shards without clips; tell how much sound there is."""
+    for name, stream in (
+        ("Training", train_stream),
+        ("Validation", valid_stream),
+    ):
+        options = stream.decode_settings
+        seconds = options["clip_samples"] / options["sample_rate"]
+        logger.info(f"{name}: {survey_shards(stream.shards, seconds)}.")
 
 
 def make_collator(hparams):

@@ -1,0 +1,250 @@
+"""How much sound there is, as far as headers and manifests tell.
+
+Nothing is decoded, and of many files only some are looked at: this runs at
+the start of training, in one process.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+import time
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from speechbrain_wavjepa.data.clips import (
+    UNKNOWN_LENGTH,
+    open_clip,
+)
+from speechbrain_wavjepa.data.manifest import read_manifest
+from speechbrain_wavjepa.data.members import Member, iterate_members
+from speechbrain_wavjepa.data.names import Shard, shard_name, shard_path
+from speechbrain_wavjepa.data.sources import is_clip_name, suffix_of
+from speechbrain_wavjepa.data.urls import is_remote, open_url
+
+MAX_FILES = 1000  # whose headers are read
+MAX_TIME = 60.0  # seconds that the headers may take
+
+
+class Survey(NamedTuple):
+    """How much sound a list of shards holds.
+
+    Arguments
+    ---------
+    num_shards : int
+        Shards, each audio file among them.
+    num_clips : int or None
+        Clips; None if nothing tells.
+    seconds : float or None
+        Their length in all; None if nothing tells.
+    heard : float or None
+        What a pass takes of it: of longer clips, one part.
+    is_exact : bool
+        False where the lengths are those of some clips, times their number.
+
+    Example
+    -------
+    >>> print(Survey(2, 2, 7200.0, 20.0, True))
+    2 clips in 2 files, 2.00 hours; a pass takes 0.01 hours of it ...
+    """
+
+    num_shards: int
+    num_clips: Optional[int]
+    seconds: Optional[float]
+    heard: Optional[float]
+    is_exact: bool
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        clips = (
+            "clips not counted"
+            if self.num_clips is None
+            else (f"{self.num_clips} clips")
+        )
+        text = f"{clips} in {self.num_shards} files, "
+        if self.seconds is None or self.heard is None:
+            return f"{text}hours unknown"
+        about = "" if self.is_exact else "about "
+        text += f"{about}{self.seconds / 3600:.2f} hours"
+        if self.heard > 0.999 * self.seconds:
+            return text
+        return (
+            f"{text}; a pass takes {about}{self.heard / 3600:.2f} hours of it "
+            "(one part of each long clip, another one in each pass)"
+        )
+
+
+def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
+    """Look for shards without clips, and for how much sound there is.
+
+    Of a parquet file the metadata is read, of a tar file the first clip.
+
+    Arguments
+    ---------
+    shards : list of str or Segment
+        The shards. What is remote is not looked at.
+    clip_seconds : float
+        What is taken of a clip.
+
+    Returns
+    -------
+    Survey
+        What is known.
+
+    Raises
+    ------
+    ValueError
+        With a line for each tar or parquet file that holds no clip; or if no
+        audio file can be read.
+
+    Example
+    -------
+    >>> path = str(getfixture("tmp_path") / "0.wav")
+    >>> import soundfile
+    >>> soundfile.write(path, [0.0] * 80000, 8000)
+    >>> print(survey_shards([path], clip_seconds=5))
+    1 clips in 1 files, 0.00 hours; a pass takes 0.00 hours of it ...
+    """
+    files = [shard for shard in shards if is_clip_name(shard_path(shard))]
+    lengths = _read_headers(files)
+    is_exact = len(lengths) == len(shards)
+    counts: list[Optional[int]] = [len(files)]
+    known: list[Optional[float]] = [None if files else 0.0]
+    problems, manifests = [], {}
+    for shard in shards:
+        if is_clip_name(shard_path(shard)):
+            continue
+        if is_remote(shard):
+            counts.append(None)
+            continue
+        path = Path(shard)
+        if path.parent not in manifests:
+            manifests[path.parent] = read_manifest(path.parent)
+        entry = manifests[path.parent].get("shards", {}).get(path.name, {})
+        known.append(entry.get("seconds"))
+        try:
+            count, first = _look_into(shard)
+        except (ValueError, OSError) as error:
+            problems.append(
+                f"The shard {shard} holds no clip ({error}): make or download "
+                "it again, or take it out of the list of shards."
+            )
+            continue
+        counts.append(entry.get("clips", count))
+        lengths += [] if first is None else [measure_clip(first)]
+    if problems:
+        raise ValueError("\n".join(problems))
+    num_clips = None if None in counts else sum(counts)
+    lengths = [length for length in lengths if length is not None]
+    seconds = heard = None
+    if num_clips is not None and lengths:
+        scale = num_clips / len(lengths)
+        is_exact = is_exact and scale == 1
+        heard = scale * sum(min(length, clip_seconds) for length in lengths)
+        seconds = scale * sum(lengths)
+        if len(known) > 1 and None not in known:
+            seconds = sum(known)
+    return Survey(len(shards), num_clips, seconds, heard, is_exact)
+
+
+def count_clips(shard: Shard) -> Optional[int]:
+    """Count the clips of a shard.
+
+    Arguments
+    ---------
+    shard : str or Segment
+        A shard. A tar file that no manifest lists is read to its end.
+
+    Returns
+    -------
+    int or None
+        Its clips; None for a remote tar or parquet file.
+
+    Raises
+    ------
+    ValueError
+        If it is a damaged parquet file.
+    OSError
+        If it cannot be opened.
+
+    Example
+    -------
+    >>> count_clips("0.wav")
+    1
+    """
+    if is_clip_name(shard_path(shard)):
+        return 1
+    if is_remote(shard):
+        return None
+    path = Path(shard)
+    entry = read_manifest(path.parent).get("shards", {}).get(path.name)
+    if entry is not None:
+        return entry["clips"]
+    if suffix_of(shard) == ".parquet":
+        return _look_into(shard)[0]
+    return sum(1 for member in iterate_members(shard) if member.data)
+
+
+def measure_clip(clip: Member) -> Optional[float]:
+    """Read the length of a clip off its header.
+
+    Arguments
+    ---------
+    clip : Member
+        A clip.
+
+    Returns
+    -------
+    float or None
+        Its seconds; None if its header does not tell.
+
+    Example
+    -------
+    >>> measure_clip(Member(0, "0.flac", b"text")) is None
+    True
+    """
+    try:
+        with open_clip(clip.data) as file:
+            end = file.frames if clip.stop is None else clip.stop
+            end = min(end, file.frames)
+            known = clip.start < end < UNKNOWN_LENGTH
+            return (end - clip.start) / file.samplerate if known else None
+    except (ValueError, OSError):
+        return None
+
+
+def _read_headers(files: list[Shard]) -> list[Optional[float]]:
+    """Measure local audio files, or some of them that lie evenly."""
+    files = [shard for shard in files if not is_remote(shard_path(shard))]
+    lengths, step = [], max(-(-len(files) // MAX_FILES), 1)
+    end = time.monotonic() + MAX_TIME
+    for shard in files[::step]:
+        (clip,) = iterate_members(shard)
+        lengths.append(measure_clip(clip))
+        if time.monotonic() > end:
+            break
+    if files and not any(lengths):
+        raise ValueError(
+            f"None of the {len(lengths)} audio files looked at can be read, "
+            f"the first is {shard_name(files[0])}: check the paths, and give "
+            "FLAC, WAV, Ogg or MP3 files."
+        )
+    return lengths
+
+
+def _look_into(shard: str) -> tuple[Optional[int], Optional[Member]]:
+    """Count the rows of a parquet file, or find the first clip of a tar."""
+    if suffix_of(shard) == ".parquet":
+        # imported late: pyarrow is an extra
+        from speechbrain_wavjepa.data.parquet import open_table
+
+        with open_url(shard) as file:
+            num_rows = open_table(file).metadata.num_rows
+        if num_rows == 0:
+            raise ValueError("it has no rows")
+        return num_rows, None
+    problem = ""
+    for member in iterate_members(shard):
+        if member.data:
+            return None, member
+        problem = member.problem
+    raise ValueError(problem)
