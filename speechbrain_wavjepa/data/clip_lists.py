@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+from speechbrain_wavjepa.audio import MIN_RATE
 from speechbrain_wavjepa.data.names import Segment, Shard
 from speechbrain_wavjepa.data.urls import is_remote
 
@@ -68,8 +69,8 @@ def read_clip_list(path: Path, data_root: Optional[str] = None) -> list[Shard]:
     return [_read_row(path, root, *row) for row in rows]
 
 
-def _read_csv(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Give the place, path, start and stop of each row."""
+def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the place and the columns of each row."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = reader.fieldnames or []
@@ -80,11 +81,11 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
             )
         for row in reader:
             place = f"line {reader.line_num}"
-            yield place, row["wav"], row.get("start"), row.get("stop")
+            yield place, row
 
 
-def _read_json(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Give the key, path, start and stop of each clip."""
+def _read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the key and the columns of each clip."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -101,13 +102,12 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
                 '{ID: {"wav": path}} or {ID: {"wav": {"file": path, "start": '
                 '0, "stop": 16000}}}.'
             )
-        yield f"clip {key!r}", row["wav"], row.get("start"), row.get("stop")
+        yield f"clip {key!r}", row
 
 
-def _read_row(
-    path: Path, root: str, place: str, wav: Any, start: Any, stop: Any
-) -> Shard:
+def _read_row(path: Path, root: str, place: str, row: dict[str, Any]) -> Shard:
     """Make a shard of a row of a manifest."""
+    wav = row["wav"]
     if not wav or not isinstance(wav, str):
         raise ValueError(
             f"{path}, {place}: a clip without a path in 'wav'. Make the "
@@ -126,8 +126,8 @@ def _read_row(
     if not is_remote(wav):
         wav = os.path.join(path.parent, wav)
     start, stop = (
-        _read_sample(path, place, name, value)
-        for name, value in (("start", start), ("stop", stop))
+        _read_sample(path, place, name, row.get(name))
+        for name in ("start", "stop")
     )
     if stop is not None and stop < (start or 0):
         raise ValueError(
@@ -136,6 +136,7 @@ def _read_row(
         )
     if start is None and stop is None:
         return wav
+    _check_unit(path, place, row.get("duration"), (stop or 0) - (start or 0))
     start = start or 0
     return Segment(wav, start, None if stop == start else stop)
 
@@ -156,3 +157,18 @@ def _read_sample(
             "SpeechBrain counts them."
         ) from error
     return int(number)
+
+
+def _check_unit(
+    path: Path, place: str, duration: Any, num_samples: int
+) -> None:
+    """Refuse seconds where samples belong, if the duration shows them."""
+    try:
+        rate = num_samples / float(duration)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return  # no duration to compare with
+    if 0 < rate < MIN_RATE:
+        raise ValueError(
+            f"{path}, {place}: {num_samples} samples cannot last {duration} s. "
+            "Give start and stop in samples, not in seconds."
+        )

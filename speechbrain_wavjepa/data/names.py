@@ -4,7 +4,11 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import functools
+import os
 from typing import NamedTuple, Optional, Union
+
+from speechbrain_wavjepa.data.urls import is_remote
 
 
 class Segment(NamedTuple):
@@ -76,6 +80,37 @@ def shard_name(shard: Shard) -> str:
         return shard
     stop = "" if shard.stop is None else shard.stop
     return f"{shard.path}[{shard.start}:{stop}]"
+
+
+def shard_place(shard: Shard) -> tuple:
+    """Tell which data a shard is, however its path is spelled.
+
+    Arguments
+    ---------
+    shard : str or Segment
+        A shard.
+
+    Returns
+    -------
+    tuple
+        Equal for two spellings of the same shard.
+
+    Example
+    -------
+    >>> shard_place("clips/../clips/0.wav") == shard_place("./clips/0.wav")
+    True
+    """
+    path, *samples = Segment(shard) if isinstance(shard, str) else shard
+    if not is_remote(path):
+        folder, name = os.path.split(path)
+        path = os.path.join(_real_path(folder), name)
+    return path, *samples
+
+
+@functools.lru_cache(4096)
+def _real_path(folder: str) -> str:
+    """Resolve the links of a folder, once for all its files."""
+    return os.path.realpath(folder)
 
 
 def printable(name: str) -> str:

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Optional, Union
 
 from speechbrain_wavjepa.data.clip_lists import read_clip_list
-from speechbrain_wavjepa.data.names import Shard, shard_name, shard_path
+from speechbrain_wavjepa.data.names import (
+    Shard,
+    shard_name,
+    shard_path,
+    shard_place,
+)
 from speechbrain_wavjepa.data.urls import hub_files, is_remote
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
@@ -126,12 +131,13 @@ def check_shards(shards: list[Shard]) -> None:
         raise ValueError("The list of shards is empty.")
     seen = set()
     for shard in shards:
-        if shard in seen:
+        place = shard_place(shard)
+        if place in seen:
             raise ValueError(
                 f"{shard_name(shard)} is named twice: no clip may be seen "
                 "twice in a pass, so name each shard or file once."
             )
-        seen.add(shard)
+        seen.add(place)
         if suffix_of(shard_path(shard)) not in PACKED_SUFFIXES + AUDIO_SUFFIXES:
             raise ValueError(
                 f"{shard_path(shard)} is of no kind that can be read: give "

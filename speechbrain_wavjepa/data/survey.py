@@ -7,6 +7,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import random
 import time
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -213,11 +214,12 @@ def measure_clip(clip: Member) -> Optional[float]:
 
 
 def _read_headers(files: list[Shard]) -> list[Optional[float]]:
-    """Measure local audio files, or some of them that lie evenly."""
+    """Measure local audio files; of very many, some drawn at random."""
     files = [shard for shard in files if not is_remote(shard_path(shard))]
-    lengths, step = [], max(-(-len(files) // MAX_FILES), 1)
-    end = time.monotonic() + MAX_TIME
-    for shard in files[::step]:
+    if len(files) > MAX_FILES:
+        files = random.Random(0).sample(files, MAX_FILES)
+    lengths, end = [], time.monotonic() + MAX_TIME
+    for shard in files:
         (clip,) = iterate_members(shard)
         lengths.append(measure_clip(clip))
         if time.monotonic() > end:

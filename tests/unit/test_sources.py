@@ -172,8 +172,10 @@ def test_commands_and_other_schemes_are_refused(path):
 
 def test_same_shard_twice(tmp_path):
     touch(tmp_path, "0.tar", "1.tar")
-    with pytest.raises(ValueError, match=r"0\.tar is named twice"):
-        expand_shards([f"{tmp_path}/*.tar", f"{tmp_path}/0.tar"])
+    (tmp_path / "link").symlink_to(tmp_path)
+    for other in ("0.tar", "./0.tar", "link/0.tar"):
+        with pytest.raises(ValueError, match=r"0\.tar is named twice"):
+            expand_shards([f"{tmp_path}/*.tar", f"{tmp_path}/{other}"])
 
 
 def test_empty_list_and_compressed_tar(tmp_path):

@@ -9,7 +9,7 @@ import logging
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_wavjepa.data.held_out import hold_out
-from speechbrain_wavjepa.data.names import shard_name
+from speechbrain_wavjepa.data.names import shard_name, shard_place
 from speechbrain_wavjepa.data.sources import expand_shards
 from speechbrain_wavjepa.data.survey import survey_shards
 from speechbrain_wavjepa.rooms import BRIRBank
@@ -53,12 +53,13 @@ def list_shards(hparams):
         return hold_out(spec, hparams["num_valid_clips"], data_root)
     train_shards = expand_shards(spec, data_root)
     valid_shards = expand_shards(hparams["valid_shards"], data_root)
-    shared = set(train_shards) & set(valid_shards)
+    places = set(map(shard_place, train_shards))
+    shared = [shard for shard in valid_shards if shard_place(shard) in places]
     if shared:
         raise ValueError(
             f"{len(shared)} of valid_shards are also in train_shards, such as "
-            f"{min(map(shard_name, shared))}: name others, or leave "
-            "valid_shards out to hold out num_valid_clips."
+            f"{shard_name(shared[0])}: name others, or leave valid_shards out "
+            "to hold out num_valid_clips."
         )
     return train_shards, valid_shards
 
