@@ -5,24 +5,31 @@ Authors
 """
 
 import hashlib
+import math
 import os
 from typing import Optional, Union
 
-from speechbrain_wavjepa.data.names import Shard, shard_path
+from speechbrain_wavjepa.data.clips import UNKNOWN_LENGTH, open_clip
+from speechbrain_wavjepa.data.names import Segment, Shard, shard_path
 from speechbrain_wavjepa.data.sources import is_clip_name, name_shards
 from speechbrain_wavjepa.data.survey import count_clips
+from speechbrain_wavjepa.data.urls import is_remote
+
+MAX_PARTS = 16  # clips that one recording gives for validation
 
 
 def hold_out(
     spec: Union[str, list[str]],
     num_clips: int,
+    clip_seconds: float,
     data_root: Optional[str] = None,
 ) -> tuple[list[Shard], list[Shard]]:
     """Hold out clips for validation.
 
     Of audio files those are held out whose names have the smallest hashes,
     so files that are added later move few; segments of a file stay together.
-    Of tar and parquet files the last ones are held out.
+    A long one counts as up to 16 clips, parts that lie evenly. Of tar and
+    parquet files the last ones are held out.
 
     Arguments
     ---------
@@ -30,6 +37,8 @@ def hold_out(
         What ``sources.expand_shards`` understands.
     num_clips : int
         Clips to hold out, at least.
+    clip_seconds : float
+        Length of a clip.
     data_root : str, optional
         As of ``expand_shards``.
 
@@ -50,7 +59,7 @@ def hold_out(
     >>> folder = getfixture("tmp_path")
     >>> for number in range(5):
     ...     (folder / f"{number}.wav").touch()
-    >>> train, valid = hold_out(str(folder), 2)
+    >>> train, valid = hold_out(str(folder), 2, 10.0)
     >>> len(train), len(valid)
     (3, 2)
     """
@@ -63,35 +72,58 @@ def hold_out(
         )
     named = name_shards(spec, data_root)
     if all(is_clip_name(shard_path(shard)) for shard, _ in named):
-        held = _choose_files([name for _, name in named], num_clips)
-        is_held = [name in held for _, name in named]
-    else:
-        first = _choose_shards([shard for shard, _ in named], num_clips)
-        is_held = [index >= first for index in range(len(named))]
-    train = [s for (s, _), out in zip(named, is_held, strict=True) if not out]
-    valid = [s for (s, _), out in zip(named, is_held, strict=True) if out]
-    return train, valid
+        return _choose_files(named, num_clips, clip_seconds)
+    shards = [shard for shard, _ in named]
+    first = _choose_shards(shards, num_clips)
+    return shards[:first], shards[first:]
 
 
-def _choose_files(names: list[str], num_clips: int) -> set[str]:
-    """Choose the names of files that together hold so many clips."""
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    held, total = set(), 0
-    for name in sorted(counts, key=_hash_name):
+def _choose_files(
+    named: list[tuple[Shard, str]], num_clips: int, clip_seconds: float
+) -> tuple[list[Shard], list[Shard]]:
+    """Hold out files that together hold so many clips."""
+    files: dict[str, list[Shard]] = {}
+    for shard, name in named:
+        files.setdefault(name, []).append(shard)
+    held, num_held, parts = set(), 0, []
+    for name in sorted(files, key=_hash_name):
         held.add(name)
-        total += counts[name]
-        if total >= num_clips:
+        num_held += len(files[name])
+        max_parts = max(MAX_PARTS // len(files[name]), 1)
+        for shard in files[name]:
+            parts += _cut_parts(shard, clip_seconds, max_parts)
+        if len(parts) >= num_clips:
             break
-    if 2 * total > len(names) or total < num_clips:
+    if 2 * num_held > len(named) or len(parts) < num_clips:
         raise ValueError(
-            f"{len(names)} clips in {len(counts)} files are too few to hold "
-            f"out num_valid_clips={num_clips} of them for validation: give a "
-            "smaller num_valid_clips (a loss over few clips is noisy), or "
-            "other clips as valid_shards."
+            f"{len(named)} clips in {len(files)} files are too few to hold "
+            f"out num_valid_clips={num_clips} for validation (not more than "
+            f"half of them, and not more than {MAX_PARTS} parts of a long "
+            "one): give a smaller num_valid_clips (a loss over few clips is "
+            "noisy), or other clips as valid_shards."
         )
-    return held
+    return [shard for shard, name in named if name not in held], parts
+
+
+def _cut_parts(
+    shard: Shard, clip_seconds: float, max_parts: int
+) -> list[Shard]:
+    """Cut parts out of a long recording that lie evenly."""
+    path, begin, stop = Segment(shard) if isinstance(shard, str) else shard
+    if is_remote(path):
+        return [shard]
+    try:
+        with open_clip(path) as file:
+            end = file.frames if stop is None else min(stop, file.frames)
+            size = math.ceil(clip_seconds * file.samplerate)
+    except (ValueError, OSError):
+        return [shard]  # counted where it is read
+    rest = end - begin - size
+    num_parts = min(math.ceil((end - begin) / size), max_parts)
+    if num_parts <= 1 or end >= UNKNOWN_LENGTH:
+        return [shard]
+    starts = [begin + rest * n // (num_parts - 1) for n in range(num_parts)]
+    return [Segment(path, start, start + size) for start in starts]
 
 
 def _hash_name(name: str) -> tuple[bytes, str]:

@@ -31,8 +31,8 @@ class Survey(NamedTuple):
 
     Arguments
     ---------
-    num_shards : int
-        Shards, each audio file among them.
+    num_files : int
+        Tar, parquet and audio files.
     num_clips : int or None
         Clips; None if nothing tells.
     seconds : float or None
@@ -48,7 +48,7 @@ class Survey(NamedTuple):
     2 clips in 2 files, 2.00 hours; a pass takes 0.01 hours of it ...
     """
 
-    num_shards: int
+    num_files: int
     num_clips: Optional[int]
     seconds: Optional[float]
     heard: Optional[float]
@@ -61,7 +61,7 @@ class Survey(NamedTuple):
             if self.num_clips is None
             else (f"{self.num_clips} clips")
         )
-        text = f"{clips} in {self.num_shards} files, "
+        text = f"{clips} in {self.num_files} files, "
         if self.seconds is None or self.heard is None:
             return f"{text}hours unknown"
         about = "" if self.is_exact else "about "
@@ -144,7 +144,8 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
         seconds = scale * sum(lengths)
         if len(known) > 1 and None not in known:
             seconds = sum(known)
-    return Survey(len(shards), num_clips, seconds, heard, is_exact)
+    num_files = len(set(map(shard_path, shards)))
+    return Survey(num_files, num_clips, seconds, heard, is_exact)
 
 
 def count_clips(shard: Shard) -> Optional[int]:

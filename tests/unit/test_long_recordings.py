@@ -95,7 +95,7 @@ def test_segments_are_clips_of_their_own(tmp_path):
         f"{path}[0:1600]::0.flac",
         f"{path}[1600:3200]::0.flac",
     ]
-    for clip, expected in zip(clips, whole.split(1600), strict=False):
+    for clip, expected in zip(clips, whole.split(1600)[:2], strict=True):
         ratio = clip.waveform[:, 0] / expected
         assert ratio.std() < 1e-3 * ratio.mean()  # but for the level
     identity = ClipStream(shards).identity

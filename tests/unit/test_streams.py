@@ -61,13 +61,14 @@ def test_folder_of_clips(make_streams, tmp_path, caplog):
 def test_long_recordings(make_streams, tmp_path, caplog):
     write_clips(tmp_path / "clips", 10, seconds=20)
     with caplog.at_level(logging.INFO):
-        make_streams(tmp_path / "clips", num_valid_clips=1)
+        _, valid = make_streams(tmp_path / "clips", num_valid_clips=16)
+    assert len(set(read_keys(valid))) == 16
     training, validation = [r.getMessage() for r in caplog.records]
     assert training == (
         "Training: 9 clips in 9 files, 0.05 hours; a pass takes 0.00 hours of "
         "it (one part of each long clip, another one in each pass)."
     )
-    assert validation.startswith("Validation: 1 clips in 1 files, 0.01 hours;")
+    assert validation == "Validation: 16 clips in 1 files, 0.00 hours."
 
 
 def test_shards_are_checked_before_anything_else(make_streams, tmp_path):

@@ -50,7 +50,9 @@ def list_shards(hparams):
     """List the shards to train on and those to validate on."""
     spec, data_root = hparams["train_shards"], hparams["data_root"]
     if hparams["valid_shards"] is None:
-        return hold_out(spec, hparams["num_valid_clips"], data_root)
+        clip_seconds = hparams["clip_options"]["clip_seconds"]
+        num_clips = hparams["num_valid_clips"]
+        return hold_out(spec, num_clips, clip_seconds, data_root)
     train_shards = expand_shards(spec, data_root)
     valid_shards = expand_shards(hparams["valid_shards"], data_root)
     places = set(map(shard_place, train_shards))
