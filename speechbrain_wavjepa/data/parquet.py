@@ -25,6 +25,7 @@ except ImportError as error:
     ) from error
 
 ROWS_AT_ONCE = 16
+MAX_FETCHED_BYTES = 4 * 1024**3
 
 
 def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
@@ -33,7 +34,8 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     Arguments
     ---------
     path : str
-        A local file, or a url. A file behind http is read into memory.
+        A local file, or a url. A file behind http is read into memory, up
+        to 4 GiB.
     start : int
         Row groups that end before this row are not read.
     max_bytes : int
@@ -60,8 +62,8 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     'a.flac'
     """
     with open_url(path) as source:
-        file = source if source.seekable() else io.BytesIO(source.read())
         try:
+            file = source if source.seekable() else _fetch(source)
             table = open_table(file)
         except ValueError as error:
             yield Member(0, Path(path).name, b"", str(error), num_lost=1)
@@ -114,6 +116,16 @@ def open_table(file: BinaryIO) -> "pyarrow.parquet.ParquetFile":
             "it is no shard of clips"
         )
     return table
+
+
+def _fetch(source: BinaryIO) -> BinaryIO:
+    """Read a file that cannot seek into memory."""
+    data = source.read(MAX_FETCHED_BYTES + 1)
+    if len(data) > MAX_FETCHED_BYTES:
+        raise ValueError(
+            f"it has more than {MAX_FETCHED_BYTES} bytes: download it first"
+        )
+    return io.BytesIO(data)
 
 
 def _is_from_outside(error: Exception) -> bool:

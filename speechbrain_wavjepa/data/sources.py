@@ -138,11 +138,13 @@ def check_shards(shards: list[Shard]) -> None:
                 "twice in a pass, so name each shard or file once."
             )
         seen.add(place)
-        if suffix_of(shard_path(shard)) not in PACKED_SUFFIXES + AUDIO_SUFFIXES:
+        kinds = AUDIO_SUFFIXES
+        if isinstance(shard, str):
+            kinds = PACKED_SUFFIXES + kinds
+        if suffix_of(shard_path(shard)) not in kinds:
             raise ValueError(
-                f"{shard_path(shard)} is of no kind that can be read: give "
-                f"{', '.join(PACKED_SUFFIXES + AUDIO_SUFFIXES)} files "
-                "(unpack compressed tars first)."
+                f"{shard_name(shard)} is of no kind that can be read: give "
+                f"{', '.join(kinds)} files (unpack compressed tars first)."
             )
 
 

@@ -45,7 +45,7 @@ class Survey(NamedTuple):
     Example
     -------
     >>> print(Survey(2, 2, 7200.0, 20.0, True))
-    2 clips in 2 files, 2.00 hours; a pass takes 0.01 hours of it ...
+    2 clips in 2 files, 2.0 hours; a pass takes 0.3 minutes of it ...
     """
 
     num_files: int
@@ -65,13 +65,20 @@ class Survey(NamedTuple):
         if self.seconds is None or self.heard is None:
             return f"{text}hours unknown"
         about = "" if self.is_exact else "about "
-        text += f"{about}{self.seconds / 3600:.2f} hours"
+        text += f"{about}{_format_time(self.seconds)}"
         if self.heard > 0.999 * self.seconds:
             return text
         return (
-            f"{text}; a pass takes {about}{self.heard / 3600:.2f} hours of it "
+            f"{text}; a pass takes {about}{_format_time(self.heard)} of it "
             "(one part of each long clip, another one in each pass)"
         )
+
+
+def _format_time(seconds: float) -> str:
+    """Write a length of sound."""
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
@@ -103,7 +110,7 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
     >>> import soundfile
     >>> soundfile.write(path, [0.0] * 80000, 8000)
     >>> print(survey_shards([path], clip_seconds=5))
-    1 clips in 1 files, 0.00 hours; a pass takes 0.00 hours of it ...
+    1 clips in 1 files, 0.2 minutes; a pass takes 0.1 minutes of it ...
     """
     files = [shard for shard in shards if is_clip_name(shard_path(shard))]
     lengths = _read_headers(files)

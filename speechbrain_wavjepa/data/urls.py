@@ -18,7 +18,7 @@ from typing import BinaryIO, Optional
 HTTP_TIMEOUT = 60.0  # seconds without a byte before a connection counts lost
 HTTP_TRIES = 8
 HTTP_PAUSE = 1.0  # seconds before the second try, doubled for each further
-PIECE = 2**20  # bytes asked for at once where all are wanted
+PIECE = 2**20  # bytes asked for at once
 LONGEST_PAUSE = 120.0  # seconds that a server may ask for
 BUSY = (408, 425, 429)  # of the refusals, those that pass
 
@@ -176,7 +176,8 @@ class HttpFile:
             try:
                 if self._response is None:
                     self._connect()
-                piece = self._response.read(missing if size >= 0 else PIECE)
+                wanted = PIECE if size < 0 else min(missing, PIECE)
+                piece = self._response.read(wanted)
                 pieces.append(piece)
                 self.position += len(piece)
                 missing -= len(piece)

@@ -211,3 +211,9 @@ def test_hub_urls(tmp_path, monkeypatch):
     assert expand_shards("hf://datasets/someone/clips/{0..1}.tar") == found
     with open_url(found[0]) as file:
         assert file.read() == b"x"
+
+
+def test_segments_of_packed_shards_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,wav,start\n0,a.tar,8\n")
+    with pytest.raises(ValueError, match=r"a.tar\[8:\] is of no kind"):
+        expand_shards(str(tmp_path / "a.csv"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from shard_factory import make_clip, write_shards
+from speechbrain.utils import distributed
 
 from speechbrain_wavjepa.shards import StreamState
 
@@ -52,8 +53,8 @@ def test_folder_of_clips(make_streams, tmp_path, caplog):
     assert (len(train.shards), len(valid.shards)) == (36, 4)
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "Training: 36 clips in 36 files, 0.00 hours.",
-        "Validation: 4 clips in 4 files, 0.00 hours.",
+        "Training: 36 clips in 36 files, 0.1 minutes.",
+        "Validation: 4 clips in 4 files, 0.0 minutes.",
     ]
     assert len(read_keys(valid)) == 4
 
@@ -65,10 +66,10 @@ def test_long_recordings(make_streams, tmp_path, caplog):
     assert len(set(read_keys(valid))) == 16
     training, validation = [r.getMessage() for r in caplog.records]
     assert training == (
-        "Training: 9 clips in 9 files, 0.05 hours; a pass takes 0.00 hours of "
-        "it (one part of each long clip, another one in each pass)."
+        "Training: 9 clips in 9 files, 3.0 minutes; a pass takes 0.0 minutes "
+        "of it (one part of each long clip, another one in each pass)."
     )
-    assert validation == "Validation: 16 clips in 1 files, 0.00 hours."
+    assert validation == "Validation: 16 clips in 1 files, 0.0 minutes."
 
 
 def test_shards_are_checked_before_anything_else(make_streams, tmp_path):
@@ -104,3 +105,18 @@ def test_manifest_with_data_root(make_streams, tmp_path):
     assert {len(clip.waveform) for clip in valid} == {800}
     with pytest.raises(ValueError, match="None of the 8 audio files"):
         make_streams(path)
+
+
+def test_one_process_looks_at_the_shards(make_streams, tmp_path, monkeypatch):
+    write_shards(tmp_path, [4, 4, 4])
+    import streams
+
+    def fail(shards, seconds):
+        raise AssertionError("not in this process")
+
+    monkeypatch.setattr(streams, "survey_shards", fail)
+    with pytest.raises(AssertionError, match="not in this process"):
+        make_streams(tmp_path)
+    monkeypatch.setattr(distributed, "if_main_process", lambda: False)
+    train, _ = make_streams(tmp_path)
+    assert len(train.shards) == 2

@@ -40,16 +40,16 @@ def test_of_many_files_some_are_measured(tmp_path, monkeypatch):
     assert found.num_clips == 100
     assert not found.is_exact
     assert 11 < found.seconds < 29
-    assert str(found).startswith("100 clips in 100 files, about 0.0")
+    assert str(found).startswith("100 clips in 100 files, about 0.")
 
 
 def test_what_is_printed():
     assert str(Survey(20, 20, 72000.0, 200.0, True)) == (
-        "20 clips in 20 files, 20.00 hours; a pass takes 0.06 hours of it (one "
+        "20 clips in 20 files, 20.0 hours; a pass takes 3.3 minutes of it (one "
         "part of each long clip, another one in each pass)"
     )
     assert str(Survey(2, 400, 3600.0, 3600.0, False)) == (
-        "400 clips in 2 files, about 1.00 hours"
+        "400 clips in 2 files, about 1.0 hours"
     )
     assert str(Survey(9, None, None, None, False)) == (
         "clips not counted in 9 files, hours unknown"
