@@ -168,7 +168,7 @@ def suffix_of(path: str) -> str:
     """
     if is_remote(path):
         path = urllib.parse.urlsplit(path).path
-    return Path(path).suffix.lower()
+    return os.path.splitext(path)[1].lower()
 
 
 def is_clip_name(name: str) -> bool:
@@ -190,9 +190,9 @@ def is_clip_name(name: str) -> bool:
     >>> is_clip_name("a/0.FLAC"), is_clip_name("0.pkl"), is_clip_name("._0.wav")
     (True, False, False)
     """
-    path = Path(name)
-    is_shadow = path.name.startswith("._")
-    return path.suffix.lower() in AUDIO_SUFFIXES and not is_shadow
+    suffix = os.path.splitext(name)[1].lower()
+    is_shadow = os.path.basename(name).startswith("._")
+    return suffix in AUDIO_SUFFIXES and not is_shadow
 
 
 def find_clips(folder: Union[str, Path]) -> list[str]:
