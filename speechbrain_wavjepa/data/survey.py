@@ -7,6 +7,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import collections
 import random
 import time
 from pathlib import Path
@@ -20,10 +21,12 @@ from speechbrain_wavjepa.data.manifest import read_manifest
 from speechbrain_wavjepa.data.members import Member, iterate_members
 from speechbrain_wavjepa.data.names import Shard, shard_name, shard_path
 from speechbrain_wavjepa.data.sources import is_clip_name, suffix_of
+from speechbrain_wavjepa.data.tar_walk import walk_tar
 from speechbrain_wavjepa.data.urls import is_remote, open_url
 
 MAX_FILES = 1000  # whose headers are read
-MAX_TIME = 60.0  # seconds that the headers may take
+MAX_LOOKS = 100  # clips of tar files whose headers are read, at least
+MAX_TIME = 60.0  # seconds that headers and counting may take
 
 
 class Survey(NamedTuple):
@@ -84,7 +87,8 @@ def _format_time(seconds: float) -> str:
 def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
     """Look for shards without clips, and for how much sound there is.
 
-    Of a parquet file the metadata is read, of a tar file the first clip.
+    Of a parquet file the metadata is read, of a tar file the headers and the
+    first clips.
 
     Arguments
     ---------
@@ -112,15 +116,15 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
     >>> print(survey_shards([path], clip_seconds=5))
     1 clips in 1 files, 0.2 minutes; a pass takes 0.1 minutes of it ...
     """
+    end = time.monotonic() + MAX_TIME
     files = [shard for shard in shards if is_clip_name(shard_path(shard))]
-    lengths = _read_headers(files)
-    is_exact = len(lengths) == len(shards)
+    packed = [shard for shard in shards if not is_clip_name(shard_path(shard))]
+    lengths = _read_headers(files, end)
     counts: list[Optional[int]] = [len(files)]
-    known: list[Optional[float]] = [None if files else 0.0]
+    known: list[Optional[float]] = [None] * bool(files)
     problems, manifests = [], {}
-    for shard in shards:
-        if is_clip_name(shard_path(shard)):
-            continue
+    looks = max(MAX_LOOKS // max(len(packed), 1), 1)
+    for shard in packed:
         if is_remote(shard):
             counts.append(None)
             continue
@@ -130,7 +134,9 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
         entry = manifests[path.parent].get("shards", {}).get(path.name, {})
         known.append(entry.get("seconds"))
         try:
-            count, first = _look_into(shard)
+            lengths += _look_into(shard, looks)
+            in_time = time.monotonic() < end
+            count = _count_packed(shard) if in_time and not entry else None
         except (ValueError, OSError) as error:
             problems.append(
                 f"The shard {shard} holds no clip ({error}): make or download "
@@ -138,7 +144,6 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
             )
             continue
         counts.append(entry.get("clips", count))
-        lengths += [] if first is None else [measure_clip(first)]
     if problems:
         raise ValueError("\n".join(problems))
     num_clips = None if None in counts else sum(counts)
@@ -146,12 +151,10 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
     seconds = heard = None
     if num_clips is not None and lengths:
         scale = num_clips / len(lengths)
-        is_exact = is_exact and scale == 1
         heard = scale * sum(min(length, clip_seconds) for length in lengths)
-        seconds = scale * sum(lengths)
-        if len(known) > 1 and None not in known:
-            seconds = sum(known)
+        seconds = sum(known) if None not in known else scale * sum(lengths)
     num_files = len(set(map(shard_path, shards)))
+    is_exact = num_clips == len(lengths)
     return Survey(num_files, num_clips, seconds, heard, is_exact)
 
 
@@ -161,7 +164,7 @@ def count_clips(shard: Shard) -> Optional[int]:
     Arguments
     ---------
     shard : str or Segment
-        A shard. A tar file that no manifest lists is read to its end.
+        A shard. Of a tar file that no manifest lists the headers are read.
 
     Returns
     -------
@@ -188,9 +191,7 @@ def count_clips(shard: Shard) -> Optional[int]:
     entry = read_manifest(path.parent).get("shards", {}).get(path.name)
     if entry is not None:
         return entry["clips"]
-    if suffix_of(shard) == ".parquet":
-        return _look_into(shard)[0]
-    return sum(1 for member in iterate_members(shard) if member.data)
+    return _count_packed(shard)
 
 
 def measure_clip(clip: Member) -> Optional[float]:
@@ -221,12 +222,12 @@ def measure_clip(clip: Member) -> Optional[float]:
         return None
 
 
-def _read_headers(files: list[Shard]) -> list[Optional[float]]:
+def _read_headers(files: list[Shard], end: float) -> list[Optional[float]]:
     """Measure local audio files; of very many, some drawn at random."""
     files = [shard for shard in files if not is_remote(shard_path(shard))]
     if len(files) > MAX_FILES:
         files = random.Random(0).sample(files, MAX_FILES)
-    lengths, end = [], time.monotonic() + MAX_TIME
+    lengths: list[Optional[float]] = []
     for shard in files:
         (clip,) = iterate_members(shard)
         lengths.append(measure_clip(clip))
@@ -241,20 +242,37 @@ def _read_headers(files: list[Shard]) -> list[Optional[float]]:
     return lengths
 
 
-def _look_into(shard: str) -> tuple[Optional[int], Optional[Member]]:
-    """Count the rows of a parquet file, or find the first clip of a tar."""
+def _look_into(shard: str, num_clips: int) -> list[Optional[float]]:
+    """Measure the first clips of a tar file; refuse a shard without any."""
     if suffix_of(shard) == ".parquet":
-        # imported late: pyarrow is an extra
-        from speechbrain_wavjepa.data.parquet import open_table
-
-        with open_url(shard) as file:
-            num_rows = open_table(file).metadata.num_rows
-        if num_rows == 0:
+        if _count_packed(shard) == 0:
             raise ValueError("it has no rows")
-        return num_rows, None
-    problem = ""
+        return []
+    lengths, problem = [], ""
     for member in iterate_members(shard):
+        problem = problem or member.problem
         if member.data:
-            return None, member
-        problem = member.problem
-    raise ValueError(problem)
+            lengths.append(measure_clip(member))
+            if len(lengths) == num_clips:
+                break
+    if not lengths:
+        raise ValueError(problem)
+    return lengths
+
+
+def _count_packed(shard: str) -> int:
+    """Count the clips of a local tar or parquet file by its headers."""
+    with open_url(shard) as file:
+        if suffix_of(shard) == ".parquet":
+            # imported late: pyarrow is an extra
+            from speechbrain_wavjepa.data.parquet import open_table
+
+            return open_table(file).metadata.num_rows
+        names: list[bool] = []
+
+        def pass_over(name: str) -> bool:
+            names.append(is_clip_name(name))
+            return False
+
+        collections.deque(walk_tar(file, pass_over, 0), maxlen=0)
+        return sum(names)

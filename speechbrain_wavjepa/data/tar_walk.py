@@ -9,6 +9,8 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import io
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -142,6 +144,9 @@ class _BlockReader:
         self.file = file
         self.position = 0
         self.at_end_mark = True  # an empty file is not damaged, but empty
+        self.size = None  # of a file on a disk, where data is passed over
+        if isinstance(file, io.BufferedReader):
+            self.size = os.fstat(file.fileno()).st_size
 
     def next_block(self) -> bytes:
         """Give the next block that is not zero, nothing at the end."""
@@ -163,6 +168,9 @@ class _BlockReader:
             self.position += len(data)
             return None if len(data) < size else data[:size]
         left = padded
+        if self.size is not None:
+            left -= min(padded, max(self.size - self.position, 0))
+            self.file.seek(padded - left, os.SEEK_CUR)
         while left > 0:
             num_read = len(self.file.read(min(left, PIECE)))
             if num_read == 0:

@@ -56,11 +56,15 @@ def test_what_is_printed():
     )
 
 
-def test_shards_are_measured_by_manifest_and_first_clip(tmp_path):
+def test_shards_are_measured_by_manifest_and_first_clip(tmp_path, monkeypatch):
     write_shards(tmp_path, [3, 3], seconds=2.0)
     shards = expand_shards(str(tmp_path))
+    counted = survey_shards(shards, clip_seconds=1.0)
+    assert counted == Survey(2, 6, 12.0, 6.0, is_exact=True)
+    monkeypatch.setattr(survey, "MAX_TIME", -1.0)
     unknown = survey_shards(shards, clip_seconds=1.0)
     assert unknown == Survey(2, None, None, None, False)
+    monkeypatch.setattr(survey, "MAX_LOOKS", 1)
     entries = {
         f"shard-00000{n}.tar": {
             "clips": 3,

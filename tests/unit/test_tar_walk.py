@@ -191,3 +191,15 @@ def test_records_that_lie_are_no_endless_loop(records):
             tar.addfile(header, io.BytesIO(data))
     file.seek(0)
     assert len(list(walk_tar(file, lambda name: True, 100))) == 1
+
+
+def test_what_is_passed_over_on_a_disk_is_told_as_in_memory(tmp_path):
+    """There it is not read; a file that is cut there must be noticed."""
+    path = tmp_path / "0.tar"
+    write_tar(path, [(f"{n}.json", bytes(700 * n)) for n in range(4)])
+    whole = path.read_bytes()
+    for cut in [*range(0, 6000, 250), len(whole)]:
+        path.write_bytes(whole[:cut])
+        in_memory = list(walk_tar(io.BytesIO(whole[:cut]), is_clip_name, 100))
+        with open(path, "rb") as file:
+            assert list(walk_tar(file, is_clip_name, 100)) == in_memory
