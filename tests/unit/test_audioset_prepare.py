@@ -391,6 +391,14 @@ def test_nothing_readable_is_a_failure(prepare, tmp_path, capsys):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["manifest.json"]
 
 
+@pytest.mark.parametrize("key", ["../0", "/etc/0", "a/../../0", "a\nb", ""])
+def test_keys_that_climb_are_not_written(tmp_path, key):
+    clips = [("0", make_clip(0), {}), (key, make_clip(0), {})]
+    with pytest.raises(ValueError, match="leads out of"):
+        shard_writer.write_shard(tmp_path / "0.tar", clips)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failing_flush_leaves_no_shard(tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError(28, "No space left on device")
