@@ -6,6 +6,8 @@ over processes and workers; each worker reads its shards in order and
 shuffles blocks of still encoded clips. A position names the block by the
 place where it began, and the clip by its rank within the block: to resume,
 one block is read again, and what lies before it in its tar file passed over.
+Of a recording longer than a clip, each pass takes another part; which one is
+a function of its name, the seed and the pass.
 
 Shapes: T samples, C channels.
 
@@ -32,9 +34,10 @@ from speechbrain_wavjepa.data import stream_order
 from speechbrain_wavjepa.data.batches import ClipBatch, ClipCollator
 from speechbrain_wavjepa.data.clips import Clip, decode_clip
 from speechbrain_wavjepa.data.members import Member, iterate_members
-from speechbrain_wavjepa.data.sources import expand_shards, is_clip_name
+from speechbrain_wavjepa.data.names import Shard, printable, shard_name
+from speechbrain_wavjepa.data.seeds import stable_seed
+from speechbrain_wavjepa.data.sources import check_shards, expand_shards
 from speechbrain_wavjepa.data.stream_state import StreamState
-from speechbrain_wavjepa.data.urls import is_remote
 
 # the whole data path is imported from here
 __all__ = [
@@ -56,12 +59,12 @@ class ClipStream(IterableDataset):
 
     Arguments
     ---------
-    shards : str or list of str
-        What ``sources.expand_shards`` understands.
+    shards : str or list
+        What ``sources.expand_shards`` understands, or its result.
     sample_rate : int
         Rate of the clips in Hz.
     clip_seconds : float
-        Length that longer clips are cut to.
+        Length of a clip. Of longer ones, each pass takes another part.
     channels : int
         Channels of the clips.
     channel_policy : str
@@ -100,7 +103,7 @@ class ClipStream(IterableDataset):
 
     def __init__(
         self,
-        shards: Union[str, list[str]],
+        shards: Union[str, list[Shard]],
         sample_rate: int = 16000,
         clip_seconds: float = 10.0,
         channels: int = 1,
@@ -126,7 +129,9 @@ class ClipStream(IterableDataset):
                     f"{name} must lie between {low} and {high}, got {value}."
                 )
         apply_channel_policy(torch.zeros(1, 1), channels, channel_policy)
-        self.shards = expand_shards(shards)
+        is_spec = isinstance(shards, (str, os.PathLike))
+        self.shards = expand_shards(shards) if is_spec else list(shards)
+        check_shards(self.shards)
         self.decode_settings = {
             "sample_rate": sample_rate,
             "clip_samples": round(clip_seconds * sample_rate),
@@ -171,24 +176,6 @@ class ClipStream(IterableDataset):
                 "--clips_per_shard)."
             )
 
-    def check_shards(self) -> None:
-        """Stop before training if local tar or parquet files are empty.
-
-        Raises
-        ------
-        ValueError
-            With a line for each shard that holds no clip.
-        """
-        problems = []
-        for shard in self.shards:
-            if not (is_remote(shard) or is_clip_name(shard)):
-                try:
-                    next(iterate_members(shard))
-                except ValueError as error:
-                    problems.append(str(error))
-        if problems:
-            raise ValueError("\n".join(problems))
-
     def load_positions(
         self, positions: dict[int, dict], first_worker: int = 0
     ) -> None:
@@ -209,12 +196,13 @@ class ClipStream(IterableDataset):
     @functools.cached_property
     def identity(self) -> dict:
         """What a position depends on besides the split; integers only."""
-        names = "\n".join(os.path.basename(shard) for shard in self.shards)
+        names = "\n".join(map(_base_name, self.shards))
         return {
             "seed": self.seed,
             "block_size": self.block_size,
+            "clip_samples": self.decode_settings["clip_samples"],
             "num_shards": len(self.shards),
-            "shard_names_crc32": zlib.crc32(names.encode()),
+            "shard_names_crc32": zlib.crc32(os.fsencode(names)),
         }
 
     def __iter__(self) -> Iterator[Clip]:
@@ -235,8 +223,11 @@ class ClipStream(IterableDataset):
         seen, bad = position["seen"], position["bad"]
         bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
         while self.passes is None or position["pass"] < self.passes:
-            for key, member, place in self._members(position):
-                waveform, num_bad, reason = self._decode(member)
+            began = [position[name] for name in ("shard", "member", "offset")]
+            seen_before, bad_before = seen, bad
+            for shard, member, place in self._members(position):
+                key = printable(f"{shard_name(shard)}::{member.name}")
+                waveform, num_bad, reason = self._decode(shard, member, place)
                 seen, bad = seen + max(num_bad, 1), bad + num_bad
                 if reason:
                     logger.warning("Left out %s: %s", key, reason)
@@ -248,11 +239,13 @@ class ClipStream(IterableDataset):
                         waveform, key, {**place, "seen": seen, "bad": bad}
                     )
             self._judge(seen, bad, bad_keys)
+            if not any(began):  # a whole pass without a clip: a disk is gone
+                self._judge(seen - seen_before, bad - bad_before, bad_keys, 1)
             position = {**position, "pass": position["pass"] + 1}
             position.update(shard=0, member=0, offset=0)
 
-    def _members(self, position: dict) -> Iterator[tuple[str, Member, dict]]:
-        """Read the rest of a pass in shuffled blocks: key, clip, position."""
+    def _members(self, position: dict) -> Iterator[tuple[Shard, Member, dict]]:
+        """Read the rest of a pass in shuffled blocks: shard, clip, position."""
         seed = self.seed if self.shuffle else None
         shards = stream_order.split_shards(self.shards, position, seed)
         members = _read_shards(shards, position["shard"], position["member"])
@@ -266,20 +259,38 @@ class ClipStream(IterableDataset):
                 position = {**position, "offset": offset + 1}
                 if offset + 1 == len(block):
                     position.update(after)
-                yield f"{shards[shard]}::{member.name}", member, position
+                yield shards[shard], member, position
 
-    def _decode(self, member: Member) -> tuple[Optional[Tensor], int, str]:
+    def _decode(
+        self, shard: Shard, member: Member, position: dict
+    ) -> tuple[Optional[Tensor], int, str]:
         """Decode a clip: waveform, or the number of bad clips and why."""
         if member.problem:
             return None, member.num_lost, member.problem
+        name = f"{_base_name(shard)}::{member.name}"
+        seed = stable_seed(self.seed, zlib.crc32(os.fsencode(name)))
         try:
-            return decode_clip(member.data, **self.decode_settings), 0, ""
-        except ValueError as error:
+            waveform = decode_clip(
+                member.data,
+                **self.decode_settings,
+                start=member.start,
+                stop=member.stop,
+                draw=(seed, position["pass"]),
+            )
+        except (ValueError, OSError) as error:
             return None, 1, str(error)
+        return waveform, 0, ""
 
-    def _judge(self, seen: int, bad: int, bad_keys: Iterable[str]) -> None:
+    def _judge(
+        self,
+        seen: int,
+        bad: int,
+        bad_keys: Iterable[str],
+        allowed: Optional[float] = None,
+    ) -> None:
         """Stop if too many clips failed, or all of them."""
-        if bad <= self.max_bad_fraction * seen and bad < seen:
+        allowed = self.max_bad_fraction if allowed is None else allowed
+        if bad <= allowed * seen and (bad < seen or seen == 0):
             return
         raise ValueError(
             f"{bad} of {seen} clips could not be read ({bad / seen:.1%}), and "
@@ -289,8 +300,13 @@ class ClipStream(IterableDataset):
         )
 
 
+def _base_name(shard: Shard) -> str:
+    """Name a shard, whatever folder it lies in."""
+    return os.path.basename(shard_name(shard))
+
+
 def _read_shards(
-    shards: list[str], first_shard: int, first_member: int
+    shards: list[Shard], first_shard: int, first_member: int
 ) -> Iterator[tuple[int, Member]]:
     """Chain the members of shards, from a member of a shard on."""
     for index in range(first_shard, len(shards)):

@@ -9,9 +9,13 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import io
 import math
-from typing import NamedTuple
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import soundfile
@@ -27,6 +31,7 @@ UNKNOWN_LENGTH = 2**62  # a stream of unknown length claims more frames
 # The filter of audio.resample reaches 64 / 0.9476 periods of the lower rate
 # to each side, so that much is read behind the end of a clip.
 FILTER_SECONDS = 68 / audio.MIN_RATE
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Clip(NamedTuple):
@@ -53,14 +58,17 @@ class Clip(NamedTuple):
 
 
 def decode_clip(
-    data: bytes,
+    data: Union[bytes, str],
     sample_rate: int = 16000,
     clip_samples: int = 160000,
     channels: int = 1,
     channel_policy: str = "first",
     level_db: float = -14.0,
+    start: int = 0,
+    stop: Optional[int] = None,
+    draw: Optional[tuple[int, int]] = None,
 ) -> Tensor:
-    """Decode the beginning of an encoded clip and bring it to rate and level.
+    """Decode a clip's length of a file and bring it to rate and level.
 
     What is read is bounded by the length of a clip, not by the header, which
     may lie. The channel policy comes before the resampling: both are linear,
@@ -68,18 +76,25 @@ def decode_clip(
 
     Arguments
     ---------
-    data : bytes
-        A FLAC, WAV, Ogg or MP3 file.
+    data : bytes or str
+        A FLAC, WAV, Ogg or MP3 file, or the path of one.
     sample_rate : int
         The wanted rate in Hz.
     clip_samples : int
-        Samples of a clip at that rate; what lies behind is cut off.
+        Samples of a clip at that rate; of what is longer, a part is taken.
     channels : int
         The wanted channels.
     channel_policy : str
         How several channels become one: "first" or "mean".
     level_db : float
         The wanted level in dB relative to full scale. Silence stays silence.
+    start : int
+        First sample of the file that may be read, at the file's own rate.
+    stop : int, optional
+        The sample behind the last one that may be read.
+    draw : tuple of int, optional
+        A seed and the number of the pass, which choose the part
+        (``choose_part``); the first part by default.
 
     Returns
     -------
@@ -91,6 +106,8 @@ def decode_clip(
     ValueError
         If it cannot be decoded, is empty, holds values that are not finite,
         or claims an absurd rate or number of channels.
+    OSError
+        If a path cannot be opened.
 
     Example
     -------
@@ -99,8 +116,10 @@ def decode_clip(
     >>> decode_clip(file.getvalue()).shape
     torch.Size([16000, 1])
     """
-    seconds = clip_samples / sample_rate + FILTER_SECONDS
-    waveform, rate = read_waveform(data, seconds)  # [T, C]
+    seconds = clip_samples / sample_rate
+    waveform, rate = read_waveform(
+        data, seconds, FILTER_SECONDS, start, stop, draw
+    )  # [T, C]
     waveform = audio.apply_channel_policy(waveform, channels, channel_policy)
     waveform = audio.resample(waveform, rate, sample_rate)[:clip_samples]
     # one number tells: not finite if a value is not, or is absurdly large
@@ -109,15 +128,30 @@ def decode_clip(
     return audio.rms_normalize(waveform, level_db)
 
 
-def read_waveform(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
-    """Decode a file from memory, at most so many seconds of it.
+def read_waveform(
+    data: Union[bytes, str],
+    max_seconds: float,
+    margin_seconds: float = 0.0,
+    start: int = 0,
+    stop: Optional[int] = None,
+    draw: Optional[tuple[int, int]] = None,
+) -> tuple[Tensor, int]:
+    """Decode a part of a file.
 
     Arguments
     ---------
-    data : bytes
-        A FLAC, WAV, Ogg or MP3 file.
+    data : bytes or str
+        A FLAC, WAV, Ogg or MP3 file, or the path of one.
     max_seconds : float
-        Where to stop. This, not the header, bounds what is allocated.
+        Length of the part. This, not the header, bounds what is allocated.
+    margin_seconds : float
+        What is read behind it, if there is more.
+    start : int
+        First sample that may be read.
+    stop : int, optional
+        The sample behind the last one that may be read.
+    draw : tuple of int, optional
+        Seed and pass, which choose the part; the first one by default.
 
     Returns
     -------
@@ -131,6 +165,8 @@ def read_waveform(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
     ValueError
         If it cannot be decoded, is empty, ends before its header says, or
         claims an absurd rate or number of channels.
+    OSError
+        If a path cannot be opened.
 
     Example
     -------
@@ -140,11 +176,101 @@ def read_waveform(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
     >>> waveform.shape, rate
     (torch.Size([400, 2]), 8000)
     """
+    with open_clip(data) as file:
+        rate = file.samplerate
+        end = file.frames if stop is None else min(stop, file.frames)
+        if start > 0 and start >= end:
+            raise ValueError(
+                f"its segment begins at sample {start}, and it has {end}"
+            )
+        if draw is not None and end < UNKNOWN_LENGTH:
+            start += choose_part(end - start, max_seconds * rate, *draw)
+        if start > 0:
+            file.seek(start)
+        wanted = math.ceil((max_seconds + margin_seconds) * rate)
+        pieces = list(read_pieces(file, start, min(wanted, end - start)))
+    waveform = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    return torch.from_numpy(waveform), rate
+
+
+def choose_part(length: int, size: float, seed: int, number: int) -> int:
+    """Choose where the part of a long file that a pass takes begins.
+
+    The parts lie evenly, the last one at the end. Passes take them in steps
+    of about the golden ratio of the file, so few passes already reach all
+    regions, and as many passes as there are parts take each once.
+
+    Arguments
+    ---------
+    length : int
+        Samples of the file.
+    size : float
+        Samples of a part.
+    seed : int
+        Where the first pass begins, in a way.
+    number : int
+        Number of the pass.
+
+    Returns
+    -------
+    int
+        The first sample of the part.
+
+    Example
+    -------
+    >>> sorted(choose_part(1000, 300, 7, number) for number in range(4))
+    [0, 233, 466, 700]
+    """
+    num_parts = math.ceil(length / size)
+    if num_parts <= 1:
+        return 0
+    step = max(round(num_parts * GOLDEN), 1)
+    while math.gcd(step, num_parts) > 1:
+        step += 1
+    part = (seed + number * step) % num_parts
+    return int(part * (length - size) / (num_parts - 1))
+
+
+@contextlib.contextmanager
+def open_clip(data: Union[bytes, str]) -> Iterator["ForwardFile"]:
+    """Open an encoded clip, and refuse what no clip is.
+
+    Arguments
+    ---------
+    data : bytes or str
+        A FLAC, WAV, Ogg or MP3 file, or the path of one.
+
+    Yields
+    ------
+    ForwardFile
+        The open file.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be decoded, here or while it is read, or its header
+        claims an absurd rate or number of channels.
+    OSError
+        If there is no regular file of this path.
+
+    Example
+    -------
+    >>> path = str(getfixture("tmpdir").join("file.wav"))
+    >>> soundfile.write(path, np.zeros(800), 8000)
+    >>> with open_clip(path) as file:
+    ...     file.frames
+    800
+    """
     try:
-        with ForwardFile(io.BytesIO(data)) as file:
+        if isinstance(data, bytes):
+            source = io.BytesIO(data)
+        elif stat.S_ISREG(os.stat(data).st_mode):
+            source = os.fsencode(data)  # not every name is UTF-8
+        else:
+            raise ValueError("it is no regular file")
+        with ForwardFile(source) as file:
             check_header(file)
-            frames = min(math.ceil(max_seconds * file.samplerate), file.frames)
-            return torch.from_numpy(_read_frames(file, frames)), file.samplerate
+            yield file
     except soundfile.LibsndfileError as error:
         raise ValueError(
             f"it cannot be decoded: {decoding_problem(error)}"
@@ -229,22 +355,51 @@ def check_header(file: soundfile.SoundFile) -> None:
         )
 
 
-def _read_frames(file: soundfile.SoundFile, num_frames: int) -> np.ndarray:
-    """Read that many frames [T, C] in pieces of bounded size."""
-    pieces, num_read = [], 0
+def read_pieces(
+    file: soundfile.SoundFile, start: int, num_frames: int
+) -> Iterator[np.ndarray]:
+    """Read frames in pieces of bounded size.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        An open file.
+    start : int
+        Where it stands.
+    num_frames : int
+        Frames to read.
+
+    Yields
+    ------
+    [T, C] float32
+        The pieces.
+
+    Raises
+    ------
+    ValueError
+        If the file is empty or ends before its header says.
+
+    Example
+    -------
+    >>> content = io.BytesIO()
+    >>> soundfile.write(content, np.zeros(800), 8000, format="FLAC")
+    >>> with open_clip(content.getvalue()) as file:
+    ...     [piece.shape for piece in read_pieces(file, 0, 800)]
+    [(800, 1)]
+    """
+    num_read = 0
     while num_read < num_frames:
         at_once = min(num_frames - num_read, VALUES_AT_ONCE // file.channels)
         piece = file.read(at_once, dtype="float32", always_2d=True)
         if len(piece) == 0:
             break
-        pieces.append(piece)
+        yield piece
         num_read += len(piece)
     if num_read == 0:
         raise ValueError("it is empty")
     knows_length = file.frames < UNKNOWN_LENGTH and file.format != "MP3"
     if num_read < num_frames and knows_length:
         raise ValueError(
-            f"it ends after {num_read} of the {file.frames} frames that its "
-            "header claims"
+            f"it ends after {start + num_read} of the {file.frames} frames "
+            "that its header claims"
         )
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -9,16 +9,16 @@ Authors
 
 import hashlib
 import json
-import os
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from speechbrain_wavjepa.data.urls import is_remote
-from speechbrain_wavjepa.utils.files import fingerprint
+from speechbrain_wavjepa.utils.files import atomic_file, fingerprint, hash_file
 
 MANIFEST_NAME = "manifest.json"
-PIECE = 1024**2  # bytes hashed at once
+MAX_BYTES = 512 * 1024**2
 MOST_LOOKS = 64  # files without a manifest of which the beginning is hashed
 LOOK = 2**16  # bytes of it
 
@@ -34,7 +34,8 @@ def read_manifest(folder: Path) -> dict:
     Returns
     -------
     dict
-        The manifest, empty if there is none or another program's.
+        The manifest; empty if there is none, another program's or a damaged
+        one, which whoever depends on it must tell the user.
 
     Example
     -------
@@ -42,14 +43,28 @@ def read_manifest(folder: Path) -> dict:
     {}
     """
     path = folder / MANIFEST_NAME
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
         return {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # whatever it is, it was not written by write_manifest
+    except (ValueError, RecursionError):  # not written by write_manifest
         return {}
-    is_ours = isinstance(manifest, dict) and "shards" in manifest
+    shards = manifest.get("shards") if isinstance(manifest, dict) else None
+    is_ours = isinstance(shards, dict) and all(map(_is_entry, shards.values()))
     return manifest if is_ours else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    """Say whether this is what write_manifest writes of a shard."""
+    if not isinstance(entry, dict):
+        return False
+    numbers = [entry.get("clips"), entry.get("bytes"), entry.get("seconds", 0)]
+    return isinstance(entry.get("sha256"), str) and all(
+        isinstance(number, (int, float))
+        and math.isfinite(number)
+        and number >= 0
+        for number in numbers
+    )
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:
@@ -60,7 +75,8 @@ def write_manifest(folder: Path, manifest: dict) -> None:
     folder : Path
         Folder of shards.
     manifest : dict
-        With "shards": for each name "clips", "bytes" and "sha256".
+        With "shards": for each name "clips", "bytes" and "sha256", and
+        mostly "seconds".
 
     Example
     -------
@@ -69,10 +85,9 @@ def write_manifest(folder: Path, manifest: dict) -> None:
     >>> read_manifest(folder)
     {'shards': {}}
     """
-    aside = folder / f"{MANIFEST_NAME}.part"
     text = json.dumps(manifest, indent=1, sort_keys=True)
-    aside.write_text(f"{text}\n", encoding="utf-8")
-    os.replace(aside, folder / MANIFEST_NAME)
+    with atomic_file(folder / MANIFEST_NAME) as aside:
+        aside.write_text(f"{text}\n", encoding="utf-8")
 
 
 def find_entry(shard: str) -> Optional[dict]:
@@ -177,10 +192,6 @@ def find_change(shard: Path, entry: dict) -> str:
     size = shard.stat().st_size
     if size != entry["bytes"]:
         return f"{size} bytes, where the manifest has {entry['bytes']}"
-    digest = hashlib.sha256()
-    with open(shard, "rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    if digest.hexdigest() != entry["sha256"]:
+    if hash_file(shard) != entry["sha256"]:
         return "its sha256 is not that of the manifest"
     return ""

@@ -1,4 +1,4 @@
-"""What is inside a shard: its clips, one after the other, as bytes.
+"""What is inside a shard: its clips, one after the other, still encoded.
 
 Shards come from anywhere, so nothing in them is trusted: only regular
 members with an audio suffix are read, up to a bound; nothing is extracted,
@@ -11,12 +11,13 @@ Authors
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Union
 
 from speechbrain_wavjepa.data.manifest import find_entry
+from speechbrain_wavjepa.data.names import Segment, Shard
 from speechbrain_wavjepa.data.sources import is_clip_name, suffix_of
 from speechbrain_wavjepa.data.tar_walk import TarMember, walk_tar
-from speechbrain_wavjepa.data.urls import open_url
+from speechbrain_wavjepa.data.urls import is_remote, open_url
 
 MAX_MEMBER_BYTES = 256 * 1024**2
 
@@ -30,12 +31,17 @@ class Member(NamedTuple):
         Its place in the shard, larger than that of the member before.
     name : str
         Its name in the shard.
-    data : bytes
-        The encoded clip, empty if there is a problem.
+    data : bytes or str
+        The encoded clip, or the path of a local audio file; empty if there
+        is a problem.
     problem : str
         Why there is no data.
     num_lost : int
         Clips that the problem takes away.
+    start : int
+        First sample of the clip in its file.
+    stop : int, optional
+        The sample behind its last one; None for the end of the file.
 
     Example
     -------
@@ -45,28 +51,32 @@ class Member(NamedTuple):
 
     index: int
     name: str
-    data: bytes = b""
+    data: Union[bytes, str] = b""
     problem: str = ""
     num_lost: int = 0
+    start: int = 0
+    stop: Optional[int] = None
 
 
 def iterate_members(
-    shard: str, start: int = 0, max_bytes: int = MAX_MEMBER_BYTES
+    shard: Shard, start: int = 0, max_bytes: int = MAX_MEMBER_BYTES
 ) -> Iterator[Member]:
     """Read the clips of a shard in order.
 
     A damaged tar file is read on at the next whole header, and a last member
     says how many were lost: exactly, if the ``manifest.json`` made by
-    ``audioset_prepare.py`` lies beside the shard, else at least how many.
+    ``audioset_prepare.py`` lies beside the shard, else at least how many. So
+    it is where a shard is missing, or cannot be read on.
 
     Arguments
     ---------
-    shard : str
-        A tar, parquet or audio file, local or a url.
+    shard : str or Segment
+        A tar, parquet or audio file, local or a url, or a segment of one.
     start : int
         Members with a smaller index are left out.
     max_bytes : int
-        A larger member is a problem and is not read.
+        A larger member is a problem and is not read. A local audio file may
+        be larger: it is read where it lies.
 
     Yields
     ------
@@ -75,20 +85,20 @@ def iterate_members(
 
     Raises
     ------
-    ValueError
-        If a tar or parquet file holds no clip at all.
     OSError
-        If a tar or parquet file cannot be opened or read.
+        If a server cannot be reached. What lies on a disk and cannot be read
+        is damage.
+    ValueError
+        If a server refuses a url.
 
     Example
     -------
-    >>> path = getfixture("tmp_path") / "clip.flac"
-    >>> _ = path.write_bytes(b"fLaC")
-    >>> list(iterate_members(str(path)))
-    [Member(index=0, name='clip.flac', data=b'fLaC', problem='', num_lost=0)]
+    >>> [(member.name, member.data) for member in iterate_members("a/0.flac")]
+    [('0.flac', 'a/0.flac')]
     """
-    if is_clip_name(shard):
-        yield from _read_file(shard, start, max_bytes)
+    if isinstance(shard, Segment) or is_clip_name(shard):
+        if start == 0:
+            yield _read_file(shard, max_bytes)
         return
     if suffix_of(shard) == ".tar":
         members = _read_tar(shard, max_bytes)
@@ -97,36 +107,40 @@ def iterate_members(
         from speechbrain_wavjepa.data.parquet import read_parquet
 
         members = read_parquet(shard, start, max_bytes)
-    is_empty, problem = True, ""
-    for member in members:
-        is_empty = is_empty and not member.data
-        problem = problem or member.problem
-        if member.index >= start:
-            yield member
-    if is_empty and start == 0:
-        raise ValueError(
-            f"The shard {shard} holds no clip"
-            f"{' (' + problem + ')' if problem else ''}: make or download it "
-            "again, or take it out of the list of shards."
-        )
+    index, problem = 0, "the shard holds no clip"
+    try:
+        for member in members:
+            index = member.index + 1
+            if member.index >= start:
+                yield member
+    except OSError as error:
+        if is_remote(shard):
+            raise
+        problem = f"the shard cannot be read: {error}"
+    else:
+        if max(index, start) > 0:
+            return
+    index, entry = max(index, start), find_entry(shard)
+    num_lost = max(entry["clips"] - index, 1) if entry else 1
+    yield Member(index, Path(shard).name, b"", problem, num_lost)
 
 
-def _read_file(path: str, start: int, max_bytes: int) -> Iterator[Member]:
-    """Read an audio file that is a shard of its own."""
-    if start > 0:
-        return
+def _read_file(shard: Shard, max_bytes: int) -> Member:
+    """Find an audio file that is a shard of its own; fetch a remote one."""
+    segment = Segment(shard) if isinstance(shard, str) else shard
+    path, *samples = segment
     name = Path(path).name
+    if not is_remote(path):
+        return Member(0, name, path, "", 0, *samples)
     try:
         with open_url(path) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        yield Member(0, name, problem=str(error), num_lost=1)
-        return
+        return Member(0, name, problem=str(error), num_lost=1)
     if len(data) > max_bytes:
         problem = f"it has more than {max_bytes} bytes"
-        yield Member(0, name, problem=problem, num_lost=1)
-    else:
-        yield Member(0, name, data)
+        return Member(0, name, problem=problem, num_lost=1)
+    return Member(0, name, data, "", 0, *samples)
 
 
 def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:

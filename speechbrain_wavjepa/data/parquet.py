@@ -10,6 +10,7 @@ Authors
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from speechbrain_wavjepa.data.members import Member
 from speechbrain_wavjepa.data.urls import open_url
@@ -24,6 +25,7 @@ except ImportError as error:
     ) from error
 
 ROWS_AT_ONCE = 16
+MAX_FETCHED_BYTES = 4 * 1024**3
 
 
 def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
@@ -32,7 +34,8 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     Arguments
     ---------
     path : str
-        A local file, or a url. A file behind http is read into memory.
+        A local file, or a url. A file behind http is read into memory, up
+        to 4 GiB.
     start : int
         Row groups that end before this row are not read.
     max_bytes : int
@@ -41,12 +44,13 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     Yields
     ------
     Member
-        Its index is its row; one problem stands for a damaged row group.
+        Its index is its row; one problem stands for a damaged row group, or
+        for a file that holds no clips.
 
     Raises
     ------
-    ValueError
-        If the file has no column ``audio`` with ``bytes``.
+    OSError
+        If the file or its server cannot be read.
 
     Example
     -------
@@ -58,19 +62,13 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     'a.flac'
     """
     with open_url(path) as source:
-        file = source if source.seekable() else io.BytesIO(source.read())
         try:
-            table = pyarrow.parquet.ParquetFile(file)
-        except pyarrow.ArrowException as error:
-            problem = f"not a whole parquet file: {error}"
-            yield Member(0, Path(path).name, problem=problem, num_lost=1)
+            file = source if source.seekable() else _fetch(source)
+            table = open_table(file)
+        except ValueError as error:
+            yield Member(0, Path(path).name, b"", str(error), num_lost=1)
             return
         names = table.schema_arrow.names
-        if not _holds_clips(table.schema_arrow):
-            raise ValueError(
-                f"{path} has no column 'audio' with a field 'bytes' (its "
-                f"columns: {', '.join(names)}): it is no shard of clips."
-            )
         columns = [name for name in ("video_id", "audio") if name in names]
         first = 0
         for group in range(table.num_row_groups):
@@ -78,6 +76,61 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
             if first + num_rows > start:
                 yield from _read_group(table, group, columns, first, max_bytes)
             first += num_rows
+
+
+def open_table(file: BinaryIO) -> "pyarrow.parquet.ParquetFile":
+    """Read the metadata of a parquet file of clips.
+
+    Arguments
+    ---------
+    file : binary file
+        A parquet file; it can seek.
+
+    Returns
+    -------
+    pyarrow.parquet.ParquetFile
+        The file; ``metadata.num_rows`` are its clips.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or has no column ``audio`` with ``bytes``.
+
+    Example
+    -------
+    >>> open_table(io.BytesIO(b"text"))
+    Traceback (most recent call last):
+        ...
+    ValueError: not a whole parquet file: ...
+    """
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        if _is_from_outside(error):
+            raise
+        raise ValueError(f"not a whole parquet file: {error}") from error
+    if not _holds_clips(table.schema_arrow):
+        names = ", ".join(table.schema_arrow.names)
+        raise ValueError(
+            f"no column 'audio' with a field 'bytes' (its columns: {names}): "
+            "it is no shard of clips"
+        )
+    return table
+
+
+def _fetch(source: BinaryIO) -> BinaryIO:
+    """Read a file that cannot seek into memory."""
+    data = source.read(MAX_FETCHED_BYTES + 1)
+    if len(data) > MAX_FETCHED_BYTES:
+        raise ValueError(
+            f"it has more than {MAX_FETCHED_BYTES} bytes: download it first"
+        )
+    return io.BytesIO(data)
+
+
+def _is_from_outside(error: Exception) -> bool:
+    """Tell what a disk or server raises from pyarrow's plain OSErrors."""
+    return isinstance(error, OSError) and type(error) is not OSError
 
 
 def _holds_clips(schema: "pyarrow.Schema") -> bool:
@@ -103,6 +156,8 @@ def _read_group(
                 yield _read_row(row, index, max_bytes)
                 index += 1
     except (pyarrow.ArrowException, OSError) as error:
+        if _is_from_outside(error):
+            raise
         num_lost = first + table.metadata.row_group(group).num_rows - index
         problem = f"damaged row group {group}, {num_lost} clips lost ({error})"
         yield Member(index, f"row {index}", problem=problem, num_lost=num_lost)

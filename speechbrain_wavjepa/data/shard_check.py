@@ -9,22 +9,37 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Union
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.data.clips import read_waveform
+from speechbrain_wavjepa.data.clips import (
+    open_clip,
+    read_pieces,
+    read_waveform,
+)
 from speechbrain_wavjepa.data.manifest import (
+    MANIFEST_NAME,
     find_change,
     find_entry,
     read_manifest,
 )
-from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.data.members import Member, iterate_members
+from speechbrain_wavjepa.data.names import (
+    Shard,
+    printable,
+    shard_name,
+    shard_path,
+)
 from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.utils.files import path_inside
 from speechbrain_wavjepa.utils.processes import worker_map
 
 MAX_SECONDS = 600  # a longer file is no clip
+MAX_VALUES = 2**28  # decoded at once, 1 GiB
 
 
 class ClipPool:
@@ -69,13 +84,13 @@ class ClipPool:
         return self._map(function, items)
 
 
-def read_whole(data: bytes) -> tuple[Tensor, int]:
+def read_whole(data: Union[bytes, str]) -> tuple[Tensor, int]:
     """Decode a clip to its end.
 
     Arguments
     ---------
-    data : bytes
-        The encoded clip.
+    data : bytes or str
+        The encoded clip, or its path.
 
     Returns
     -------
@@ -96,20 +111,58 @@ def read_whole(data: bytes) -> tuple[Tensor, int]:
         ...
     ValueError: it cannot be decoded: Format not recognised
     """
-    waveform, rate = read_waveform(data, MAX_SECONDS)
-    if len(waveform) >= MAX_SECONDS * rate:
-        raise ValueError(f"it is longer than {MAX_SECONDS} s: cut it to clips")
+    with open_clip(data) as file:
+        longest = min(MAX_SECONDS, MAX_VALUES / file.samplerate / file.channels)
+    waveform, rate = read_waveform(data, longest)
+    if len(waveform) >= longest * rate:
+        raise ValueError(
+            f"it is longer than {longest:.0f} s: cut it, or train on the "
+            "folder itself, where each pass takes another part"
+        )
     if not torch.isfinite(waveform).all():
         raise ValueError("it holds values that are not finite")
     return waveform, rate
 
 
-def check_shard(shard: str) -> tuple[int, str]:
+def check_clip(clip: Member) -> None:
+    """Decode a clip to its end, in constant memory.
+
+    Arguments
+    ---------
+    clip : Member
+        A clip.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be decoded, or is not finite.
+    OSError
+        If it cannot be opened.
+
+    Example
+    -------
+    >>> check_clip(Member(0, "0.flac", b"text"))
+    Traceback (most recent call last):
+        ...
+    ValueError: it cannot be decoded: Format not recognised
+    """
+    if clip.problem:
+        raise ValueError(clip.problem)
+    with open_clip(clip.data) as file:
+        if clip.start:
+            file.seek(clip.start)
+        end = min(clip.stop or file.frames, file.frames)
+        for piece in read_pieces(file, clip.start, end - clip.start):
+            if not np.isfinite(piece).all():
+                raise ValueError("it holds values that are not finite")
+
+
+def check_shard(shard: Shard) -> tuple[int, str]:
     """Check a shard against its manifest, if it has one, and decode all.
 
     Arguments
     ---------
-    shard : str
+    shard : str or Segment
         A shard.
 
     Returns
@@ -126,17 +179,16 @@ def check_shard(shard: str) -> tuple[int, str]:
     >>> check_shard(str(path))
     (0, '0.flac: it cannot be decoded: Format not recognised')
     """
-    entry = find_entry(shard)
-    problems = [find_change(Path(shard), entry)] if entry else []
+    path = shard_path(shard)
+    entry = find_entry(path)
+    problems = [find_change(Path(path), entry)] if entry else []
     num_clips = num_bad = 0
     try:
         for member in iterate_members(shard):
             try:
-                if member.problem:
-                    raise ValueError(member.problem)
-                read_whole(member.data)
+                check_clip(member)
                 num_clips += 1
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 num_bad += 1
                 if num_bad == 1:
                     problems.append(f"{member.name}: {error}")
@@ -174,9 +226,16 @@ def check_shards(spec: str, num_workers: int = 0) -> int:
     1 shards, 1 of them bad, 0 clips can be read
     1
     """
-    names = read_manifest(Path(spec)).get("shards", {})
+    folder = Path(spec)
+    names = read_manifest(folder).get("shards", {})
+    if not names and (folder / MANIFEST_NAME).exists():
+        print(
+            f"{folder / MANIFEST_NAME} is none of audioset_prepare.py, or "
+            "damaged: sizes, hashes and counts are not checked"
+        )
     # the manifest also knows of shards that are missing
-    shards = [str(Path(spec) / name) for name in names] or expand_shards(spec)
+    shards = [str(path_inside(folder, name)) for name in names]
+    shards = shards or expand_shards(spec)
     num_bad = total = 0
     bar = tqdm(total=len(shards), unit=" shards", dynamic_ncols=True)
     with bar, ClipPool(num_workers) as pool:
@@ -186,7 +245,8 @@ def check_shards(spec: str, num_workers: int = 0) -> int:
             total += num_clips
             if problem:
                 num_bad += 1
-                bar.write(f"{shard}: {problem}", file=sys.stdout)
+                line = printable(f"{shard_name(shard)}: {problem}")
+                bar.write(line, file=sys.stdout)
     print(
         f"{len(shards)} shards, {num_bad} of them bad, {total} clips can be "
         "read"

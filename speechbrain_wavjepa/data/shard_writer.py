@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from speechbrain_wavjepa.utils.files import path_inside
+
 
 def encode_flac(
     waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16"
@@ -69,6 +71,11 @@ def write_shard(
     dict
         The shard's entry in a manifest: "clips", "bytes" and "sha256".
 
+    Raises
+    ------
+    ValueError
+        If a key is no name that stays in its folder when it is unpacked.
+
     Example
     -------
     >>> path = getfixture("tmp_path") / "shard-000000.tar"
@@ -83,6 +90,7 @@ def write_shard(
             target = _HashingFile(file)
             with tarfile.open(fileobj=target, mode="w|") as tar:
                 for key, data, about in clips:
+                    path_inside(path.parent, key)  # whoever unpacks it
                     _add_member(tar, f"{key}{suffix}", data)
                     text = json.dumps(about, sort_keys=True)
                     _add_member(tar, f"{key}.json", text.encode())

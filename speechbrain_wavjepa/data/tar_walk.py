@@ -9,6 +9,8 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import io
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -29,7 +31,7 @@ WITHOUT_DATA = (
     tarfile.CHRTYPE,
     tarfile.BLKTYPE,
 )
-PAX_PATH = re.compile(rb"(?:^|\n)\d+ path=([^\n]*)\n")
+PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
 
 
 class TarMember(NamedTuple):
@@ -142,6 +144,9 @@ class _BlockReader:
         self.file = file
         self.position = 0
         self.at_end_mark = True  # an empty file is not damaged, but empty
+        self.size = None  # of a file on a disk, where data is passed over
+        if isinstance(file, io.BufferedReader):
+            self.size = os.fstat(file.fileno()).st_size
 
     def next_block(self) -> bytes:
         """Give the next block that is not zero, nothing at the end."""
@@ -163,6 +168,9 @@ class _BlockReader:
             self.position += len(data)
             return None if len(data) < size else data[:size]
         left = padded
+        if self.size is not None:
+            left -= min(padded, max(self.size - self.position, 0))
+            self.file.seek(padded - left, os.SEEK_CUR)
         while left > 0:
             num_read = len(self.file.read(min(left, PIECE)))
             if num_read == 0:
@@ -187,6 +195,18 @@ def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
 def _parse_long_name(header: tarfile.TarInfo, data: bytes) -> str:
     """Read the name of the next member that its own header cannot hold."""
     if header.type == tarfile.XHDTYPE:
-        found = PAX_PATH.search(data)
-        data = found.group(1) if found else b""
+        data = _find_pax_path(data)
     return data.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _find_pax_path(data: bytes) -> bytes:
+    """Find the path among records "LENGTH KEY=VALUE\\n", which count bytes."""
+    start = 0
+    while record := PAX_RECORD.match(data, start):
+        end = start + int(record[1])
+        if record[2] == b"path":
+            return data[record.end() : end - 1]
+        if end < record.end():
+            break
+        start = end
+    return b""

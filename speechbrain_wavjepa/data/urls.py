@@ -6,15 +6,21 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import errno
 import http.client
+import os
+import stat
 import time
 import urllib.error
 import urllib.request
 from typing import BinaryIO, Optional
 
 HTTP_TIMEOUT = 60.0  # seconds without a byte before a connection counts lost
-HTTP_TRIES = 5
+HTTP_TRIES = 8
 HTTP_PAUSE = 1.0  # seconds before the second try, doubled for each further
+PIECE = 2**20  # bytes asked for at once
+LONGEST_PAUSE = 120.0  # seconds that a server may ask for
+BUSY = (408, 425, 429)  # of the refusals, those that pass
 
 
 def is_remote(path: str) -> bool:
@@ -72,6 +78,8 @@ def open_url(path: str) -> BinaryIO:
     ------
     ValueError
         If the scheme is another one, or an http server refuses the url.
+    OSError
+        If a local file cannot be opened, or a server does not answer.
 
     Example
     -------
@@ -82,6 +90,8 @@ def open_url(path: str) -> BinaryIO:
     b'ab'
     """
     if not is_remote(path):
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, no file", path)
         return open(path, "rb")
     if path.startswith("hf://"):
         return hub_files().open(path, "rb")
@@ -160,23 +170,32 @@ class HttpFile:
 
     def read(self, size: int = -1) -> bytes:
         """Read that many bytes, fewer only at the end of the file."""
-        pieces, missing = [], size
-        for attempt in range(HTTP_TRIES):
-            if attempt:
-                time.sleep(HTTP_PAUSE * 2 ** (attempt - 1))
+        pieces, missing, failures = [], size, 0
+        while True:
+            pause = HTTP_PAUSE * 2**failures
             try:
                 if self._response is None:
                     self._connect()
-                piece = self._response.read(missing if size >= 0 else None)
+                wanted = PIECE if size < 0 else min(missing, PIECE)
+                piece = self._response.read(wanted)
                 pieces.append(piece)
                 self.position += len(piece)
                 missing -= len(piece)
-                if missing == 0 or self._end in (None, self.position):
+                at_end = self._end is None and not piece
+                if missing == 0 or at_end or self.position == self._end:
                     return b"".join(pieces)
+                if piece:
+                    failures = 0
+                    continue
                 reason = f"closed at byte {self.position} of {self._end}"
             except (OSError, http.client.HTTPException) as error:
                 reason = f"{type(error).__name__}: {error}"
+                pause = max(pause, _asked_pause(error))
             self.close()
+            failures += 1
+            if failures == HTTP_TRIES:
+                break
+            time.sleep(pause)
         raise ConnectionError(
             f"{self.url}: gave up after {HTTP_TRIES} tries ({reason}). The "
             "last checkpoint can be resumed when the server is back."
@@ -190,7 +209,7 @@ class HttpFile:
         try:
             response = urllib.request.urlopen(request, timeout=HTTP_TIMEOUT)
         except urllib.error.HTTPError as error:
-            if 400 <= error.code < 500:
+            if 400 <= error.code < 500 and error.code not in BUSY:
                 raise ValueError(
                     f"{self.url}: the server answers {error.code} "
                     f"{error.reason}; check the url."
@@ -205,3 +224,11 @@ class HttpFile:
                 raise ConnectionError(f"closed again at byte {start}")
             start += skipped
         self._response = response
+
+
+def _asked_pause(error: Exception) -> float:
+    """Give the seconds that a busy server asks for, 0 if none or too many."""
+    headers = getattr(error, "headers", None)
+    asked = headers.get("Retry-After", "") if headers else ""
+    pause = float(asked) if asked.isdecimal() else 0.0
+    return pause if pause <= LONGEST_PAUSE else 0.0

@@ -29,6 +29,7 @@ TINY = {
     "log_interval_steps": 5,
     "ckpt_interval_steps": 10,
     "shuffle_buffer": 16,
+    "num_valid_clips": 15,
 }
 CORPUS = """
 import sys

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 import soundfile
 from shard_factory import encode, make_clip
 
-from speechbrain_wavjepa.data import shard_writer
+from speechbrain_wavjepa.data import shard_check, shard_writer
 from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.data.names import printable
 from speechbrain_wavjepa.data.shard_check import ClipPool
 from speechbrain_wavjepa.shards import ClipStream
 
@@ -100,6 +103,8 @@ def test_manifest_has_counts_and_hashes(prepare, tmp_path):
         assert entry["bytes"] == len(shards[name])
         assert entry["sha256"] == hashlib.sha256(shards[name]).hexdigest()
     assert [e["clips"] for e in manifest["shards"].values()] == [3, 3, 2]
+    seconds = [entry["seconds"] for entry in manifest["shards"].values()]
+    assert seconds == pytest.approx([0.7, 0.7, 0.2], abs=0.1)  # MP3 pads
     assert set(manifest["unreadable"]) == {"c/bad.flac", "c/nan.wav"}
     assert manifest["settings"]["clips_per_shard"] == 3
 
@@ -255,6 +260,127 @@ def test_folder_of_other_shards_is_left_alone(prepare, tmp_path, capsys):
     assert read_shards(tmp_path / "out") == {"shard-000000.tar": b"mine"}
 
 
+def test_default_makes_shards_enough_for_a_small_folder(prepare, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / "in" / f"{number}.flac").write_bytes(make_clip(number))
+    prepare.prepare_audioset(tmp_path / "in", tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    counts = [entry["clips"] for entry in manifest["shards"].values()]
+    assert counts == [3] * 13 + [1]
+    assert manifest["settings"]["clips_per_shard"] == 3
+
+
+ODD_NAMES = {
+    "a*b[c]{0..3}.flac": "",
+    "-a.flac": "",
+    "x" * 200 + ".flac": "",
+    "a\udcffb.flac": "",
+    "a\nb.flac": "leads out of",
+    "back\\slash.flac": "leads out of",
+    "pipe.wav": "it is no regular file",
+    "gone.wav": "No such file",
+    "self.wav": "Too many levels of symbolic links",
+}
+
+
+def test_odd_names_are_packed_or_listed(prepare, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, reason in ODD_NAMES.items():
+        if "out of" in reason or not reason:
+            (folder / name).write_bytes(make_clip(0))
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
+    (folder / "self.wav").symlink_to(folder / "self.wav")
+    (folder / "circle").symlink_to(folder)
+    assert prepare.main(arguments(tmp_path, clips_per_shard=99)) == 0
+    printed = capsys.readouterr().out
+    printed.encode()
+    lost = {name: reason for name, reason in ODD_NAMES.items() if reason}
+    for name, reason in lost.items():
+        assert re.search(rf"Left out {re.escape(printable(name))}: .*{reason}",
+                         printed), name  # fmt: skip
+    members = list(iterate_members(str(tmp_path / "out/shard-000000.tar")))
+    assert len(members) == len(ODD_NAMES) - len(lost)
+    assert all(member.data == make_clip(0) for member in members)
+    assert prepare.main(arguments(tmp_path, clips_per_shard=99)) == 0
+
+
+def test_other_manifests_are_left_alone(prepare, tmp_path, capsys):
+    write_clips(tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    manifest = tmp_path / "out" / "manifest.json"
+    for text in ("mine", '{"shards": {}}', '{"shards": {}, "settings": {}}'):
+        manifest.write_text(text)
+        assert prepare.main(arguments(tmp_path)) == 1
+        assert re.search("give another .*folder", capsys.readouterr().err)
+        assert manifest.read_text() == text
+    assert not list(tmp_path.glob("out/*.tar"))
+
+
+def test_two_at_once_are_refused(prepare, tmp_path, capsys):
+    write_clips(tmp_path / "in")
+    code = (
+        "import sys\nfrom speechbrain_wavjepa.utils.files import hold\n"
+        "with hold(sys.argv[1]):\n    print('held', flush=True)\n    input()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        other.stdout.readline()
+        assert prepare.main(arguments(tmp_path)) == 1
+        assert f"is in use by process {other.pid}" in capsys.readouterr().err
+        other.communicate(b"\n")
+    assert prepare.main(arguments(tmp_path)) == 0
+
+
+def test_long_and_huge_files_are_listed(prepare, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for number, seconds in enumerate((0.1, 1.5)):
+        data = make_clip(number, seconds)
+        (tmp_path / "in" / f"{number}.flac").write_bytes(data)
+    monkeypatch.setattr(shard_check, "MAX_SECONDS", 1)
+    manifest = prepare.prepare_audioset(tmp_path / "in", tmp_path / "out")
+    assert "longer than 1 s: cut it" in manifest["unreadable"]["1.flac"]
+    monkeypatch.undo()
+    # what a header claims is not allocated
+    monkeypatch.setattr(shard_check, "MAX_VALUES", 16000)
+    manifest = prepare.prepare_audioset(tmp_path / "in", tmp_path / "new")
+    assert list(manifest["unreadable"]) == ["1.flac"]
+
+
+def test_check_tells_of_a_manifest_that_is_damaged(prepare, tmp_path, capsys):
+    write_clips(tmp_path / "in")
+    prepare.main(arguments(tmp_path))
+    (tmp_path / "out" / "manifest.json").write_text('{"shards": {"0.tar"')
+    capsys.readouterr()
+    assert prepare.main(["--check", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "manifest.json is none of audioset_prepare.py, or damaged" in printed
+    entry = {"clips": 1, "bytes": 1, "sha256": ""}
+    for name in ("../0.tar", "/etc/0.tar"):
+        manifest = {"shards": {name: entry}}
+        (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+        assert prepare.main(["--check", str(tmp_path / "out")]) == 1
+        assert f"The name '{name}' leads out of" in capsys.readouterr().err
+
+
+def test_check_reads_long_recordings_to_the_end(prepare, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    samples = np.zeros(8000 * 700)
+    soundfile.write(folder / "long.flac", samples, 8000)
+    check = ["--num_workers", "0", "--check", str(folder)]
+    assert prepare.main(check) == 0
+    samples[-1] = np.nan
+    soundfile.write(folder / "nan.wav", samples, 8000, "FLOAT")
+    assert prepare.main(check) == 1
+    assert "nan.wav: it holds values that are not finite" in (
+        capsys.readouterr().out
+    )
+
+
 def test_two_clips_of_one_key(prepare, tmp_path, capsys):
     for name in ("0.flac", "0.wav"):
         write = tmp_path / "in" / name
@@ -271,6 +397,14 @@ def test_nothing_readable_is_a_failure(prepare, tmp_path, capsys):
     assert prepare.main(arguments(tmp_path)) == 1
     assert "0 clips in 0 shards" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("key", ["../0", "/etc/0", "a/../../0", "a\nb", ""])
+def test_keys_that_climb_are_not_written(tmp_path, key):
+    clips = [("0", make_clip(0), {}), (key, make_clip(0), {})]
+    with pytest.raises(ValueError, match="leads out of"):
+        shard_writer.write_shard(tmp_path / "0.tar", clips)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failing_flush_leaves_no_shard(tmp_path, monkeypatch):

@@ -13,7 +13,12 @@ import torch
 from shard_factory import encode, make_clip
 
 from speechbrain_wavjepa import audio
-from speechbrain_wavjepa.data.clips import decode_clip, read_waveform
+from speechbrain_wavjepa.data.clips import (
+    FILTER_SECONDS,
+    choose_part,
+    decode_clip,
+    read_waveform,
+)
 from speechbrain_wavjepa.data.members import iterate_members
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +180,97 @@ def test_long_file_is_read_in_bounded_pieces():
         io.BytesIO(data), frames=480000, dtype="float32"
     )
     assert found.equal(torch.from_numpy(expected))
+
+
+def ramp(length):
+    """A file each of whose samples tells its place."""
+    values = np.arange(length) / 2**20
+    return encode(values, 8000, format="WAV", subtype="FLOAT")
+
+
+@pytest.mark.parametrize("length, size", [(1000, 100), (1001, 100), (1099, 7)])
+def test_passes_cover_a_long_file_with_each_part_once(length, size):
+    num_parts = -(-length // size)
+    for seed in (0, 1, 12345678901234567):
+        starts = [
+            choose_part(length, size, seed, number)
+            for number in range(2 * num_parts)
+        ]
+        assert starts[:num_parts] == starts[num_parts:]
+        covered = {n for start in starts for n in range(start, start + size)}
+        assert covered == set(range(length))
+        assert len(set(starts)) == num_parts
+        # and few passes already come to both halves
+        assert min(starts[:3]) < length / 2 - size < max(starts[:3])
+    assert choose_part(length, length, 0, 3) == 0
+
+
+def test_other_files_begin_with_other_parts():
+    starts = {choose_part(10_000, 100, seed, 0) for seed in range(50)}
+    assert len(starts) > 40
+
+
+@pytest.mark.parametrize("is_path", [False, True])
+def test_part_is_that_of_the_whole_file(tmp_path, is_path):
+    data = ramp(10_000)
+    if is_path:
+        (tmp_path / "0.wav").write_bytes(data)
+        data = str(tmp_path / "0.wav")
+    starts = []
+    for number in range(10):
+        found, _ = read_waveform(data, 0.125, draw=(5, number))
+        start = round(found[0, 0].item() * 2**20)
+        expected = torch.arange(start, start + 1000) / 2**20
+        assert found[:, 0].equal(expected)
+        starts.append(start)
+    assert sorted(starts) == list(range(0, 10_000, 1000))
+
+
+def test_segment_is_read_and_nothing_else():
+    data = ramp(10_000)
+    found, _ = read_waveform(data, 10.0, start=3000, stop=4000)
+    assert found[:, 0].equal(torch.arange(3000, 4000) / 2**20)
+    for number in range(4):
+        found, _ = read_waveform(data, 0.05, 1.0, 3000, 4000, (1, number))
+        assert found[0, 0] * 2**20 in (3000, 3300, 3600)
+        assert found[-1, 0] * 2**20 == 3999  # the margin ends there as well
+    with pytest.raises(ValueError, match="begins at sample 10000, and it has"):
+        read_waveform(data, 1.0, start=10_000)
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "WAV", "OGG", "MP3"])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_part_equals_the_resampled_part(kind, rate):
+    data = encode(noise(4.0, rate), rate, format=kind)
+    whole, _ = read_waveform(data, 10.0)
+    for number in range(5):
+        start = choose_part(len(whole), 0.8 * rate, 3, number)
+        part = whole[start : start + round((0.8 + FILTER_SECONDS) * rate)]
+        expected = audio.resample(part, rate, 16000)[:12800]
+        found = decode_clip(data, clip_samples=12800, draw=(3, number))
+        torch.testing.assert_close(
+            found, audio.rms_normalize(expected, -14.0), atol=2e-6, rtol=0
+        )
+
+
+def test_long_recording_takes_no_memory(tmp_path):
+    path = str(tmp_path / "0.wav")
+    samples = np.random.default_rng(0).integers(-9999, 9999, 8_000_000)
+    soundfile.write(path, samples.astype(np.int16), 8000)
+    del samples
+    decode_clip(path)  # makes the filter
+    tracemalloc.start()
+    for number in range(5):
+        decode_clip(path, draw=(7, number))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 2**20
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_header_that_lies_about_the_length_is_damage(number):
+    with pytest.raises(ValueError, match="cannot be decoded|it ends after"):
+        decode_clip(patch_flac(LONG, frames=2**36 - 1), draw=(1, number))
 
 
 def test_real_bad_members():

@@ -1,6 +1,8 @@
 """Parquet shards as AudioSet is published."""
 
 import http.server
+import io
+import re
 import sys
 import threading
 from functools import partial
@@ -9,6 +11,7 @@ import pytest
 from shard_factory import make_clip
 
 from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.data.survey import survey_shards
 from speechbrain_wavjepa.shards import ClipStream
 
 
@@ -94,14 +97,48 @@ def test_cut_file_and_foreign_columns(tmp_path):
     path = tmp_path / "0.parquet"
     write_parquet(path, [audioset_row(0, make_clip(0))])
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="0.parquet holds no clip .not a whol"):
-        list(iterate_members(str(path)))
+    assert_damage(path, "not a whole parquet file")
     write_parquet(path, [{"text": "hello"}])
-    with pytest.raises(ValueError, match="no column 'audio'.*columns: text"):
-        list(iterate_members(str(path)))
+    assert_damage(path, "no column 'audio'.*columns: text")
     write_parquet(path, [{"audio": "hello"}])
-    with pytest.raises(ValueError, match="no column 'audio' with a field"):
-        list(iterate_members(str(path)))
+    assert_damage(path, "no column 'audio' with a field")
+
+
+def assert_damage(path, reason):
+    (found,) = iterate_members(str(path))
+    assert re.match(reason, found.problem)
+    with pytest.raises(ValueError, match=f"0.parquet holds no clip .{reason}"):
+        survey_shards([str(path)], clip_seconds=1)
+
+
+def test_the_start_reads_metadata_only(tmp_path):
+    """The columns of these files are damaged; their metadata is whole."""
+    path = tmp_path / "0.parquet"
+    write_parquet(path, [audioset_row(n, make_clip(n)) for n in range(5)])
+    data = bytearray(path.read_bytes())
+    data[4:1000] = bytes(996)
+    path.write_bytes(data)
+    found = survey_shards([str(path)], clip_seconds=1)
+    assert (found.num_clips, found.seconds) == (5, None)
+    assert str(found) == "5 clips in 1 files, hours unknown"
+
+
+def test_a_server_that_is_away_is_no_damaged_row_group(tmp_path, monkeypatch):
+    """Else a run would pass over what it could read a minute later."""
+    path = tmp_path / "0.parquet"
+    write_parquet(path, [audioset_row(n, make_clip(n)) for n in range(6)])
+
+    class Away(io.FileIO):
+        def read(self, *size):
+            if self.tell() < path.stat().st_size // 2:
+                raise ConnectionError("the hub is away")
+            return super().read(*size)
+
+    from speechbrain_wavjepa.data import parquet
+
+    monkeypatch.setattr(parquet, "open_url", Away)
+    with pytest.raises(ConnectionError, match="the hub is away"):
+        list(parquet.read_parquet(str(path), 0, 10**6))
 
 
 def test_stream_over_http_equals_local(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from shard_factory import make_clip, write_shards, write_tar
 from torch.utils.data import DataLoader
 
+from speechbrain_wavjepa.data.survey import survey_shards
 from speechbrain_wavjepa.shards import ClipCollator, ClipStream
 
 ROOT = Path(__file__).parents[2]
@@ -136,9 +137,59 @@ def test_empty_shards_are_listed_before_training(tmp_path):
         (tmp_path / f"shard-00000{number}.tar").write_bytes(b"")
     stream = ClipStream(str(tmp_path), passes=1)
     with pytest.raises(ValueError, match="000001.tar .*\n.*000002.tar holds"):
-        stream.check_shards()
-    with pytest.raises(ValueError, match=r"shard-00000\d.tar holds no clip"):
+        survey_shards(stream.shards, clip_seconds=1)
+    with pytest.raises(ValueError, match="2 of 4 clips could not be read"):
         list(stream)
+
+
+def test_shard_that_vanishes_counts_as_damaged(tmp_path, caplog):
+    write_shards(tmp_path, [5, 5, 5])
+    stream = ClipStream(str(tmp_path), passes=2, max_bad_fraction=0.2)
+    clips = iter(stream)
+    next(clips)
+    (tmp_path / "shard-000001.tar").unlink()
+    with caplog.at_level(logging.WARNING):
+        rest = list(clips)
+    assert len(rest) in (14 + 10, 9 + 10)  # it may be open already
+    warnings = {record.message for record in caplog.records}
+    (warning,) = warnings
+    assert "shard-000001.tar: the shard cannot be read: [Errno 2]" in warning
+    position = rest[-1].position
+    fresh = ClipStream(str(tmp_path), passes=3, max_bad_fraction=0.2)
+    fresh.load_positions({0: position})
+    assert len(list(fresh)) == 10
+
+
+def test_files_that_vanish_count_as_damaged(tmp_path, caplog):
+    for number in range(20):
+        (tmp_path / f"{number}.flac").write_bytes(make_clip(number))
+    stream = ClipStream(str(tmp_path), passes=2, max_bad_fraction=0.1)
+    clips = iter(stream)
+    for _ in range(20):
+        next(clips)
+    (tmp_path / "3.flac").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert len(list(clips)) == 19
+    (record,) = caplog.records
+    assert "3.flac: [Errno 2] No such file or directory" in record.message
+
+
+def test_a_disk_that_is_gone_ends_the_run(tmp_path):
+    write_shards(tmp_path, [100, 100])
+    clips = iter(ClipStream(str(tmp_path)))
+    for _ in range(200):
+        next(clips)
+    for path in tmp_path.glob("*.tar"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"2 of 2 clips could not be read"):
+        next(clips)
+
+
+def test_list_of_shards_is_checked(tmp_path):
+    with pytest.raises(ValueError, match="0.txt is of no kind"):
+        ClipStream(["0.txt"])
+    with pytest.raises(ValueError, match="0.tar is named twice"):
+        ClipStream(["0.tar", "0.tar"])
 
 
 def write_with_bad(folder, num_good, num_bad):

@@ -2,9 +2,11 @@
 
 import huggingface_hub
 import pytest
+from shard_factory import make_clip
 
-from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.data.sources import expand_shards, name_shards
 from speechbrain_wavjepa.data.urls import open_url
+from speechbrain_wavjepa.shards import ClipStream
 
 
 def touch(folder, *names):
@@ -60,6 +62,65 @@ def test_folder_prefers_tar_then_parquet_then_clips(tmp_path):
     ]
 
 
+def test_linked_folders_are_followed_once(tmp_path):
+    touch(tmp_path, "clips/0.wav", "clips/deep/1.wav", "else/2.wav")
+    (tmp_path / "clips" / "deep" / "up").symlink_to(tmp_path / "clips")
+    (tmp_path / "clips" / "other").symlink_to(tmp_path / "else")
+    (tmp_path / "clips" / "self.wav").symlink_to(tmp_path / "clips/self.wav")
+    (tmp_path / "clips" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    found = relative(expand_shards(str(tmp_path / "clips")), tmp_path / "clips")
+    assert found == [
+        "0.wav",
+        "deep/1.wav",
+        "gone.wav",  # told when it is read
+        "other/2.wav",
+        "self.wav",
+    ]
+
+
+ODD_NAMES = ["a\nb.wav", "a*b[c].wav", "{0..3}.wav", "-a.wav", "a\udcffb.wav"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_odd_names_are_read(tmp_path, name, caplog):
+    folder = tmp_path / "{1..2}[x]*"
+    folder.mkdir()
+    (folder / name).write_bytes(make_clip(0, format="WAV"))
+    bad = folder / f"bad{name}"
+    bad.write_bytes(b"text")
+    for spec in (str(folder), [str(folder / name), str(bad)]):
+        assert sorted(expand_shards(spec)) == sorted(
+            [str(folder / name), str(bad)]
+        )
+        stream = ClipStream(expand_shards(spec), passes=1, max_bad_fraction=0.5)
+        (clip,) = stream
+        assert "\n" not in clip.key
+        clip.key.encode()
+        (record,) = caplog.records
+        record.getMessage().encode()
+        caplog.clear()
+
+
+def test_names_survive_a_move(tmp_path):
+    touch(tmp_path, "a/deep/0.wav", "a/1.wav", "b.tar")
+    (tmp_path / "c.csv").write_text("ID,wav\n0,a/1.wav\n")
+
+    def names(folder):
+        specs = ["a", "*.tar", "c.csv", "a/1.wav"]
+        found = []
+        for spec in specs:
+            found += [name for _, name in name_shards(f"{folder}/{spec}")]
+        return found
+
+    found = names(tmp_path)
+    assert found == ["1.wav", "deep/0.wav", "b.tar", "a/1.wav", "1.wav"]
+    (tmp_path / "moved").mkdir()
+    for name in ("a", "b.tar", "c.csv"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert names(tmp_path / "moved") == found
+    assert name_shards("https://x.org/y/0.tar?a=b")[0][1] == "0.tar?a=b"
+
+
 def test_folder_without_clips(tmp_path):
     touch(tmp_path, "notes.txt")
     with pytest.raises(ValueError, match="holds no .tar, no .parquet"):
@@ -83,7 +144,10 @@ def test_csv_manifest(tmp_path):
     [
         ("ID,path\na,b.wav\n", "no column 'wav'"),
         ("ID,duration,wav\n", "lists 0 clips"),
-        ("ID,duration,wav\na,1.0,a.wav\nb,1.0\n", "1 of them without a path"),
+        (
+            "ID,duration,wav\na,1.0,a.wav\nb,1.0\n",
+            "line 3: a clip without a path",
+        ),
         ("ID,wav\na,a.wav\nb,a.wav\n", "named twice"),
         ("ID,wav\na,a.txt\n", "of no kind that can be read"),
     ],
@@ -108,8 +172,10 @@ def test_commands_and_other_schemes_are_refused(path):
 
 def test_same_shard_twice(tmp_path):
     touch(tmp_path, "0.tar", "1.tar")
-    with pytest.raises(ValueError, match=r"0\.tar is named twice"):
-        expand_shards([f"{tmp_path}/*.tar", f"{tmp_path}/0.tar"])
+    (tmp_path / "link").symlink_to(tmp_path)
+    for other in ("0.tar", "./0.tar", "link/0.tar"):
+        with pytest.raises(ValueError, match=r"0\.tar is named twice"):
+            expand_shards([f"{tmp_path}/*.tar", f"{tmp_path}/{other}"])
 
 
 def test_empty_list_and_compressed_tar(tmp_path):
@@ -145,3 +211,9 @@ def test_hub_urls(tmp_path, monkeypatch):
     assert expand_shards("hf://datasets/someone/clips/{0..1}.tar") == found
     with open_url(found[0]) as file:
         assert file.read() == b"x"
+
+
+def test_segments_of_packed_shards_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,wav,start\n0,a.tar,8\n")
+    with pytest.raises(ValueError, match=r"a.tar\[8:\] is of no kind"):
+        expand_shards(str(tmp_path / "a.csv"))

@@ -158,3 +158,48 @@ def test_random_damage_never_invents_or_repeats_a_member(tmp_path):
         assert num_changed <= 2 + length // 900
         assert num_changed > 0 or not damages_of(found)
     assert num_gaps > 50
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.flac", "x" * 300 + ".flac", "\xe9\n.flac"]
+)
+def test_long_and_odd_names_are_read_to_their_end(name):
+    """Python writes them as records that count their bytes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        header = tarfile.TarInfo(name)
+        header.size, header.mtime = 4, 0.5  # a record besides the path
+        header.pax_headers = {"comment": "1 path=wrong.txt\n"}
+        tar.addfile(header, io.BytesIO(b"fLaC"))
+    file.seek(0)
+    found = list(walk_tar(file, lambda name: name.endswith(".flac"), 100))
+    assert found == [TarMember(name, b"fLaC")]
+
+
+@pytest.mark.parametrize(
+    "records", [b"0 path=a\n", b"9999999 path=", b"5 a=\n1 b=\n", b"= = ="]
+)
+def test_records_that_lie_are_no_endless_loop(records):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, kind, data in (
+            ("h", tarfile.XHDTYPE, records),
+            ("0.flac", tarfile.REGTYPE, b"fLaC"),
+        ):
+            header = tarfile.TarInfo(name)
+            header.type, header.size = kind, len(data)
+            tar.addfile(header, io.BytesIO(data))
+    file.seek(0)
+    assert len(list(walk_tar(file, lambda name: True, 100))) == 1
+
+
+def test_what_is_passed_over_on_a_disk_is_told_as_in_memory(tmp_path):
+    """There it is not read; a file that is cut there must be noticed."""
+    path = tmp_path / "0.tar"
+    write_tar(path, [(f"{n}.json", bytes(700 * n)) for n in range(4)])
+    whole = path.read_bytes()
+    for cut in [*range(0, 6000, 250), len(whole)]:
+        path.write_bytes(whole[:cut])
+        in_memory = list(walk_tar(io.BytesIO(whole[:cut]), is_clip_name, 100))
+        with open(path, "rb") as file:
+            assert list(walk_tar(file, is_clip_name, 100)) == in_memory

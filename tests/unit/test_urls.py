@@ -17,6 +17,7 @@ class Server(http.server.BaseHTTPRequestHandler):
     knows_ranges = True
     break_after = None  # bytes sent before the connection breaks
     statuses = ()  # answered before it serves
+    retry_after = ""
     requests = None
 
     def do_GET(self):
@@ -25,7 +26,10 @@ class Server(http.server.BaseHTTPRequestHandler):
         cls.requests.append(wanted)
         if cls.statuses:
             status, cls.statuses = cls.statuses[0], cls.statuses[1:]
-            self.send_error(status)
+            self.send_response(status)
+            if self.retry_after:
+                self.send_header("Retry-After", self.retry_after)
+            self.end_headers()
             return
         start = 0
         if wanted and self.knows_ranges:
@@ -92,17 +96,50 @@ def test_server_without_ranges_is_read_again_from_the_start():
     assert len(handler.requests) == 3
 
 
-def test_busy_server_is_asked_again():
-    with serve(statuses=(503, 500)) as (url, handler):
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_busy_server_is_asked_again(status):
+    with serve(statuses=(status, status)) as (url, handler):
         assert read_in_pieces(url) == CONTENT
     assert len(handler.requests) == 3
 
 
-def test_refused_url_is_not_asked_again():
-    with serve(statuses=(404, 404)) as (url, handler):
-        with pytest.raises(ValueError, match="0.tar: the server answers 404"):
+@pytest.fixture
+def pauses(monkeypatch):
+    """The pauses between tries, which are not made."""
+    found = []
+    monkeypatch.setattr(urls, "HTTP_PAUSE", 1.0)
+    monkeypatch.setattr(urls.time, "sleep", found.append)
+    return found
+
+
+def test_pauses_grow(pauses):
+    with serve(statuses=(503,) * 5) as (url, _):
+        assert read_in_pieces(url) == CONTENT
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0]
+
+
+@pytest.mark.parametrize(
+    "asked, pause", [("7", 7.0), ("86400", 1.0), ("tomorrow", 1.0), ("0", 1.0)]
+)
+def test_short_pause_that_a_server_asks_for_is_made(pauses, asked, pause):
+    with serve(statuses=(429,), retry_after=asked) as (url, _):
+        assert read_in_pieces(url) == CONTENT
+    assert pauses == [pause]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_refused_url_is_not_asked_again(status):
+    with serve(statuses=(status,) * 2) as (url, handler):
+        with pytest.raises(ValueError, match=f"the server answers {status}"):
             urls.open_url(url)
     assert len(handler.requests) == 1
+
+
+def test_many_broken_connections_that_bring_something():
+    with serve(break_after=3000) as (url, handler):
+        with urls.open_url(url) as file:
+            assert file.read() == CONTENT
+    assert len(handler.requests) == 35
 
 
 def test_giving_up_names_the_url():

@@ -18,8 +18,8 @@ Authors
 import argparse
 import functools
 import hashlib
-import io
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -27,22 +27,28 @@ import soundfile
 from tqdm import tqdm
 
 from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.data.clips import open_clip
 from speechbrain_wavjepa.data.manifest import (
     MANIFEST_NAME,
     find_change,
     read_manifest,
     write_manifest,
 )
+from speechbrain_wavjepa.data.members import MAX_MEMBER_BYTES
+from speechbrain_wavjepa.data.names import printable
 from speechbrain_wavjepa.data.shard_check import (
     ClipPool,
     check_shards,
     read_whole,
 )
 from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
-from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
+from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES
+from speechbrain_wavjepa.data.sources import find_clips as list_clips
 from speechbrain_wavjepa.utils.experiment import run_script
+from speechbrain_wavjepa.utils.files import hold, path_inside
 from speechbrain_wavjepa.utils.processes import count_cores
 
+MAX_CLIPS, MIN_SHARDS = 2000, 16
 FINE_SUBTYPES = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 NAMES_PRINTED = 20
 
@@ -50,7 +56,7 @@ NAMES_PRINTED = 20
 def prepare_audioset(
     input_folder,
     output_folder,
-    clips_per_shard=2000,
+    clips_per_shard=None,
     sample_rate=None,
     num_workers=0,
 ):
@@ -62,8 +68,10 @@ def prepare_audioset(
         Folder of clips, however nested.
     output_folder : str
         Folder for the shards and their manifest.
-    clips_per_shard : int
-        Clips of a shard; the last one may have fewer.
+    clips_per_shard : int, optional
+        Clips of a shard; the last one may have fewer. By default 2000, or
+        fewer if that gave less than 16 shards, which training splits among
+        processes, workers and validation.
     sample_rate : int, optional
         Rate of the clips in Hz; by default they keep theirs.
     num_workers : int
@@ -74,7 +82,7 @@ def prepare_audioset(
     dict
         The manifest.
     """
-    if clips_per_shard < 1:
+    if clips_per_shard is not None and clips_per_shard < 1:
         raise ValueError(
             f"--clips_per_shard must be 1 or more, got {clips_per_shard}."
         )
@@ -85,6 +93,18 @@ def prepare_audioset(
         )
     folder, output = Path(input_folder), Path(output_folder)
     clips = list(find_clips(folder).items())
+    if clips_per_shard is None:
+        clips_per_shard = min(MAX_CLIPS, math.ceil(len(clips) / MIN_SHARDS))
+    with hold(output):
+        return write_shards(
+            folder, clips, output, clips_per_shard, sample_rate, num_workers
+        )
+
+
+def write_shards(
+    folder, clips, output, clips_per_shard, sample_rate, num_workers
+):
+    """Write the shards of listed clips that are not there yet."""
     manifest = open_manifest(
         output,
         {
@@ -106,8 +126,11 @@ def prepare_audioset(
             else:
                 rest = clips[first:]
                 unreadable = {}
+                seconds = []
                 encoded = fill_shard(pool, encode, rest, clips_per_shard)
-                entry = write_shard(shard, sort_out(encoded, unreadable, bar))
+                good = sort_out(encoded, unreadable, seconds, bar)
+                entry = write_shard(shard, good)
+                entry["seconds"] = round(math.fsum(seconds), 3)
                 entry["num_files"] = entry["clips"] + len(unreadable)
                 manifest["unreadable"].update(unreadable)
                 if entry["clips"]:
@@ -123,9 +146,7 @@ def find_clips(folder):
     if not folder.is_dir():
         raise ValueError(f"--input {folder} is no folder.")
     names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if is_clip_name(path.name) and path.is_file()
+        Path(path).relative_to(folder).as_posix() for path in list_clips(folder)
     )
     if not names:
         raise ValueError(
@@ -149,7 +170,9 @@ def hash_listing(folder, clips):
     """Hash the names and sizes of the input, to notice when it changes."""
     digest = hashlib.sha256()
     for _, name in clips:
-        digest.update(f"{name} {(folder / name).stat().st_size}\n".encode())
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(os.fsencode(f"{name} {size}\n"))
     return digest.hexdigest()
 
 
@@ -158,13 +181,23 @@ def open_manifest(output, settings):
     output.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(output)
     if not manifest:
-        if any(output.glob("*.tar")):
+        if any(output.glob("*.tar")) or (output / MANIFEST_NAME).exists():
             raise ValueError(
                 f"--output {output} holds tar files but no manifest of this "
-                "script: give another folder."
+                f"script, or another {MANIFEST_NAME}: give another folder."
             )
         manifest = {"settings": settings, "shards": {}, "unreadable": {}}
         write_manifest(output, manifest)
+    entries = manifest["shards"].values()
+    if not (
+        isinstance(manifest.get("settings"), dict)
+        and isinstance(manifest.get("unreadable"), dict)
+        and all(isinstance(entry.get("num_files"), int) for entry in entries)
+    ):
+        raise ValueError(
+            f"{output / MANIFEST_NAME} is damaged, or of another program: give "
+            "another output folder."
+        )
     for name, value in settings.items():
         found = manifest["settings"].get(name)
         if found != value:
@@ -187,13 +220,14 @@ def fill_shard(pool, encode, clips, clips_per_shard):
         first += len(batch)
 
 
-def sort_out(encoded, unreadable, bar):
-    """Yield the clips for a shard; note why the others were left out."""
+def sort_out(encoded, unreadable, seconds, bar):
+    """Yield the clips for a shard; note lengths, and why others are not."""
     for key, name, data, about in encoded:
         bar.update()
         if data is None:
             unreadable[name] = about
         else:
+            seconds.append(about["num_samples"] / about["sample_rate"])
             yield key, data, about
 
 
@@ -201,20 +235,25 @@ def encode_clip(folder, sample_rate, clip):
     """Read a clip and make it FLAC: key, name, data or None, about it."""
     key, name = clip
     try:
-        data = (folder / name).read_bytes()
-        waveform, rate = read_whole(data)  # [T, C]
+        path = str(path_inside(folder, name))
+        waveform, rate = read_whole(path)  # [T, C]
         if waveform.shape[1] > 8:
             raise ValueError(f"{waveform.shape[1]} channels; FLAC holds 8")
         new_rate = sample_rate or rate
         num_samples = math.ceil(len(waveform) * new_rate / rate)
-        info = soundfile.info(io.BytesIO(data))
-        if info.format != "FLAC" or new_rate != rate:
+        with open_clip(path) as file:
+            kind, subtype = file.format, file.subtype
+        if kind == "FLAC" and new_rate == rate:
+            data = Path(path).read_bytes()
+        else:
             samples = resample(waveform, rate, new_rate).numpy()
-            if new_rate == rate and info.subtype.startswith("PCM"):
+            if new_rate == rate and subtype.startswith("PCM"):
                 # integers stay what they are
-                samples, _ = soundfile.read(io.BytesIO(data), dtype="int32")
-            subtype = "PCM_24" if info.subtype in FINE_SUBTYPES else "PCM_16"
+                samples, _ = soundfile.read(os.fsencode(path), dtype="int32")
+            subtype = "PCM_24" if subtype in FINE_SUBTYPES else "PCM_16"
             data = encode_flac(samples, new_rate, subtype)
+        if len(data) > MAX_MEMBER_BYTES:
+            raise ValueError(f"{len(data)} bytes, over {MAX_MEMBER_BYTES}")
     except (ValueError, OSError, soundfile.SoundFileError) as error:
         return key, name, None, str(error)
     about = {
@@ -232,7 +271,11 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--input", help="folder of clips, nested as you like")
     parser.add_argument("--output", help="folder for shards and manifest")
-    parser.add_argument("--clips_per_shard", type=int, default=2000)
+    parser.add_argument(
+        "--clips_per_shard",
+        type=int,
+        help="default: 2000, or fewer for at least 16 shards",
+    )
     parser.add_argument("--sample_rate", type=int, help="default: as it is")
     parser.add_argument("--num_workers", type=int, default=count_cores())
     parser.add_argument("--check", metavar="SHARDS", help="check shards")
@@ -266,12 +309,14 @@ def report(manifest):
     """Print what was made; the exit code is 1 if that is nothing."""
     unreadable = manifest["unreadable"]
     for name, reason in list(unreadable.items())[:NAMES_PRINTED]:
-        print(f"Left out {name}: {reason}")
+        print(printable(f"Left out {name}: {reason}"))
     shards = manifest["shards"].values()
     num_clips = sum(entry["clips"] for entry in shards)
     size = sum(entry["bytes"] for entry in shards) / 1e9
+    hours = sum(entry.get("seconds", 0) for entry in shards) / 3600
     print(
-        f"{num_clips} clips in {len(shards)} shards ({size:.3f} GB), "
+        f"{num_clips} clips in {len(shards)} shards ({size:.3f} GB, "
+        f"{hours:.2f} hours), "
         f"{len(unreadable)} clips left out (see {MANIFEST_NAME})"
     )
     return int(num_clips == 0)

@@ -4,14 +4,20 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import logging
 from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
 
+from speechbrain_wavjepa.data.held_out import hold_out
 from speechbrain_wavjepa.data.manifest import describe_shards
+from speechbrain_wavjepa.data.names import shard_name, shard_place
 from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.data.survey import survey_shards
 from speechbrain_wavjepa.rooms import BRIRBank
 from speechbrain_wavjepa.shards import ClipCollator, ClipStream
+
+logger = logging.getLogger(__name__)
 
 
 def is_synthetic(hparams):
@@ -43,25 +49,13 @@ def describe_data(hparams, train_stream, valid_stream):
         rooms = sorted(Path(hparams["brir_folder"]).rglob("*.tar"))
         data["rooms"] = describe_shards(map(str, rooms))
     if "noise_folder" in hparams:
-        data["noise_data"] = describe_shards(hparams["noises"].files)
+        data["noise_data"] = describe_shards(map(str, hparams["noises"].files))
     return data
 
 
 def make_streams(hparams):
     """Make the streams of training and held-out clips."""
-    train_shards = expand_shards(hparams["train_shards"])
-    if hparams["valid_shards"] is not None:
-        valid_shards = expand_shards(hparams["valid_shards"])
-    else:
-        held_out = hparams["num_valid_shards"]
-        valid_shards = train_shards[-held_out:]
-        train_shards = train_shards[:-held_out]
-    if not train_shards or set(train_shards) & set(valid_shards):
-        raise ValueError(
-            f"Training needs shards apart from the {len(valid_shards)} held "
-            f"out for validation, {valid_shards[:3]}: give more train_shards "
-            "or other valid_shards."
-        )
+    train_shards, valid_shards = list_shards(hparams)
     train_stream = ClipStream(
         train_shards,
         shuffle_buffer=hparams["shuffle_buffer"],
@@ -77,9 +71,40 @@ def make_streams(hparams):
         **hparams["clip_options"],
     )
     train_stream.check_split(hparams["num_workers"])
-    train_stream.check_shards()
+    run_on_main(report_sound, args=[train_stream, valid_stream])
     hparams["stream_state"].attach(train_stream, hparams["num_workers"])
     return train_stream, valid_stream
+
+
+def list_shards(hparams):
+    """List the shards to train on and those to validate on."""
+    spec, data_root = hparams["train_shards"], hparams["data_root"]
+    if hparams["valid_shards"] is None:
+        clip_seconds = hparams["clip_options"]["clip_seconds"]
+        num_clips = hparams["num_valid_clips"]
+        return hold_out(spec, num_clips, clip_seconds, data_root)
+    train_shards = expand_shards(spec, data_root)
+    valid_shards = expand_shards(hparams["valid_shards"], data_root)
+    places = set(map(shard_place, train_shards))
+    shared = [shard for shard in valid_shards if shard_place(shard) in places]
+    if shared:
+        raise ValueError(
+            f"{len(shared)} of valid_shards are also in train_shards, such as "
+            f"{shard_name(shared[0])}: name others, or leave valid_shards out "
+            "to hold out num_valid_clips."
+        )
+    return train_shards, valid_shards
+
+
+def report_sound(train_stream, valid_stream):
+    """Refuse shards without clips; tell how much sound there is."""
+    for name, stream in (
+        ("Training", train_stream),
+        ("Validation", valid_stream),
+    ):
+        options = stream.decode_settings
+        seconds = options["clip_samples"] / options["sample_rate"]
+        logger.info(f"{name}: {survey_shards(stream.shards, seconds)}.")
 
 
 def make_collator(hparams):
