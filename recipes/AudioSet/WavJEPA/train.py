@@ -157,7 +157,7 @@ class WavJEPABrain(sb.Brain):
         """Move the target encoder behind the context encoder; log."""
         self.hparams.stream_state.update(batch.position)
         if batch.scene is not None:
-            self.num_bad_scenes += batch.scene.num_bad
+            self.hparams.stream_state.num_bad_scenes += batch.scene.num_bad
         if should_step and self.stepped:
             self.hparams.wavjepa.target_encoder.update(
                 self.hparams.wavjepa.context_encoder,
@@ -173,7 +173,6 @@ class WavJEPABrain(sb.Brain):
         self.progress.update(batch.batchsize)
 
     progress = tqdm(disable=True)
-    num_bad_scenes = 0
 
     signal = 0  # one that asks this process to end
 
@@ -321,7 +320,7 @@ class WavJEPABrain(sb.Brain):
             prediction_deviation=mean_deviation(output.prediction),
             effective_rank=effective_rank(pooled),
             bad_clips=self.hparams.stream_state.num_bad,
-            bad_scenes=self.num_bad_scenes,
+            bad_scenes=self.hparams.stream_state.num_bad_scenes,
         )
 
     def write_log(self, **figures):
