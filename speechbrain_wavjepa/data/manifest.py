@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from speechbrain_wavjepa.data.urls import is_remote
 from speechbrain_wavjepa.utils.files import fingerprint
@@ -100,7 +100,7 @@ def find_entry(shard: str) -> Optional[dict]:
     return read_manifest(path.parent).get("shards", {}).get(path.name)
 
 
-def describe_shards(shards: Iterable[str]) -> str:
+def describe_shards(shards: Iterable[Union[str, tuple]]) -> str:
     """Describe shards for people, and so that others are told apart.
 
     Files count by name and hash in their manifest; without one by name, size
@@ -108,8 +108,8 @@ def describe_shards(shards: Iterable[str]) -> str:
 
     Arguments
     ---------
-    shards : iterable of str
-        Files and urls, in their order.
+    shards : iterable of str or (str, start, stop)
+        Files, urls and parts of them, in their order.
 
     Returns
     -------
@@ -124,15 +124,15 @@ def describe_shards(shards: Iterable[str]) -> str:
     >>> describe_shards([f"{folder}/0.tar", f"{folder}/1.tar"])
     '2 files, 0.tar to 1.tar, 6 bytes, de09946d98db27c3'
     """
-    shards = list(shards)
+    parts = [[s] if isinstance(s, str) else list(s) for s in shards]
     manifests: dict[Path, dict] = {}
-    every = -(-len(shards) // MOST_LOOKS)
+    every = -(-len(parts) // MOST_LOOKS)
     rows, num_bytes = [], 0
-    for number, shard in enumerate(shards):
-        if is_remote(shard):
-            rows.append([shard])
+    for number, (name, *part) in enumerate(parts):
+        if is_remote(name):
+            rows.append([name, *part])
             continue
-        path = Path(shard)
+        path = Path(name)
         if path.parent not in manifests:
             manifests[path.parent] = read_manifest(path.parent)
         known = manifests[path.parent].get("shards", {}).get(path.name, {})
@@ -142,10 +142,10 @@ def describe_shards(shards: Iterable[str]) -> str:
                 content = hashlib.sha256(file.read(LOOK)).hexdigest()
         size = path.stat().st_size
         num_bytes += size
-        rows.append([path.name, size, content])
-    ends = [shard.rsplit("/", 1)[-1] for shard in (shards[0], shards[-1])]
+        rows.append([path.name, size, content, *part])
+    ends = [name.rsplit("/", 1)[-1] for name, *_ in (parts[0], parts[-1])]
     return (
-        f"{len(shards)} files, {' to '.join(dict.fromkeys(ends))}, "
+        f"{len(parts)} files, {' to '.join(dict.fromkeys(ends))}, "
         f"{num_bytes:,} bytes, {fingerprint(rows)[:16]}"
     )
 

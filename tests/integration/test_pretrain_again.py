@@ -67,7 +67,8 @@ def test_a_dry_run_has_a_folder_of_its_own(finished):
     assert (debug / "pretrained" / "hyperparams.yaml").exists()
     assert not (debug / "learning_table.json").exists()
     (debug / "old.txt").touch()
-    run(make_again(finished, "--debug", lr=0.01))  # another one, afresh
+    # another one, afresh
+    run(make_again(finished, "--debug", lr=0.01, output_folder=f"{finished}/"))
     assert not (debug / "old.txt").exists()
     last = [line for line in read_log(debug) if "valid_loss" in line][-1]
     assert last["step"] == 4

@@ -111,6 +111,11 @@ def test_urls_are_known_by_their_names():
     assert describe_shards(urls) != describe_shards(urls[:2])
 
 
+def test_parts_of_a_file_are_told_apart(shards):
+    path = str(shards / "0.tar")
+    assert describe_shards([(path, 0, 5)]) != describe_shards([(path, 5, 9)])
+
+
 def test_close_ends_what_tensorboard_has_started(tmp_path):
     before = threading.active_count()
     log = StepLog(tmp_path / "steps.jsonl", tmp_path / "tensorboard")

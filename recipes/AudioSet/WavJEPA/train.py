@@ -65,7 +65,8 @@ logger = logging.getLogger(__name__)
 UNCOUNTED = {
     "__set_seed", "batches_per_epoch", "brir_folder", "checkpointer",
     "checkpoints_to_keep", "ckpt_interval_steps", "compare_with",
-    "data_folder", "epoch_counter", "log_interval_steps", "max_bad_fraction",
+    "data_folder", "data_root", "epoch_counter", "log_interval_steps",
+    "max_bad_fraction",
     "noise_folder", "nonfinite_patience", "output_folder", "probe_folds",
     "probe_task", "save_folder", "step_log", "stream_state",
     "synthetic_corpus", "synthetic_folder", "synthetic_rooms",
@@ -329,30 +330,43 @@ class WavJEPABrain(sb.Brain):
             self.hparams.step_log.append(self.optimizer_step, **figures)
 
 
-def read_settings(hparams_file, overrides):
-    """Read the yaml; say what to do when a folder was not given."""
-    with open(hparams_file, encoding="utf-8") as file:
-        try:
-            return load_hyperpyyaml(file, overrides)
-        except ValueError as error:
-            if "!PLACEHOLDER" not in str(error):
-                raise
-            raise ValueError(
-                f"{error} Give it on the command line, or begin with "
-                "hparams/wavjepa_mini.yaml or hparams/wavjepa_nat_mini.yaml, "
-                "which need no data."
-            ) from error
+def read_settings(hparams_file, run_opts, overrides):
+    """Read the yaml and what the command line changes in it, as it is saved.
 
-
-def read_options(hparams, run_opts, overrides):
-    """Let run options of the command line count as settings of the yaml."""
+    A run option, as precision, counts as the setting of its name.
+    """
     for name, way_out in UNUSED_OPTIONS.items():
         if name in run_opts.overridden_args:
             raise ValueError(f"Pretraining has no --{name}: {way_out}.")
+    try:
+        if run_opts.debug:
+            overrides = use_debug_folder(hparams_file, overrides)
+        with open(hparams_file, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, overrides)
+    except ValueError as error:
+        if "!PLACEHOLDER" not in str(error):
+            raise
+        raise ValueError(
+            f"{error} Give it on the command line, or begin with "
+            "hparams/wavjepa_mini.yaml or hparams/wavjepa_nat_mini.yaml, "
+            "which need no data."
+        ) from error
     for name in sorted(run_opts.overridden_args & set(hparams)):
         hparams[name] = run_opts[name]
         overrides += f"\n{name}: {run_opts[name]}"
-    return overrides
+    return hparams, overrides
+
+
+def use_debug_folder(hparams_file, overrides):
+    """Let a dry run write beside the output folder, never into it."""
+    folder = read_made_with(hparams_file, overrides, set(), {})["output_folder"]
+    kept = [
+        line
+        for line in overrides.split("\n")
+        if not line.startswith("output_folder:")
+    ]
+    beside = json.dumps(f"{os.path.abspath(folder)}_debug")
+    return "\n".join([*kept, f"output_folder: {beside}"])
 
 
 def check_settings(hparams):
@@ -387,26 +401,12 @@ def report_settings(hparams):
     )
 
 
-def use_debug_folder(hparams_file, overrides):
-    """Let a dry run write beside the output folder, never into it."""
-    folder = read_made_with(hparams_file, overrides, set(), {})["output_folder"]
-    kept = [
-        line
-        for line in overrides.split("\n")
-        if not line.startswith("output_folder:")
-    ]
-    return "\n".join([*kept, f"output_folder: {json.dumps(folder + '_debug')}"])
-
-
 def main():
     """Read the yaml, pretrain, write what was learned."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     ddp_init_group(run_opts)
     log_early()
-    if run_opts.debug:
-        overrides = use_debug_folder(hparams_file, overrides)
-    hparams = read_settings(hparams_file, overrides)
-    overrides = read_options(hparams, run_opts, overrides)
+    hparams, overrides = read_settings(hparams_file, run_opts, overrides)
     check_settings(hparams)
 
     # all that can be wrong shows before anything is written
