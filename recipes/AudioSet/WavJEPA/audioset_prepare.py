@@ -256,8 +256,8 @@ def run(options):
         )
     except OSError as error:
         raise OSError(
-            f"{str(error).rstrip('.')}. Finished shards are kept; put that right "
-            "and run the same command again."
+            f"{str(error).rstrip('.')}. Finished shards are kept; put that "
+            "right and run the same command again."
         ) from error
     return report(manifest)
 
