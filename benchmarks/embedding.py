@@ -171,7 +171,8 @@ def embed_an_hour(precision):
         embedding = embed_file(encoder, path)
         spent = time.perf_counter() - start
     assert torch.isfinite(embedding).all()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak /= 2**20 if sys.platform == "darwin" else 2**10  # bytes, or KiB
     print(
         f"\nAn hour from disk, {precision}: {spent:.0f} s, "
         f"{3600 / spent:.0f} times faster than it sounds, "

@@ -112,7 +112,8 @@ def print_memory(num_clips):
     """Print the peak memory of this process after mixing one batch."""
     waveform, parts = make_batch(num_clips, "cpu")
     SceneMixer()(waveform, parts)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak /= 2**20 if sys.platform == "darwin" else 2**10  # bytes, or KiB
     print(f"{num_clips} clips, the whole process: {peak:.0f} MiB at most")
 
 

@@ -6,7 +6,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Optional, Union
 
@@ -14,12 +14,23 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.bank_files import MAX_BYTES, index_tar
 from speechbrain_wavjepa.bank_layouts import ForeignScene, list_scenes
-from speechbrain_wavjepa.bank_maker import claim_folder
+from speechbrain_wavjepa.bank_maker import check_settings
 from speechbrain_wavjepa.data.shard_writer import write_shard
-from speechbrain_wavjepa.rooms import EARS, encode_responses
+from speechbrain_wavjepa.rooms import EARS, encode_responses, receivers_of
+from speechbrain_wavjepa.utils.files import (
+    claim,
+    fingerprint,
+    hash_file,
+    hold,
+)
+
+MAX_SECONDS = 60.0  # a longer response is none
+
+# The number of a scene, which is its key in our form, and the scene.
+NumberedScene = tuple[int, ForeignScene]
 
 
 def import_bank(
@@ -33,12 +44,15 @@ def import_bank(
 ) -> dict[str, str]:
     """Write another bank in our form; whole shards that are there are kept.
 
+    Scenes of one room go to one part: to test/ if the bank has such a folder
+    with shards, else by ``test_fraction``.
+
     Arguments
     ---------
     source : str or Path
         The bank: tar shards, a folder of arrays, or of json files.
     folder : str or Path
-        Where to write train/, test/ and manifest.json.
+        Where to write train/ and test/.
     sample_rate : int
         Rate in Hz that the responses are brought to.
     bank_rate : int, optional
@@ -46,8 +60,8 @@ def import_bank(
     array_folder : str or Path, optional
         Where the arrays lie that json files name.
     test_fraction : float
-        Part of the rooms (or shards) that is kept for testing, unless the
-        bank has a folder test/.
+        Part of the rooms that is kept for testing. Where scenes do not tell
+        their ``room``, it is their shard, array or json file.
     scenes_per_shard : int
         Scenes of a shard.
 
@@ -59,7 +73,8 @@ def import_bank(
     Raises
     ------
     ValueError
-        If there is no bank, its rate is unknown, or no scene can be used.
+        If there is no bank, its rate is unknown, no scene can be used, or the
+        folder holds something else.
 
     Example
     -------
@@ -69,99 +84,151 @@ def import_bank(
     >>> import_bank(folder / "from", folder / "to", bank_rate=32000)
     {}
     """
-    scenes = list_scenes(Path(source), array_folder)
-    groups = list(dict.fromkeys(scene.group for scene in scenes))
-    num_test = round(len(groups) * test_fraction)
-    # shards in a folder test/ stay what they are
-    test_groups = {group for group in groups if group.startswith("test/")}
-    test_groups = test_groups or set(groups[len(groups) - num_test :])
-    folder = Path(folder)
-    claim_folder(
-        folder,
-        {
-            "bank": "speechbrain_wavjepa.bank_import",
-            "source": Path(source).name,
-            "num_scenes": len(scenes),
-            "test_groups": len(test_groups),
-            "scenes_per_shard": scenes_per_shard,
-            "sample_rate": sample_rate,
-            "bank_rate": bank_rate,
-        },
-        {"speechbrain_wavjepa": __version__},
-    )
+    check_settings(sample_rate, test_fraction, scenes_per_shard)
+    source, folder = Path(source), Path(folder)
+    scenes = list(enumerate(list_scenes(source, array_folder)))
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"{folder} lies in {source}, the bank itself: choose another "
+            "output folder."
+        )
+    test_rooms = _choose_test_rooms(scenes, test_fraction)
     left_out: dict[str, str] = {}
-    num_written = 0
-    with tqdm(total=len(scenes), desc="scenes", unit=" scenes") as progress:
-        for split in ("train", "test"):
-            chosen = [
-                scene
-                for scene in scenes
-                if (scene.group in test_groups) == (split == "test")
-            ]
-            if chosen:
-                (folder / split).mkdir(exist_ok=True)
-            for number in range(-(-len(chosen) // scenes_per_shard)):
-                start = number * scenes_per_shard
-                some = chosen[start : start + scenes_per_shard]
-                path = folder / split / f"scenes-{number:06d}.tar"
-                if not path.exists():
-                    converted = _convert(some, sample_rate, bank_rate, left_out)
-                    write_shard(path, converted, ".npy")
-                num_written += path.exists()
-                progress.update(len(some))
-    if not num_written:
+    if next(_convert(scenes, sample_rate, bank_rate, left_out), None) is None:
         raise ValueError(
             f"None of the {len(scenes)} scenes of {source} can be used. The "
-            f"first: {next(iter(left_out.items()))}."
+            f"first: {next(iter(left_out.items()), None)}."
         )
+    left_out = {}
+    made_with = {
+        "bank": "imported",
+        "content": _hash_files(scenes),
+        "test_rooms": len(test_rooms),
+        "scenes_per_shard": scenes_per_shard,
+        "sample_rate": sample_rate,
+        "bank_rate": bank_rate,
+    }
+    shards = []
+    for split, is_test in (("train", False), ("test", True)):
+        part = [s for s in scenes if (s[1].room in test_rooms) == is_test]
+        for number, start in enumerate(range(0, len(part), scenes_per_shard)):
+            path = folder / split / f"scenes-{number:06d}.tar"
+            shards.append((path, part[start : start + scenes_per_shard]))
+    with hold(folder):
+        claim(folder, made_with)
+        with tqdm(shards, desc="writing", unit=" shards") as bar:
+            for path, part in bar:
+                path.parent.mkdir(exist_ok=True)
+                if path.exists():
+                    left_out.update(_missing(path, part))
+                else:
+                    converted = _convert(part, sample_rate, bank_rate, left_out)
+                    write_shard(path, converted, ".npy")
     return left_out
 
 
+def _choose_test_rooms(
+    scenes: list[NumberedScene], test_fraction: float
+) -> set[str]:
+    """Choose rooms for testing: those in test/, else a part of all."""
+    rooms = list(dict.fromkeys(scene.room for _, scene in scenes))
+    test_rooms = {scene.room for _, scene in scenes if scene.is_test}
+    if not test_rooms:
+        num_test = round(len(rooms) * test_fraction)
+        return set(rooms[len(rooms) - num_test :])
+    for _, scene in scenes:
+        if scene.room in test_rooms and not scene.is_test:
+            raise ValueError(
+                f"The room {scene.room!r} has scenes in test/ and elsewhere "
+                f"({scene.origin}): no room may be in both parts. Put all "
+                "shards into one folder, and its rooms will be split."
+            )
+    return test_rooms
+
+
+def _hash_files(scenes: list[NumberedScene]) -> str:
+    """Hash a bank by the names and contents of its files."""
+    files = {}
+    for _, scene in scenes:
+        files.update(scene.files)
+    contents = []
+    for name, path in tqdm(
+        sorted(files.items()), desc="reading the bank", unit=" files"
+    ):
+        size = path.stat().st_size if path.is_file() else -1
+        is_read = path.suffix == ".tar" or 0 <= size <= MAX_BYTES
+        contents.append([name, size, hash_file(path) if is_read else ""])
+    return fingerprint(contents)[:16]
+
+
+def _missing(path: Path, scenes: list[NumberedScene]) -> dict[str, str]:
+    """Find the scenes that an earlier run left out of a shard."""
+    names = index_tar(path)
+    return {
+        scene.origin: "an earlier run left it out"
+        for number, scene in scenes
+        if f"{number:06d}.npy" not in names
+    }
+
+
 def _convert(
-    scenes: list[ForeignScene],
+    scenes: Iterable[NumberedScene],
     sample_rate: int,
     bank_rate: Optional[int],
     left_out: dict[str, str],
 ) -> Iterator[tuple[str, bytes, dict]]:
     """Read, check and resample scenes; note why some are left out."""
-    for scene in scenes:
+    for number, scene in scenes:
         try:
             responses, about = scene.read()
-            rate = about.get("sample_rate", bank_rate)
-            if rate is None:
-                raise ValueError(
-                    "its rate is unknown: give it with --bank_rate"
-                )
-            responses = _clean(responses, about)
-        except (ValueError, OSError, KeyError, EOFError) as error:
-            left_out[scene.key] = str(error)
+            rate = _check_rate(about.get("sample_rate", bank_rate))
+            responses = _clean(responses, receivers_of(about), rate)
+        except (ValueError, OSError) as error:
+            left_out[scene.origin] = str(error)
             continue
-        count, receivers, taps = responses.shape
-        flat = torch.from_numpy(responses.reshape(-1, taps).T).float()
-        flat = resample(flat.contiguous(), rate, sample_rate)
+        rows = [
+            resample(row.T.contiguous(), rate, sample_rate).T
+            for row in torch.from_numpy(responses)
+        ]
         # a response is a density over time: its sum must stay the same
-        flat = flat.T.reshape(count, receivers, -1) * (rate / sample_rate)
+        resampled = torch.stack(rows) * (rate / sample_rate)
         about = {
             "receivers": list(EARS),
-            "room": scene.group,
             **about,
+            "room": scene.room,
+            "origin": scene.origin,
             "sample_rate": sample_rate,
         }
-        yield scene.key, encode_responses(flat.numpy()), about
+        yield f"{number:06d}", encode_responses(resampled.numpy()), about
 
 
-def _clean(responses: np.ndarray, about: dict) -> np.ndarray:
+def _check_rate(rate) -> int:
+    """Refuse rates that no response has."""
+    if rate is None:
+        raise ValueError("its rate is unknown: give it with --bank_rate")
+    is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+    if not is_number or not 1000 <= rate <= 768000 or rate != int(rate):
+        raise ValueError(f"its rate is {rate!r}, not 1000 to 768000 Hz")
+    return int(rate)
+
+
+def _clean(
+    responses: np.ndarray, receivers: list[str], rate: int
+) -> np.ndarray:
     """Check responses; drop silent noise positions and the silent end."""
-    receivers = len(about.get("receivers", EARS))
-    if responses.ndim != 3 or responses.shape[1] != receivers:
+    if responses.ndim != 3 or responses.shape[1] != len(receivers):
         raise ValueError(
             f"it has the shape {list(responses.shape)}, not "
-            f"[1 + noise positions, {receivers}, samples]"
+            f"[1 + noise positions, {len(receivers)}, samples]"
         )
-    if not np.isfinite(responses).all():
+    with np.errstate(over="ignore"):  # found as not finite
+        responses = responses.astype(np.float32)
+    if not np.isfinite(np.vdot(responses, responses)):
         raise ValueError("it is not finite")
-    heard = np.abs(responses).max(axis=(1, 2)) > 0
-    if not heard[0] or heard.sum() < 2:
+    heard = np.abs(responses).max(axis=(1, 2), initial=0) > 0
+    if not heard[:1].any() or heard.sum() < 2:
         raise ValueError("its source or all of its noises are silent")
     last = np.nonzero(np.abs(responses).max(axis=(0, 1)))[0][-1]
+    if last >= MAX_SECONDS * rate:
+        raise ValueError(f"it is longer than {MAX_SECONDS} s")
     return responses[heard][:, :, : last + 1]

@@ -10,40 +10,54 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import io
-import itertools
-import json
-import tarfile
+import functools
+import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple, Union
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
+from speechbrain_wavjepa.bank_files import (
+    MAX_BYTES,
+    decode_array,
+    decode_json,
+    index_tar,
+    read_file,
+    read_member,
+)
 from speechbrain_wavjepa.rooms import EARS
+from speechbrain_wavjepa.utils.files import path_inside
 
 
 class ForeignScene(NamedTuple):
-    """A scene of another bank, not read yet.
+    """A scene of another bank, whose responses are not read yet.
 
     Arguments
     ---------
-    key : str
-        Its name.
-    group : str
-        What it must not be split from: its room, or the folder and name of
-        its shard.
+    origin : str
+        Where it lies in that bank.
+    room : str
+        What it must not be split from: its room, where the bank tells it,
+        else its shard, array or json file.
+    is_test : bool
+        Whether it lies in a folder test/.
+    files : dict of str to Path
+        The files that it is read from, by their names in the bank.
     read : callable
-        Gives responses [1 + P, 2, R] and what is known about them.
+        Gives responses [1 + P, C, R] and what is known about them.
 
     Example
     -------
-    >>> ForeignScene("0", "house-1", lambda: (np.zeros((2, 2, 9)), {})).key
-    '0'
+    >>> scene = ForeignScene("0.npy", "house-1", False, {}, lambda: None)
+    >>> scene.room
+    'house-1'
     """
 
-    key: str
-    group: str
+    origin: str
+    room: str
+    is_test: bool
+    files: dict[str, Path]
     read: Callable[[], tuple[np.ndarray, dict]]
 
 
@@ -67,7 +81,7 @@ def list_scenes(
     Raises
     ------
     ValueError
-        If nothing that looks like a bank is there.
+        If nothing that looks like a bank is there, or a file is damaged.
 
     Example
     -------
@@ -76,84 +90,149 @@ def list_scenes(
     ...
     ValueError: nowhere holds no bank: give tar shards, a folder of .npy ...
     """
-    tars = (
-        [source] if source.suffix == ".tar" else sorted(source.rglob("*.tar"))
-    )
+    if source.suffix == ".tar":
+        source, tars = source.parent, [source]
+    else:
+        tars = sorted(source.rglob("*.tar"))
     arrays = sorted(source.glob("*.npy"))
+    if tars and all(path.exists() for path in tars):
+        scenes = [scene for path in tars for scene in _list_tar(source, path)]
+        if not scenes:
+            raise ValueError(f"The tar shards of {source} hold no .npy array.")
+        return scenes
     lists = [
         path
         for path in sorted(source.glob("*.json"))
-        if "sampled_regions" in path.read_text(encoding="utf-8")
+        if b'"sampled_regions"' in read_file(path)
     ]
-    if tars and all(path.exists() for path in tars):
-        found = itertools.chain.from_iterable(map(_list_tar, tars))
-    elif lists:
-        found = _list_regions(lists, Path(array_folder or source))
-    elif arrays:
-        found = map(_list_array, arrays)
-    else:
-        raise ValueError(
-            f"{source} holds no bank: give tar shards, a folder of .npy "
-            "arrays, or of json files with sampled_regions."
-        )
-    return list(found)
+    if lists:
+        folder = Path(array_folder or source)
+        return [s for path in lists for s in _list_regions(path, folder)]
+    if arrays:
+        return list(map(_list_array, arrays))
+    raise ValueError(
+        f"{source} holds no bank: give tar shards, a folder of .npy "
+        "arrays, or of json files with sampled_regions."
+    )
 
 
-def _list_tar(path: Path) -> Iterator[ForeignScene]:
+def _make_scene(
+    origin: str,
+    group: str,
+    is_test: bool,
+    files: dict[str, Path],
+    read_array: Callable[[], bytes],
+    read_about: Optional[Callable[[], bytes]],
+) -> ForeignScene:
+    """Describe a scene of one array, with or without a json file."""
+
+    def read():
+        about = {} if read_about is None else decode_json(read_about())
+        return decode_array(read_array()), about
+
+    room = None
+    if read_about is not None:
+        try:
+            room = decode_json(read_about()).get("room")
+        except (ValueError, OSError):
+            pass  # raised again, and told, when the scene is read
+    room = group if room is None else str(room)
+    return ForeignScene(origin, room, is_test, files, read)
+
+
+def _list_tar(source: Path, path: Path) -> Iterator[ForeignScene]:
     """List the arrays of a tar shard."""
-    with tarfile.open(path) as tar:
-        names = sorted(m.name for m in tar if m.name.endswith(".npy"))
-    for name in names:
-
-        def read(name=name):
-            with tarfile.open(path) as tar:
-                data = tar.extractfile(name).read()
-                about_name = name.removesuffix(".npy") + ".json"
-                about = {}
-                if about_name in tar.getnames():
-                    about = json.load(tar.extractfile(about_name))
-            return np.load(io.BytesIO(data), allow_pickle=False), about
-
-        key = f"{path.stem}-{Path(name).stem}".replace(".", "-")
-        yield ForeignScene(key, f"{path.parent.name}/{path.stem}", read)
+    inside = path.relative_to(source).as_posix()
+    places = index_tar(path)
+    readers = {
+        name: functools.partial(read_member, path, name, place)
+        for name, place in places.items()
+    }
+    for name in sorted(readers):
+        if name.endswith(".npy"):
+            yield _make_scene(
+                f"{inside}::{name}",
+                inside,
+                "test" in inside.split("/")[:-1],
+                {inside: path},
+                readers[name],
+                readers.get(name.removesuffix(".npy") + ".json"),
+            )
 
 
 def _list_array(path: Path) -> ForeignScene:
     """Describe an array of a folder, with or without a json file."""
+    files = {path.name: path}
+    read_about = None
+    about_path = path.with_suffix(".json")
+    if about_path.exists():
+        files[about_path.name] = about_path
+        read_about = functools.partial(read_file, about_path)
+    return _make_scene(
+        path.name,
+        path.stem,
+        False,
+        files,
+        functools.partial(read_file, path),
+        read_about,
+    )
 
-    def read():
-        about_path = path.with_suffix(".json")
-        about = {}
-        if about_path.exists():
-            about = json.loads(about_path.read_text(encoding="utf-8"))
-        return np.load(path, allow_pickle=False), about
 
-    return ForeignScene(path.stem.replace(".", "-"), path.stem, read)
+def _list_regions(path: Path, folder: Path) -> Iterator[ForeignScene]:
+    """List the scenes of one of the paper's json files, that of a house."""
+    try:
+        regions = decode_json(read_file(path)).get("sampled_regions")
+        if not isinstance(regions, list):
+            raise ValueError("its sampled_regions are no list")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be used: {error}.") from error
+    for number, region in enumerate(regions):
+        files = {path.name: path}
+        try:
+            arrays = [file for file, _ in _region_places(region, folder)]
+            files.update((file.name, file) for file in arrays)
+        except ValueError:
+            pass  # raised again, and told, when the scene is read
+        yield ForeignScene(
+            f"{path.name}::{number}",
+            path.stem,
+            False,
+            files,
+            functools.partial(_read_region, region, folder),
+        )
 
 
-def _list_regions(
-    lists: list[Path], array_folder: Path
-) -> Iterator[ForeignScene]:
-    """List the scenes of the paper's json files, one file for each house."""
-    for path in lists:
-        regions = json.loads(path.read_text(encoding="utf-8"))
-        for number, region in enumerate(regions["sampled_regions"]):
-            scene = region["region"]["scene"]
+def _region_places(region: dict, folder: Path) -> list[tuple[Path, dict]]:
+    """Find the array of the source and of each noise, and what is known."""
+    try:
+        scene = region["region"]["scene"]
+        found = []
+        for place in (scene["source"], *scene["noise"]):
+            name = PurePosixPath(place["rir"]["binaural_rir_path"]).name
+            about = {key: v for key, v in place.items() if key != "rir"}
+            found.append((path_inside(folder, name), about))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is not as in the paper: {error!r}") from error
+    return found
 
-            def read(scene=scene):
-                places = [scene["source"], *scene["noise"]]
-                arrays = []
-                for place in places:
-                    name = Path(place["rir"]["binaural_rir_path"]).name
-                    arrays.append(np.load(array_folder / name))
-                taps = max(array.shape[-1] for array in arrays)
-                stacked = np.zeros((len(arrays), len(EARS), taps))
-                for row, array in zip(stacked, arrays):
-                    row[:, : array.shape[-1]] = array
-                source, *noise = (
-                    {k: v for k, v in place.items() if k != "rir"}
-                    for place in places
-                )
-                return stacked, {"source": source, "noise": noise}
 
-            yield ForeignScene(f"{path.stem}-{number:06d}", path.stem, read)
+def _read_region(region: dict, folder: Path) -> tuple[np.ndarray, dict]:
+    """Read the arrays of a scene, and stack them."""
+    places = _region_places(region, folder)
+    arrays = []
+    for path, _ in places:
+        array = decode_array(read_file(path))
+        if array.ndim != 2 or len(array) != len(EARS):
+            raise ValueError(
+                f"{path.name!r} has the shape {list(array.shape)}, not "
+                f"[{len(EARS)}, samples]"
+            )
+        arrays.append(array)
+    shape = (len(arrays), len(EARS), max(array.shape[1] for array in arrays))
+    if 4 * math.prod(shape) > MAX_BYTES:
+        raise ValueError(f"it has the shape {list(shape)}, which is too large")
+    stacked = np.zeros(shape, dtype=np.float32)
+    for row, array in zip(stacked, arrays):
+        row[:, : array.shape[1]] = array
+    source, *noise = (about for _, about in places)
+    return stacked, {"source": source, "noise": noise}

@@ -7,29 +7,29 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import concurrent.futures
 import functools
 import itertools
 import json
-import multiprocessing
-import os
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-import pyroomacoustics
 from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.data.shard_writer import write_shard
 from speechbrain_wavjepa.heads import Head, MeasuredHead, SphericalHead
-from speechbrain_wavjepa.room_simulation import (
-    draw_places,
-    draw_room,
-    simulate,
-)
 from speechbrain_wavjepa.rooms import RECEIVERS, encode_responses
-from speechbrain_wavjepa.utils.files import atomic_file
+from speechbrain_wavjepa.utils.extras import require
+from speechbrain_wavjepa.utils.files import (
+    atomic_file,
+    claim,
+    hash_file,
+    hold,
+)
+from speechbrain_wavjepa.utils.processes import count_cores, worker_map
 
 # A scene: number of its room, number within the room.
 SceneNumber = tuple[int, int]
@@ -51,7 +51,7 @@ def make_bank(
     Arguments
     ---------
     folder : str or Path
-        Where to write train/, test/ and manifest.json.
+        Where to write train/ and test/.
     num_rooms : int
         Rooms of both parts.
     scenes_per_room : int
@@ -72,7 +72,8 @@ def make_bank(
     Raises
     ------
     ValueError
-        If a setting is out of its range, or the folder holds something else.
+        If a setting is out of its range, or the folder holds something else
+        or is in use.
 
     Example
     -------
@@ -82,47 +83,95 @@ def make_bank(
     >>> len(BRIRBank(folder)), len(BRIRBank(folder, split="test"))
     (1, 1)
     """
+    check_settings(sample_rate, test_fraction, scenes_per_shard)
     num_test = max(round(num_rooms * test_fraction), 1)
-    if num_test >= num_rooms or scenes_per_room < 1 or scenes_per_shard < 1:
+    workers = count_cores() if workers is None else workers
+    if num_test >= num_rooms or min(scenes_per_room, workers) < 1 or seed < 0:
         raise ValueError(
-            "A bank needs two rooms or more, one of them for testing, and "
-            f"scenes in each, got num_rooms={num_rooms}, test_fraction="
-            f"{test_fraction}, scenes_per_room={scenes_per_room}, "
-            f"scenes_per_shard={scenes_per_shard}."
+            "A bank needs two rooms or more, one of them for testing, scenes "
+            f"in each, a worker and a seed of 0 or more, got {num_rooms=}, "
+            f"{test_fraction=}, {scenes_per_room=}, {workers=}, {seed=}."
         )
     folder = Path(folder)
     make_head(hrtf, sample_rate)  # a bad file is refused before anything else
-    claim_folder(
-        folder,
-        {
-            "bank": "speechbrain_wavjepa.bank_maker",
-            "num_rooms": num_rooms,
-            "scenes_per_room": scenes_per_room,
-            "test_rooms": num_test,
-            "scenes_per_shard": scenes_per_shard,
-            "sample_rate": sample_rate,
-            "hrtf": None if hrtf is None else Path(hrtf).name,
-            "seed": seed,
-        },
-        {
-            "pyroomacoustics": pyroomacoustics.__version__,
-            "numpy": np.__version__,
-            "speechbrain_wavjepa": __version__,
-        },
-    )
+    made_with = {
+        "bank": "simulated",
+        "num_rooms": num_rooms,
+        "scenes_per_room": scenes_per_room,
+        "test_rooms": num_test,
+        "scenes_per_shard": scenes_per_shard,
+        "sample_rate": sample_rate,
+        "hrtf": None if hrtf is None else hash_file(hrtf)[:16],
+        "seed": seed,
+    }
     first_test = num_rooms - num_test
-    jobs = []
+    shards = []
     for split, rooms in (
         ("train", range(first_test)),
         ("test", range(first_test, num_rooms)),
     ):
-        (folder / split).mkdir(exist_ok=True)
         scenes = [(r, k) for r in rooms for k in range(scenes_per_room)]
         for number, start in enumerate(range(0, len(scenes), scenes_per_shard)):
             path = folder / split / f"scenes-{number:06d}.tar"
-            if not path.exists():
-                jobs.append((path, scenes[start : start + scenes_per_shard]))
-    _make_shards(jobs, sample_rate, hrtf, seed, workers, str(folder))
+            shards.append((path, scenes[start : start + scenes_per_shard]))
+    if all(path.exists() for path, _ in shards):
+        claim(folder, made_with)
+        return  # other runs may read it at the same time
+    pyroomacoustics = require("pyroomacoustics", "scenes")
+    with hold(folder):
+        claim(folder, made_with)
+        _write_versions(folder, pyroomacoustics.__version__)
+        missing = [shard for shard in shards if not shard[0].exists()]
+        for path, _ in missing:
+            path.parent.mkdir(exist_ok=True)
+        _make_shards(missing, sample_rate, hrtf, seed, workers)
+
+
+def check_settings(
+    sample_rate: int, test_fraction: float, scenes_per_shard: int
+) -> None:
+    """Refuse settings that no bank can have.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the responses in Hz.
+    test_fraction : float
+        Part of the rooms that is kept for testing.
+    scenes_per_shard : int
+        Scenes of a shard.
+
+    Raises
+    ------
+    ValueError
+        If one is out of its range.
+
+    Example
+    -------
+    >>> check_settings(16000, 0.2, 100)
+    """
+    for name, value, low, high in (
+        ("sample_rate", sample_rate, 1000, 768000),
+        ("test_fraction", test_fraction, 0, 1),
+        ("scenes_per_shard", scenes_per_shard, 1, math.inf),
+    ):
+        if not low <= value <= high:
+            raise ValueError(
+                f"{name} must lie between {low} and {high}, got {value}."
+            )
+
+
+def _write_versions(folder: Path, simulator: str) -> None:
+    """Note what a bank was begun with; another version goes on with it."""
+    path = folder / "versions.json"
+    if not path.exists():
+        versions = {
+            "pyroomacoustics": simulator,
+            "numpy": np.__version__,
+            "speechbrain_wavjepa": __version__,
+        }
+        with atomic_file(path) as aside:
+            aside.write_text(json.dumps(versions, indent=1), encoding="utf-8")
 
 
 def make_head(hrtf: Optional[str], sample_rate: int) -> Head:
@@ -150,38 +199,22 @@ def make_head(hrtf: Optional[str], sample_rate: int) -> Head:
     return MeasuredHead(hrtf, sample_rate)
 
 
-def _make_shards(jobs, sample_rate, hrtf, seed, workers, title) -> None:
+def _make_shards(shards, sample_rate, hrtf, seed, workers) -> None:
     """Simulate all scenes in processes; write a shard when it is complete."""
-    workers = workers or len(os.sched_getaffinity(0))
     run = functools.partial(
         make_scene, sample_rate=sample_rate, hrtf=hrtf, seed=seed
     )
-    total = sum(len(scenes) for _, scenes in jobs)
-    with tqdm(
-        total=total, desc=f"rooms, {title}", unit=" scenes", disable=not jobs
-    ) as progress:
-        if workers == 1 or total < 2:
-            _write_all(jobs, map, run, progress)
-            return
-        pool = concurrent.futures.ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn")
-        )
-        try:
-            _write_all(jobs, pool.map, run, progress)
-        finally:
-            # after an error, as a full disk, no scene is waited for in vain
-            pool.shutdown(cancel_futures=True)
+    numbers = [number for _, scenes in shards for number in scenes]
+    if workers == 1 or len(numbers) == 1:
+        workers = 0  # none besides this process
+    bar = tqdm(total=len(numbers), desc="rooms", unit=" scenes")
+    with worker_map(workers) as map_function, bar:
+        made = _count(map_function(run, numbers), bar)
+        for path, scenes in shards:
+            write_shard(path, itertools.islice(made, len(scenes)), ".npy")
 
 
-def _write_all(jobs, map_function, run, progress) -> None:
-    """Write shards from scenes that arrive in order."""
-    numbers = [number for _, scenes in jobs for number in scenes]
-    made = _count(map_function(run, numbers), progress)
-    for path, scenes in jobs:
-        write_shard(path, itertools.islice(made, len(scenes)), ".npy")
-
-
-def _count(scenes, progress):
+def _count(scenes: Iterator, progress: tqdm) -> Iterator:
     """Pass scenes on and move the progress bar."""
     for scene in scenes:
         progress.update()
@@ -215,6 +248,13 @@ def make_scene(
     >>> key, about["room"], about["receivers"]
     ('room-0000-0001', 'room-0000', ['left', 'right', 'omni'])
     """
+    # late: they need pyroomacoustics, which other recipes do without
+    from speechbrain_wavjepa.room_simulation import (
+        draw_places,
+        draw_room,
+        simulate,
+    )
+
     room_number, scene = number
     head = _cached_head(hrtf, sample_rate)
     room = draw_room(
@@ -240,46 +280,5 @@ def make_scene(
 @functools.cache
 def _cached_head(hrtf: Optional[str], sample_rate: int) -> Head:
     """Make a head once in each process, which computes in one thread."""
-    pyroomacoustics.constants.set("num_threads", 1)
+    require("pyroomacoustics", "scenes").constants.set("num_threads", 1)
     return make_head(hrtf, sample_rate)
-
-
-def claim_folder(folder: Path, settings: dict, versions: dict) -> None:
-    """Write the manifest of a bank, or compare with the one that is there.
-
-    Arguments
-    ---------
-    folder : Path
-        The bank.
-    settings : dict
-        What the bank is a function of.
-    versions : dict
-        What it was made with; another version goes on with the bank.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds something else.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> claim_folder(folder, {"seed": 1}, {})
-    >>> claim_folder(folder, {"seed": 1}, {})
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "manifest.json"
-    if manifest.exists():
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-        found.pop("versions", None)
-        if found == settings:
-            return
-    elif not any(folder.iterdir()):
-        text = json.dumps({**settings, "versions": versions}, indent=1)
-        with atomic_file(manifest) as aside:
-            aside.write_text(text, encoding="utf-8")
-        return
-    raise ValueError(
-        f"{folder} holds something else than this bank: delete it or choose "
-        "another folder."
-    )

@@ -36,7 +36,7 @@ from speechbrain.utils.distributed import (
     if_main_process,
 )
 
-from speechbrain_wavjepa.utils.files import sync
+from speechbrain_wavjepa.utils.files import path_inside, sync
 
 logger = logging.getLogger(__name__)
 
@@ -278,7 +278,10 @@ def _find_meta_damage(folder: Path) -> Optional[str]:
 def _read_seal(folder: Path) -> Optional[dict]:
     """Read the checksums; None if they are missing or damaged."""
     try:
-        return dict(json.loads((folder / CHECKSUM_FILE).read_bytes()))
+        seal = dict(json.loads((folder / CHECKSUM_FILE).read_bytes()))
+        for name in seal:
+            path_inside(folder, name)
+        return seal
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

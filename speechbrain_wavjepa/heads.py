@@ -15,6 +15,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import math
 from pathlib import Path
 from typing import Protocol, Union
 
@@ -22,8 +23,10 @@ import numpy as np
 import torch
 
 from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.utils.extras import require
 
 SPEED_OF_SOUND = 343.0  # m/s
+MAX_VALUES = 2**27  # of a dataset: 30,000 directions of 2048 samples
 
 
 class Head(Protocol):
@@ -161,25 +164,67 @@ class MeasuredHead:
 
 def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     """Read directions [n, 2 or 3] in degrees, responses [n, 2, R], rate."""
-    import h5py  # only measured heads need it
-
-    if not path.exists():
+    h5py = require("h5py", "scenes")
+    if not path.is_file():
         raise ValueError(f"{path} is not there: give the path of a SOFA file.")
     try:
         with h5py.File(path) as file:
-            places = np.array(file["SourcePosition"])
-            kind = file["SourcePosition"].attrs.get("Type", b"spherical")
-            responses = np.array(file["Data.IR"])
-            rate = int(np.array(file["Data.SamplingRate"]).flat[0])
-    except (OSError, KeyError) as error:
+            places = _read_numbers(file, "SourcePosition")
+            kind = file["SourcePosition"].attrs.get("Type", "spherical")
+            responses = _read_numbers(file, "Data.IR")
+            rate = _read_numbers(file, "Data.SamplingRate").reshape(-1)[:1]
+            if "Data.Delay" in file and _read_numbers(file, "Data.Delay").any():
+                raise ValueError(
+                    "its delays stand apart from its responses (Data.Delay)"
+                )
+    # what h5py raises on damaged files
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} is no SOFA file of the convention SimpleFreeFieldHRIR: "
             f"{error}."
         ) from error
-    if b"spherical" not in kind or responses.shape[1] != 2:
+    kind = kind.decode("utf-8", "replace") if isinstance(kind, bytes) else kind
+    if (
+        responses.ndim != 3
+        or responses.shape[1] != 2
+        or places.ndim != 2
+        or len(places) != len(responses)
+        or places.shape[1] < 2
+        or "spherical" not in str(kind)
+    ):
         raise ValueError(
             f"{path} has responses of shape {list(responses.shape)} at "
-            f"{kind.decode()} places: a head has two receivers and spherical "
-            "places."
+            f"{list(places.shape)} {kind} places: a head has two receivers "
+            "and a spherical place for each response."
         )
-    return places, responses, rate
+    if not responses.any():
+        raise ValueError(f"{path} is silent.")
+    if not (rate.size and rate[0].is_integer() and 1000 <= rate[0] <= 768000):
+        raise ValueError(
+            f"{path} says that its rate is {rate.tolist()}, not a whole number "
+            "of 1000 to 768000 Hz."
+        )
+    return places, responses, int(rate[0])
+
+
+def _read_numbers(file, name: str) -> np.ndarray:
+    """Read numbers that lie in the file itself; what they take is bound."""
+    h5py = require("h5py", "scenes")
+    # a link could lead to another file, or to a pipe that blocks
+    links = file.id.links
+    is_here = links.exists(name.encode()) and (
+        links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
+    )
+    data = file[name] if is_here else None
+    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+        raise ValueError(f"{name} is no dataset of this file")
+    num_values = max(data.size or 0, math.prod(data.chunks or ()))
+    if data.dtype.kind not in "fiu" or num_values > MAX_VALUES:
+        raise ValueError(
+            f"{name} is {data.dtype} of shape {list(data.shape or ())}, not "
+            f"{MAX_VALUES} numbers at most"
+        )
+    numbers = np.array(data, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} is not finite")
+    return numbers

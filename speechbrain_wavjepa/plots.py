@@ -1,6 +1,6 @@
 """Pictures of what a model hears and learns.
 
-Needs matplotlib (``pip install 'speechbrain-wavjepa[plots]'``).
+Needs matplotlib (the extra ``plots``).
 
 Shapes: T samples, C channels, N tokens of each, K target blocks.
 
@@ -13,11 +13,10 @@ from typing import Union
 
 import numpy as np
 import torchaudio
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from speechbrain_wavjepa.rooms import EARS
+from speechbrain_wavjepa.utils.extras import require
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 CONTEXT_COLOUR = "#0072B2"
@@ -70,7 +69,7 @@ def plot_masks(
         sample_rate, n_fft=512, hop_length=160, n_mels=64
     )(waveform.cpu())
     decibel = 10 * np.log10(mel.numpy() + 1e-6)
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = _make_figure(9, 5)
     spectrum, bars = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.6])
     image = spectrum.imshow(
         decibel,
@@ -103,7 +102,7 @@ def plot_masks(
     bars.invert_yaxis()
     bars.set_xlim(0, seconds)
     bars.set_xlabel("time in seconds")
-    _save(figure, path)
+    figure.savefig(path, format="png")
 
 
 def plot_learning_curve(figures: list[dict], path: Union[str, Path]):
@@ -145,7 +144,7 @@ def plot_learning_curve(figures: list[dict], path: Union[str, Path]):
         ("effective rank", ("effective_rank",)),
         ("learning rate", ("learning_rate",)),
     )
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    figure = _make_figure(10, 6.5)
     for axes, (title, keys) in zip(figure.subplots(2, 2).flat, panels):
         for key, colour in zip(keys, LINE_COLOURS):
             points = [(f["step"], f[key]) for f in figures if key in f]
@@ -163,9 +162,10 @@ def plot_learning_curve(figures: list[dict], path: Union[str, Path]):
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    figure.savefig(path, format="png")
 
 
-def _save(figure: Figure, path: Union[str, Path]):
-    """Write the picture without any global plotting state."""
-    FigureCanvasAgg(figure).print_png(str(path))
+def _make_figure(width: float, height: float):
+    """Make a figure without any global plotting state."""
+    figure = require("matplotlib.figure", "plots")
+    return figure.Figure(figsize=(width, height), layout="constrained")

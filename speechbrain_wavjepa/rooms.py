@@ -14,8 +14,6 @@ Authors
 """
 
 import io
-import json
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Union
@@ -23,6 +21,14 @@ from typing import NamedTuple, Union
 import numpy as np
 import torch
 from torch import Tensor
+
+from speechbrain_wavjepa.bank_files import (
+    TarPlace,
+    decode_array,
+    decode_json,
+    index_tar,
+    read_member,
+)
 
 EARS = ("left", "right")
 # Of a bank that was simulated: both ears, and a microphone in their place.
@@ -58,7 +64,8 @@ class BRIRBank:
     Arguments
     ---------
     folder : str or Path
-        The bank: a folder of tar shards, or of a subfolder for each split.
+        The bank: a folder of train/ and test/ with tar shards; to train, a
+        folder of tar shards will do.
     sample_rate : int
         Rate in Hz that the responses must have.
     split : str
@@ -78,7 +85,7 @@ class BRIRBank:
     >>> folder = getfixture("tmp_path") / "train"
     >>> folder.mkdir()
     >>> about = {"sample_rate": 16000, "receivers": ["left", "right"]}
-    >>> scene = encode_responses(np.zeros((3, 2, 800)))
+    >>> scene = encode_responses(np.ones((3, 2, 800)))
     >>> path = folder / "scenes-000000.tar"
     >>> entry = write_shard(path, [("0", scene, about)], ".npy")
     >>> bank = BRIRBank(folder.parent)
@@ -95,7 +102,7 @@ class BRIRBank:
     ):
         self.sample_rate = sample_rate
         self.receivers = list(receivers)
-        self._places = []  # (shard, name, {suffix: (offset, size)})
+        self._places = []  # (shard, name, {suffix: place})
         for shard in _find_shards(Path(folder), split):
             places = _index_shard(shard)
             self._places.extend(places)
@@ -112,43 +119,50 @@ class BRIRBank:
         Raises
         ------
         ValueError
-            If it is damaged, of another form, or holds no noise position.
+            If it is damaged, of another form, silent, or holds no noise
+            position.
+        OSError
+            If its shard is not there any more.
         """
         place = self._places[index]
         key, responses, about = self._read(*place)
         self._check_rate(about, place)
-        known = about.get("receivers", list(EARS))
+        known = receivers_of(about)
         if responses.ndim != 3 or responses.shape[1] != len(known):
             raise ValueError(
                 f"{key} has responses of shape {list(responses.shape)}, not "
                 f"[1 + noise positions, {len(known)}, samples]."
             )
-        if not np.isfinite(responses).all():
+        # one number tells: not finite if a value is not, or is absurdly large
+        if not np.isfinite(np.vdot(responses, responses)):
             raise ValueError(f"{key} has responses that are not finite.")
         if len(responses) < 2:
             raise ValueError(f"{key} lists no noise position.")
         rows = [known.index(receiver) for receiver in self.receivers]
-        return RoomScene(key, torch.from_numpy(responses[:, rows]), about)
+        responses = responses[:, rows]
+        if not responses[0].any():
+            raise ValueError(f"{key} has a source that is silent.")
+        return RoomScene(key, torch.from_numpy(responses), about)
 
     def _read(
-        self, shard: Path, name: str, files: dict[str, tuple[int, int]]
+        self, shard: Path, name: str, files: dict[str, TarPlace]
     ) -> tuple[str, np.ndarray, dict]:
         """Read the files of a scene: key, responses, about."""
         key = f"{shard.name}::{name}"
-        with open(shard, "rb") as file:
-            contents = {}
-            for suffix, (offset, size) in files.items():
-                file.seek(offset)
-                contents[suffix] = file.read(size)
-        if set(contents) != {"npy", "json"}:
+        if set(files) != {"npy", "json"}:
             raise ValueError(
                 f"{key} of {shard.parent} needs a .npy and a .json file, has "
-                f"{sorted(contents)}: bring the bank into this form with "
+                f"{sorted(files)}: bring the bank into this form with "
                 "scenes_prepare.py --from_bank."
             )
-        about = json.loads(contents["json"])
-        responses = np.load(io.BytesIO(contents["npy"]), allow_pickle=False)
-        return key, responses.astype(np.float32, copy=False), about
+        try:
+            about = decode_json(read_member(shard, name, files["json"]))
+            receivers_of(about)
+            responses = decode_array(read_member(shard, name, files["npy"]))
+        except ValueError as error:
+            raise ValueError(f"{key} cannot be used: {error}") from error
+        with np.errstate(over="ignore"):  # found as not finite
+            return key, responses.astype(np.float32, copy=False), about
 
     def _check_rate(self, about: dict, place: tuple) -> None:
         """Refuse responses of another rate or without the receivers."""
@@ -161,7 +175,7 @@ class BRIRBank:
                 f"scenes_prepare.py --from_bank {shard.parent} --output NEW "
                 f"--sample_rate {self.sample_rate}."
             )
-        known = about.get("receivers", list(EARS))
+        known = receivers_of(about)
         missing = set(self.receivers) - set(known)
         if missing:
             raise ValueError(
@@ -169,6 +183,39 @@ class BRIRBank:
                 f"{self.receivers}: make another bank with "
                 "scenes_prepare.py."
             )
+
+
+def receivers_of(about: dict) -> list[str]:
+    """Read from a scene's metadata what its responses were received with.
+
+    Arguments
+    ---------
+    about : dict
+        The metadata.
+
+    Returns
+    -------
+    list of str
+        A name for each response of a source; two ears by default.
+
+    Raises
+    ------
+    ValueError
+        If they are no list of different names.
+
+    Example
+    -------
+    >>> receivers_of({})
+    ['left', 'right']
+    """
+    names = about.get("receivers", list(EARS))
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < max(len(names), 1)
+    ):
+        raise ValueError(f"its receivers are {names!r}, no list of names")
+    return names
 
 
 def encode_responses(responses: np.ndarray) -> bytes:
@@ -205,6 +252,11 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
             "hparams/wavjepa_nat_mini.yaml, which makes its own."
         )
     inner = folder / split if (folder / split).is_dir() else folder
+    if split == "test" and inner == folder:
+        raise ValueError(
+            f"{folder} has no part test/, whose rooms were not trained on: "
+            "bring the bank into this form with scenes_prepare.py --from_bank."
+        )
     shards = sorted(inner.glob("*.tar"))
     if not shards:
         raise ValueError(
@@ -217,18 +269,10 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
 
 def _index_shard(shard: Path) -> list[tuple[Path, str, dict]]:
     """List where the files of each scene lie in a shard."""
-    scenes: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                name, _, suffix = member.name.partition(".")
-                place = (member.offset_data, member.size)
-                scenes.setdefault(name, {})[suffix] = place
-    except tarfile.TarError as error:
-        raise ValueError(
-            f"{shard} is not a whole tar file ({error}): delete it and make "
-            "it again."
-        ) from error
+    scenes: dict[str, dict[str, TarPlace]] = {}
+    for member, place in index_tar(shard).items():
+        name, _, suffix = member.partition(".")
+        scenes.setdefault(name, {})[suffix] = place
     if not scenes:
         raise ValueError(f"{shard} is empty: delete it and make it again.")
     return [(shard, name, files) for name, files in scenes.items()]

@@ -35,7 +35,8 @@ class SceneSampler:
     bank : sequence of RoomScene
         Rooms: a ``rooms.BRIRBank``.
     noises : sequence of [T] tensors
-        Background noises: a ``noises.NoiseFolder``.
+        Background noises: a ``noises.NoiseFolder``. What raises a ValueError
+        or OSError when it is read is drawn again, of rooms as well.
     snr_db : sequence of two floats
         Range of the signal-to-noise ratio in dB.
     scene_prob : float
@@ -209,7 +210,7 @@ def _draw(items: Sequence, kind: str, generator: Optional[torch.Generator]):
         index = int(torch.randint(len(items), (), generator=generator))
         try:
             return items[index], num_bad
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             logger.warning("Left out a %s: %s", kind, error)
             reason = error
     raise ValueError(

@@ -10,8 +10,6 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Union
 
@@ -22,6 +20,7 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
 from speechbrain_wavjepa.synthetic_sounds import SOUNDS
+from speechbrain_wavjepa.utils.files import claim, hold
 
 CLASSES = tuple(SOUNDS)
 
@@ -133,8 +132,8 @@ class SyntheticCorpus:
         Raises
         ------
         ValueError
-            If the folder holds something else than this corpus, or a shard
-            is to have no clips.
+            If the folder holds something else than this corpus or is in use,
+            or a shard is to have no clips.
         """
         if clips_per_shard < 1:
             raise ValueError(
@@ -142,22 +141,8 @@ class SyntheticCorpus:
                 "raise clips_per_shard."
             )
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._claim(folder, clips_per_shard)
-        starts = range(0, self.num_clips, clips_per_shard)
-        for number, start in enumerate(
-            tqdm(starts, desc=f"synthetic corpus, {folder}", unit=" shards")
-        ):
-            path = folder / f"shard-{number:06d}.tar"
-            if path.exists():
-                continue
-            stop = min(start + clips_per_shard, self.num_clips)
-            write_shard(path, map(self._encode_clip, range(start, stop)))
-
-    def _claim(self, folder: Path, clips_per_shard: int) -> None:
-        """Write the manifest, or compare with the one that is there."""
-        settings = {
-            "corpus": "speechbrain_wavjepa.synthetic",
+        made_with = {
+            "corpus": "synthetic",
             "num_clips": self.num_clips,
             "clip_seconds": self.clip_seconds,
             "sample_rate": self.sample_rate,
@@ -165,20 +150,24 @@ class SyntheticCorpus:
             "clips_per_shard": clips_per_shard,
             "classes": list(CLASSES),
         }
-        manifest = folder / "synthetic.json"
-        found = "no manifest"
-        if manifest.exists():
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-        elif not any(folder.iterdir()):
-            found = settings
-            aside = manifest.with_suffix(".unfinished")
-            aside.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-            os.replace(aside, manifest)
-        if found != settings:
-            raise ValueError(
-                f"{folder} holds something else than this corpus ({found}): "
-                "delete it or choose another synthetic_folder."
-            )
+        starts = range(0, self.num_clips, clips_per_shard)
+        shards = {
+            folder / f"shard-{number:06d}.tar": start
+            for number, start in enumerate(starts)
+        }
+        if all(path.exists() for path in shards):
+            claim(folder, made_with)
+            return  # other runs may read it at the same time
+        with hold(folder):
+            claim(folder, made_with)
+            for path, start in tqdm(
+                shards.items(), desc="synthetic corpus", unit=" shards"
+            ):
+                if not path.exists():
+                    stop = min(start + clips_per_shard, self.num_clips)
+                    write_shard(
+                        path, map(self._encode_clip, range(start, stop))
+                    )
 
     def _encode_clip(self, index: int) -> tuple[str, bytes, dict]:
         """Give the key of a clip, its FLAC file and its class."""

@@ -4,7 +4,8 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import multiprocessing
+import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from speechbrain_wavjepa.data.manifest import (
 )
 from speechbrain_wavjepa.data.members import iterate_members
 from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.utils.processes import worker_map
 
 MAX_SECONDS = 600  # a longer file is no clip
 
@@ -50,23 +52,21 @@ class ClipPool:
             raise ValueError(
                 f"--num_workers must be 0 or more, got {num_workers}."
             )
-        self._pool = None
-        if num_workers > 0:
-            context = multiprocessing.get_context("spawn")
-            self._pool = context.Pool(num_workers, torch.set_num_threads, (1,))
+        self._stack = contextlib.ExitStack()
+        one_thread = functools.partial(torch.set_num_threads, 1)
+        self._map = self._stack.enter_context(
+            worker_map(num_workers, one_thread)
+        )
 
     def __enter__(self) -> "ClipPool":
         return self
 
     def __exit__(self, *exception) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        self._stack.__exit__(*exception)
 
     def imap(self, function: Callable, items: Iterable) -> Iterator:
         """Yield the results in the order of the items."""
-        if self._pool is None:
-            return map(function, items)
-        return self._pool.imap(function, items)
+        return self._map(function, items)
 
 
 def read_whole(data: bytes) -> tuple[Tensor, int]:

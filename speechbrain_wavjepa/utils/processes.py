@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
 
+PATIENCE = 5.0  # seconds that workers get to end what they do
 # What clusters send before they kill; Windows has one of them.
 END_SIGNALS = [
     getattr(signal, name)
@@ -243,8 +244,8 @@ def worker_map(
 ) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
     """Give a ``map`` that works in other processes.
 
-    The processes end with this one. After an error or Ctrl-C they are ended
-    at once: what they have not given back is lost.
+    The processes end with this one. After an error or Ctrl-C they begin
+    nothing new, and are ended if what they do takes longer than seconds.
 
     Arguments
     ---------
@@ -295,11 +296,21 @@ def worker_map(
             "full: lower --num_workers and start the same command again."
         ) from error
     except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
+        # one that is ended while it gives back a result would block us, so
+        # only what takes long is
+        workers = set(multiprocessing.active_children()) - others
+        ender = threading.Timer(PATIENCE, _terminate, [workers])
+        ender.daemon = True
+        ender.start()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _terminate(workers: Iterable) -> None:
+    """End processes; those that have ended already are left alone."""
+    for worker in workers:
+        worker.terminate()
 
 
 def _begin_worker(initializer: Optional[Callable[[], None]]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 # of the design and have no file yet.
 MODULES = (
     "utils",
-    "audio collapse layer_sum masking packing positions "
+    "audio bank_files collapse layer_sum masking packing positions "
     "reverberation schedulers sparse_gradient step_log transformer weights "
     "window_layout windows",
     "bank_import bank_layouts bank_maker data filterbanks frontends "

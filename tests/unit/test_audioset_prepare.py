@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from shard_factory import encode, make_clip
 
 from speechbrain_wavjepa.data import shard_writer
 from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.data.shard_check import ClipPool
 from speechbrain_wavjepa.shards import ClipStream
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
@@ -200,6 +202,13 @@ def test_worker_processes_give_the_same_bytes(prepare, tmp_path):
     assert len(shards) == 3
 
 
+def test_a_killed_worker_is_an_error_and_not_waited_for():
+    """As the memory limit kills; a pool of the old kind waited for ever."""
+    with pytest.raises(ChildProcessError, match="lower --num_workers"):
+        with ClipPool(1) as pool:
+            list(pool.imap(os._exit, [9]))
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -215,7 +224,7 @@ def test_wrong_options_get_one_message(
     write_clips(tmp_path / "in")
     assert prepare.main(arguments(tmp_path, **options)) == 1
     captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if "Error" in line]
+    errors = [line for line in captured.err.splitlines() if "error" in line]
     assert len(errors) == 1
     assert re.search(message, errors[0])
     assert not list(tmp_path.glob("out/*.tar"))

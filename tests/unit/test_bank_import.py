@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
 import pytest
+from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa.bank_import import import_bank
 from speechbrain_wavjepa.rooms import BRIRBank
@@ -121,15 +123,18 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path):
     (source / "e_broken.npy").write_bytes(b"not an array")
     left_out = import_bank(source, tmp_path / "to", bank_rate=16000)
     assert set(left_out) == {
-        "b_not_finite",
-        "c_silent",
-        "d_four_ears",
-        "e_broken",
+        "b_not_finite.npy",
+        "c_silent.npy",
+        "d_four_ears.npy",
+        "e_broken.npy",
     }
-    assert "not finite" in left_out["b_not_finite"]
-    assert "noises are silent" in left_out["c_silent"]
-    assert "[3, 4, 9]" in left_out["d_four_ears"]
+    assert "not finite" in left_out["b_not_finite.npy"]
+    assert "noises are silent" in left_out["c_silent.npy"]
+    assert "[3, 4, 9]" in left_out["d_four_ears.npy"]
     assert len(BRIRBank(tmp_path / "to")) == 1
+    # the same command again tells the same, although the shard is kept
+    again = import_bank(source, tmp_path / "to", bank_rate=16000)
+    assert set(again) == set(left_out)
 
 
 def test_mixed_rates_become_one(tmp_path):
@@ -150,9 +155,223 @@ def test_an_unknown_rate_asks_for_it(tmp_path):
     np.save(tmp_path / "from" / "a.npy", make_responses(0))
     with pytest.raises(ValueError, match="--bank_rate"):
         import_bank(tmp_path / "from", tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_an_empty_folder_is_no_bank(tmp_path):
     with pytest.raises(ValueError, match="holds no bank"):
         import_bank(tmp_path, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
+def write_tars(source, shards):
+    """Write tars of scenes: their names, and each scene's name and json."""
+    for path, scenes in shards.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(source / path, "w") as tar:
+            for number, (name, about) in enumerate(scenes.items()):
+                add(tar, f"{name}.npy", encode(make_responses(number)))
+                add(tar, f"{name}.json", json.dumps(about).encode())
+
+
+def rooms_of(folder, split):
+    """Name the rooms of a part, and where each scene comes from."""
+    bank = BRIRBank(folder, split=split)
+    abouts = [bank[index].about for index in range(len(bank))]
+    return {about["room"] for about in abouts}, [a["origin"] for a in abouts]
+
+
+@pytest.mark.parametrize("layout", ["tar", "arrays"])
+def test_scenes_of_one_room_stay_together(layout, tmp_path):
+    """Twelve files of four rooms: the room counts, not the file."""
+    source = tmp_path / "from"
+    source.mkdir()
+    rooms = {
+        f"{n:02d}": {"room": n % 4, "sample_rate": 16000} for n in range(12)
+    }
+    if layout == "tar":
+        write_tars(source, {f"{n}.tar": {n: a} for n, a in rooms.items()})
+    else:
+        for name, about in rooms.items():
+            np.save(source / f"{name}.npy", make_responses(0))
+            (source / f"{name}.json").write_text(json.dumps(about))
+    import_bank(source, tmp_path / "to", test_fraction=0.25)
+    train, origins = rooms_of(tmp_path / "to", "train")
+    test, test_origins = rooms_of(tmp_path / "to", "test")
+    assert (train, test) == ({"0", "1", "2"}, {"3"})
+    assert (len(origins), len(test_origins)) == (9, 3)
+
+
+def test_a_room_in_both_parts_of_a_bank_is_refused(tmp_path):
+    about = {"room": "kitchen", "sample_rate": 16000}
+    write_tars(
+        tmp_path / "from",
+        {"train/0.tar": {"0": about}, "test/0.tar": {"0": about}},
+    )
+    with pytest.raises(ValueError, match="'kitchen' has scenes in test/ and"):
+        import_bank(tmp_path / "from", tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
+def test_equal_names_do_not_overwrite_each_other(tmp_path):
+    names = {name: {"sample_rate": 16000} for name in ("a/0", "b/0", "0")}
+    write_tars(tmp_path / "from", {"x/0.tar": names, "y/0.tar": names})
+    import_bank(tmp_path / "from", tmp_path / "to", test_fraction=0)
+    _, origins = rooms_of(tmp_path / "to", "train")
+    assert len(set(origins)) == 6
+    assert {"x/0.tar::a/0.npy", "y/0.tar::0.npy"} < set(origins)
+
+
+@pytest.mark.parametrize("change", ["content", "metadata", "name"])
+def test_another_bank_under_the_same_names_is_refused(change, tmp_path):
+    source = tmp_path / "from"
+    source.mkdir()
+    for name in "ab":
+        np.save(source / f"{name}.npy", make_responses(0))
+        (source / f"{name}.json").write_text('{"sample_rate": 16000}')
+    import_bank(source, tmp_path / "to")
+    source.rename(tmp_path / "moved")
+    import_bank(tmp_path / "moved", tmp_path / "to")  # it is the same
+    kept = BRIRBank(tmp_path / "to")[0].responses
+    if change == "content":
+        np.save(tmp_path / "moved" / "b.npy", make_responses(1))
+    elif change == "metadata":
+        (tmp_path / "moved" / "b.json").write_text('{"sample_rate": 32000}')
+    else:
+        (tmp_path / "moved" / "b.npy").rename(tmp_path / "moved" / "c.npy")
+    with pytest.raises(ValueError, match="was made with content=.*, not"):
+        import_bank(tmp_path / "moved", tmp_path / "to", bank_rate=None)
+    assert np.array_equal(BRIRBank(tmp_path / "to")[0].responses, kept)
+
+
+@pytest.mark.parametrize(
+    "about, message",
+    [
+        ({"sample_rate": 1}, "rate is 1,"),
+        ({"sample_rate": 1e12}, "rate is 1000000000000.0"),
+        ({"sample_rate": float("nan")}, "rate is nan"),
+        ({"sample_rate": "fast"}, "rate is 'fast'"),
+        ({"sample_rate": True}, "rate is True"),
+        ({"receivers": 2}, "receivers are 2"),
+        ({"receivers": [["left"], "right"]}, "no list of names"),
+        ({"receivers": ["left", "left"]}, "no list of names"),
+        (["a list"], "holds no object"),
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_right_leave_a_scene_out(
+    about, message, tmp_path
+):
+    source = tmp_path / "from"
+    source.mkdir()
+    for name in "ab":
+        np.save(source / f"{name}.npy", make_responses(0))
+    if isinstance(about, dict):
+        about = {"sample_rate": 16000, **about}
+    (source / "b.json").write_text(json.dumps(about))
+    left_out = import_bank(source, tmp_path / "to", 16000, 16000)
+    assert set(left_out) == {"b.npy"} and message in left_out["b.npy"]
+
+
+def test_hostile_files_are_left_out_and_named(tmp_path):
+    source = tmp_path / "from"
+    source.mkdir()
+    names = ["-rf", "{a}[b]*?", "new\nline", "good", "é"]
+    for name in names:
+        np.save(source / f"{name}.npy", make_responses(0))
+    os.mkfifo(source / "pipe.npy")
+    np.save(source / "pipe_json.npy", make_responses(0))
+    os.mkfifo(source / "pipe_json.json.fifo")
+    (source / "pipe_json.json").symlink_to("/dev/zero")
+    (source / "link.npy").symlink_to("/etc/passwd")
+    (source / "gone.npy").symlink_to("nowhere")
+    np.save(source / "deep.npy", make_responses(0))
+    (source / "deep.json").write_text('{"a":' * 100000)
+    np.save(source / "long.npy", np.ones((2, 2, 61 * 1000)))
+    (source / "long.json").write_text('{"sample_rate": 1000}')
+    with pytest.raises(ValueError, match="pipe_json.json' is no regular"):
+        import_bank(source, tmp_path / "to", bank_rate=16000)
+    assert not (tmp_path / "to").exists()
+    (source / "pipe_json.json").unlink()
+    left_out = import_bank(source, tmp_path / "to", bank_rate=16000)
+    assert set(left_out) == {
+        f"{name}.npy" for name in ("pipe", "link", "gone", "deep", "long")
+    }
+    bank = BRIRBank(tmp_path / "to")
+    origins = {bank[index].about["origin"] for index in range(len(bank))}
+    assert f"{names[2]}.npy" in origins
+    assert {path.name for path in (tmp_path / "to").rglob("*")} == {
+        "made_with.json",
+        "train",
+        "test",
+        "scenes-000000.tar",
+    }
+
+
+@pytest.mark.parametrize(
+    "region, message",
+    [
+        ({}, "not as in the paper"),
+        ([], "not as in the paper"),
+        ({"region": {"scene": {"source": "s", "noise": "n"}}}, "paper"),
+        ("../a.npy", "No such file"),  # only the name of a path counts
+        ("..", "leads out of"),
+        ("a\nb.npy", "leads out of"),
+        ("/elsewhere/mono.npy", "the shape [640]"),
+        ("/elsewhere/nowhere.npy", "No such file"),
+    ],
+    ids=str,
+)
+def test_regions_that_cannot_be_used_are_left_out(region, message, tmp_path):
+    source = tmp_path / "from"
+    source.mkdir()
+    np.save(source / "good.npy", make_responses(0)[0])
+    np.save(source / "mono.npy", make_responses(0)[0, 0])
+    np.save(tmp_path / "a.npy", make_responses(0)[0])
+
+    def place(path):
+        return {"rir": {"binaural_rir_path": path}}
+
+    def make_region(path):
+        scene = {"source": place("good.npy"), "noise": [place(path)]}
+        return {"region": {"scene": scene}}
+
+    if isinstance(region, str):
+        region = make_region(region)
+    regions = {"sampled_regions": [make_region("good.npy"), region]}
+    (source / "house.json").write_text(json.dumps(regions))
+    left_out = import_bank(source, tmp_path / "to", bank_rate=16000)
+    assert set(left_out) == {"house.json::1"}
+    assert message in left_out["house.json::1"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"sampled_regions": 3}', "are no list"),
+        ('{"a": {"sampled_regions": []}}', "are no list"),
+        ('{"sampled_regions": [', "cannot be read"),
+        ('{"sampled_regions": []}', "None of the 0 scenes"),
+    ],
+)
+def test_a_list_of_regions_that_is_none_is_named(text, message, tmp_path):
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "house.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        import_bank(tmp_path / "from", tmp_path / "to", bank_rate=16000)
+    assert not (tmp_path / "to").exists()
+
+
+def test_two_imports_at_once_are_refused(tmp_path):
+    (tmp_path / "from").mkdir()
+    np.save(tmp_path / "from" / "a.npy", make_responses(0))
+    with hold_elsewhere(tmp_path / "to"):
+        with pytest.raises(ValueError, match="in use by process"):
+            import_bank(tmp_path / "from", tmp_path / "to", bank_rate=16000)
+
+
+def test_an_output_within_the_bank_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", make_responses(0))
+    with pytest.raises(ValueError, match="the bank itself"):
+        import_bank(tmp_path, tmp_path / "to", bank_rate=16000)
     assert not (tmp_path / "to").exists()

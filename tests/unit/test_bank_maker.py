@@ -1,14 +1,15 @@
 """Making banks: the same bytes every time, resumable, split by room."""
 
-import concurrent.futures
 import hashlib
 import json
-import time
+import shutil
 
 import pytest
+from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa import bank_maker
 from speechbrain_wavjepa.bank_maker import make_bank
+from speechbrain_wavjepa.heads import SphericalHead
 from speechbrain_wavjepa.rooms import BRIRBank
 
 SMALL = {
@@ -67,9 +68,9 @@ def test_every_scene_tells_what_it_is(bank):
         "noise",
     } == set(scene.about)
     assert len(scene.responses) == 1 + len(scene.about["noise"])
-    manifest = json.loads((bank / "manifest.json").read_text())
-    assert manifest["seed"] == 0
-    assert set(manifest["versions"]) == {
+    made_with = json.loads((bank / "made_with.json").read_text())
+    assert made_with["seed"] == 0
+    assert set(json.loads((bank / "versions.json").read_text())) == {
         "pyroomacoustics",
         "numpy",
         "speechbrain_wavjepa",
@@ -87,38 +88,80 @@ def test_a_stopped_run_goes_on_in_several_processes(bank, tmp_path):
     assert digests(tmp_path) == digests(bank)
 
 
-def test_a_full_disk_stops_the_simulation(monkeypatch, tmp_path):
-    made = []
-
-    def make_scene(number, **_):
-        time.sleep(0.01)
-        made.append(number)
-
+def test_a_full_disk_leaves_no_half_shard(monkeypatch, tmp_path):
     def write_shard(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(bank_maker, "make_scene", make_scene)
     monkeypatch.setattr(bank_maker, "write_shard", write_shard)
-    monkeypatch.setattr(
-        concurrent.futures,
-        "ProcessPoolExecutor",
-        lambda workers, _: concurrent.futures.ThreadPoolExecutor(workers),
-    )
     with pytest.raises(OSError, match="No space left"):
-        make_bank(tmp_path, num_rooms=10, scenes_per_room=20, workers=2)
-    assert len(made) < 20  # of 200
+        make_bank(tmp_path, num_rooms=10, scenes_per_room=20, workers=1)
+    assert not list(tmp_path.rglob("*.tar*"))
+
+
+def test_a_folder_that_is_removed_meanwhile_is_named(monkeypatch, tmp_path):
+    def make_scene(number, **_):
+        shutil.rmtree(tmp_path / "bank", ignore_errors=True)
+        return str(number), b"", {}
+
+    monkeypatch.setattr(bank_maker, "make_scene", make_scene)
+    with pytest.raises(OSError, match=str(tmp_path / "bank")):
+        make_bank(tmp_path / "bank", **SMALL, workers=1)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_bank_in_the_making_is_refused_and_a_whole_one_is_read(
+    bank, tmp_path
+):
+    with hold_elsewhere(tmp_path / "bank"):
+        with pytest.raises(ValueError, match="in use"):
+            make_bank(tmp_path / "bank", **SMALL)
+    assert not (tmp_path / "bank").exists()
+    with hold_elsewhere(bank):
+        make_bank(bank, **SMALL)  # nothing to write: many runs may begin
+
+
+def test_a_head_is_known_by_its_content(monkeypatch, tmp_path):
+    """Another head under the same name makes another bank."""
+    monkeypatch.setattr(
+        bank_maker, "make_head", lambda hrtf, rate: SphericalHead(rate)
+    )
+    monkeypatch.setattr(
+        bank_maker, "make_scene", lambda number, **_: (str(number), b"", {})
+    )
+    head = tmp_path / "head.sofa"
+    head.write_text("one")
+    folder = tmp_path / "bank"
+    make_bank(folder, **SMALL, hrtf=str(head), workers=1)
+    before = digests(folder)
+    (tmp_path / "elsewhere").mkdir()
+    moved = head.rename(tmp_path / "elsewhere" / "head.sofa")
+    make_bank(folder, **SMALL, hrtf=str(moved), workers=1)
+    head.write_text("two")
+    with pytest.raises(ValueError, match="made with hrtf=.*, not hrtf="):
+        make_bank(folder, **SMALL, hrtf=str(head), workers=1)
+    assert digests(folder) == before
 
 
 def test_another_bank_in_the_folder_is_not_touched(bank):
     before = digests(bank)
-    with pytest.raises(ValueError, match="something else than this bank"):
+    with pytest.raises(ValueError, match="made with scenes_per_room=2"):
         make_bank(bank, **{**SMALL, "scenes_per_room": 3})
     assert digests(bank) == before
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_rooms": 1}, {"scenes_per_room": 0}, {"test_fraction": 1.0}],
+    [
+        {"num_rooms": 1},
+        {"scenes_per_room": 0},
+        {"test_fraction": 1.0},
+        {"test_fraction": 7},
+        {"scenes_per_shard": 0},
+        {"sample_rate": 0},
+        {"workers": 0},
+        {"seed": -1},
+    ],
+    ids=str,
 )
 def test_impossible_settings_are_named(change, tmp_path):
     (name,) = change

@@ -16,7 +16,11 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_wavjepa.checkpoints import AtomicCheckpointer, find_damage
+from speechbrain_wavjepa.checkpoints import (
+    CHECKSUM_FILE,
+    AtomicCheckpointer,
+    find_damage,
+)
 
 # Saves without end; the same number goes into two files of every checkpoint.
 SAVER = """
@@ -113,6 +117,15 @@ def test_every_flipped_bit_is_found(tmp_path):
             assert find_damage(checkpoint.path), (path.name, place)
         path.write_bytes(whole)
     assert find_damage(checkpoint.path) is None
+
+
+def test_checksums_of_files_elsewhere_are_damage(tmp_path):
+    """A stranger's checkpoint does not choose which files are read."""
+    _, _, (checkpoint, _) = save_two(tmp_path)
+    path = checkpoint.path / CHECKSUM_FILE
+    seal = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**seal, "/dev/zero": {}}))
+    assert find_damage(checkpoint.path) == f"{CHECKSUM_FILE} is damaged"
 
 
 def test_only_damaged_checkpoints_stop_the_run(tmp_path):

@@ -1,5 +1,8 @@
 """Heads: delays and levels at the ears, by direction."""
 
+import os
+
+import h5py
 import numpy as np
 import pytest
 
@@ -95,3 +98,103 @@ def test_a_file_of_another_kind_is_named(tmp_path):
     path.write_bytes(b"not a SOFA file")
     with pytest.raises(ValueError, match="head.sofa is no SOFA file"):
         MeasuredHead(path)
+
+
+def write_sofa(path, **changes):
+    """Write a SOFA file of three directions; None leaves something out."""
+    random = np.random.default_rng(0)
+    content = {
+        "SourcePosition": np.array([[0.0, 0, 1], [90, 0, 1], [0, 90, 1]]),
+        "Data.IR": random.standard_normal((3, 2, 64)),
+        "Data.SamplingRate": np.array([44100.0]),
+        "Type": "spherical",
+        **changes,
+    }
+    kind = content.pop("Type")
+    with h5py.File(path, "w") as file:
+        for name, value in content.items():
+            if isinstance(value, dict):
+                file.create_dataset(name, **value)
+            elif value is not None:
+                file[name] = value
+        if kind is not None and isinstance(
+            file.get("SourcePosition"), h5py.Dataset
+        ):
+            file["SourcePosition"].attrs["Type"] = kind
+
+
+@pytest.mark.parametrize("kind", ["spherical", b"spherical", None])
+def test_a_written_head_is_read(kind, tmp_path):
+    write_sofa(tmp_path / "a.sofa", Type=kind)
+    responses = MeasuredHead(tmp_path / "a.sofa").responses(direction(88))
+    assert responses.shape == (1, 2, 24)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"Data.IR": None}, "Data.IR"),
+        ({"Data.IR": "text"}, "Data.IR is object"),
+        ({"Data.IR": {"shape": (10**9, 2, 10**6), "dtype": "f8"}}, "at most"),
+        (
+            {
+                "Data.IR": {
+                    "shape": (3, 2, 64),
+                    "dtype": "f8",
+                    "maxshape": (None, 2, None),
+                    "chunks": (2**14, 1, 2**14),
+                }
+            },
+            "at most",
+        ),
+        ({"Data.IR": np.full((3, 2, 64), np.nan)}, "not finite"),
+        ({"Data.IR": np.zeros((3, 2, 64))}, "is silent"),
+        ({"Data.IR": np.ones((3, 4, 64))}, r"shape \[3, 4, 64\]"),
+        ({"Data.IR": np.ones((2, 2, 64))}, "place for each"),
+        ({"Data.IR": np.ones(64)}, r"shape \[64\]"),
+        ({"Data.IR": h5py.SoftLink("/Data.IR")}, "no dataset of this file"),
+        ({"Data.IR": h5py.ExternalLink("x.h5", "/a")}, "no dataset of this"),
+        ({"Data.SamplingRate": np.zeros(1)}, "its rate"),
+        ({"Data.SamplingRate": np.zeros(0)}, "its rate"),
+        ({"Data.SamplingRate": np.array([1e300])}, "its rate"),
+        ({"Data.SamplingRate": np.array([44100.5])}, "its rate"),
+        ({"SourcePosition": np.ones((3, 1))}, "spherical place"),
+        ({"SourcePosition": np.ones(3)}, "spherical place"),
+        ({"Type": "cartesian"}, "cartesian places"),
+        ({"Data.Delay": np.array([[0.0, 9.0]])}, "delays stand apart"),
+        ({"Type": b"\xff\xfe"}, "places"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_head_that_cannot_be_used_is_named(changes, message, tmp_path):
+    path = tmp_path / "head.sofa"
+    write_sofa(path, **changes)
+    with pytest.raises(ValueError, match=f"head.sofa (?s:.*){message}"):
+        MeasuredHead(path)
+
+
+def test_a_head_of_another_file_is_not_read(tmp_path):
+    """Raw data and links that lead out, the latter to a pipe that blocks."""
+    outside = tmp_path / "precious"
+    outside.write_bytes(bytes(3 * 2 * 64 * 8))
+    external = {
+        "shape": (3, 2, 64),
+        "dtype": "f8",
+        "external": [(str(outside), 0, h5py.h5f.UNLIMITED)],
+    }
+    os.mkfifo(tmp_path / "pipe")
+    for change in (external, h5py.ExternalLink(tmp_path / "pipe", "/a")):
+        write_sofa(tmp_path / "head.sofa", **{"Data.IR": change})
+        with pytest.raises(ValueError, match="no dataset of this file"):
+            MeasuredHead(tmp_path / "head.sofa")
+    with pytest.raises(ValueError, match="pipe is not there"):
+        MeasuredHead(tmp_path / "pipe")
+
+
+def test_a_cut_head_is_named(test_data, tmp_path):
+    whole = test_data / "spatial" / "mit_kemar_normal_pinna.sofa"
+    path = tmp_path / "head.sofa"
+    for size in (100, 5000, 500000):
+        path.write_bytes(whole.read_bytes()[:size])
+        with pytest.raises(ValueError, match="head.sofa is no SOFA file"):
+            MeasuredHead(path)

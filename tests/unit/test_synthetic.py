@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa.shards import ClipStream
 from speechbrain_wavjepa.synthetic import CLASSES, SyntheticCorpus
@@ -83,13 +84,23 @@ def test_whole_shards_are_kept_and_missing_ones_made(tmp_path):
 def test_another_corpus_in_the_folder_is_refused(tmp_path):
     SyntheticCorpus(3, clip_seconds=1.0, seed=2).write_shards(tmp_path)
     other = SyntheticCorpus(3, clip_seconds=1.0, seed=9)
-    with pytest.raises(ValueError, match="synthetic_folder"):
+    with pytest.raises(ValueError, match="made with seed=2, not seed=9"):
         other.write_shards(tmp_path)
+
+
+def test_a_corpus_in_the_making_is_refused_and_a_whole_one_is_read(tmp_path):
+    corpus = SyntheticCorpus(3, clip_seconds=1.0, seed=2)
+    with hold_elsewhere(tmp_path):
+        with pytest.raises(ValueError, match="in use by process"):
+            corpus.write_shards(tmp_path)
+    corpus.write_shards(tmp_path)
+    with hold_elsewhere(tmp_path):
+        corpus.write_shards(tmp_path)  # nothing to write: many runs may begin
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "holiday.wav").write_bytes(b"")
-    with pytest.raises(ValueError, match="no manifest"):
+    with pytest.raises(ValueError, match="something else.*holiday.wav"):
         SyntheticCorpus(3).write_shards(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.wav"]
 

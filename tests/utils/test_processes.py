@@ -107,6 +107,13 @@ def test_results_come_in_order_from_other_processes():
         assert list(map_function(abs, [-3, 1, -2])) == [3, 1, 2]
 
 
+def test_after_an_error_no_work_is_waited_for():
+    with pytest.raises(OSError, match="disk is full"):
+        with worker_map(1) as map_function:
+            map_function(time.sleep, [600] * 9)
+            raise OSError("the disk is full")
+
+
 def test_cores_are_counted_where_none_can_be_bound(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS
     monkeypatch.setattr(os, "cpu_count", lambda: 3)

@@ -20,7 +20,6 @@ import functools
 import hashlib
 import io
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -41,6 +40,8 @@ from speechbrain_wavjepa.data.shard_check import (
 )
 from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
+from speechbrain_wavjepa.utils.experiment import run_script
+from speechbrain_wavjepa.utils.processes import count_cores
 
 FINE_SUBTYPES = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 NAMES_PRINTED = 20
@@ -233,14 +234,19 @@ def main(arguments=None):
     parser.add_argument("--output", help="folder for shards and manifest")
     parser.add_argument("--clips_per_shard", type=int, default=2000)
     parser.add_argument("--sample_rate", type=int, help="default: as it is")
-    parser.add_argument("--num_workers", type=int, default=os.cpu_count())
+    parser.add_argument("--num_workers", type=int, default=count_cores())
     parser.add_argument("--check", metavar="SHARDS", help="check shards")
     options = parser.parse_args(arguments)
     if bool(options.check) == bool(options.input and options.output):
         parser.error("give --input and --output, or --check")
+    return run_script(lambda: run(options))
+
+
+def run(options):
+    """Make shards or check some; returns the exit code."""
+    if options.check:
+        return int(check_shards(options.check, options.num_workers) > 0)
     try:
-        if options.check:
-            return int(check_shards(options.check, options.num_workers) > 0)
         manifest = prepare_audioset(
             options.input,
             options.output,
@@ -248,16 +254,11 @@ def main(arguments=None):
             options.sample_rate,
             options.num_workers,
         )
-    except ValueError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
     except OSError as error:
-        print(
-            f"Error: {error}. Finished shards are kept; put that right and run "
-            "the same command again.",
-            file=sys.stderr,
-        )
-        return 1
+        raise OSError(
+            f"{str(error).rstrip('.')}. Finished shards are kept; put that "
+            "right and run the same command again."
+        ) from error
     return report(manifest)
 
 

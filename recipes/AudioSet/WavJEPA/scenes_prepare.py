@@ -7,8 +7,8 @@ To simulate rooms (the same command takes up a run that was stopped):
 To bring another bank, such as the paper's, into the same form:
 > python scenes_prepare.py --from_bank OTHER --bank_rate 32000 --output BANK
 
-A bank holds ``train/`` and ``test/`` with tar shards, whose rooms differ, and
-``manifest.json``. The same settings give the same bytes.
+A bank holds ``train/`` and ``test/`` with tar shards, whose rooms differ. The
+same settings give the same bytes.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -21,8 +21,11 @@ from pathlib import Path
 from speechbrain_wavjepa.bank_import import import_bank
 from speechbrain_wavjepa.bank_maker import make_bank
 from speechbrain_wavjepa.rooms import BRIRBank
+from speechbrain_wavjepa.utils.experiment import run_script
 
 NAMES_PRINTED = 20
+SIMULATED = ("num_rooms", "scenes_per_room", "hrtf", "seed", "num_workers")
+FOREIGN = ("bank_rate", "array_folder")
 
 
 def main(arguments=None):
@@ -49,19 +52,23 @@ def main(arguments=None):
         "--array_folder", help="where the arrays lie that its json files name"
     )
     options = parser.parse_args(arguments)
-    try:
-        left_out = write_bank(options)
-        count = count_scenes(options)
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+    for name in SIMULATED if options.from_bank else FOREIGN:
+        if getattr(options, name) != parser.get_default(name):
+            word = "with" if options.from_bank else "without"
+            parser.error(f"--{name} means nothing {word} --from_bank")
+    return run_script(lambda: prepare_scenes(options))
+
+
+def prepare_scenes(options):
+    """Write a bank and tell what is in it."""
+    left_out = write_bank(options)
+    count = count_scenes(options)
     for name, reason in list(left_out.items())[:NAMES_PRINTED]:
-        print(f"Left out {name}: {reason}")
+        print(f"Left out {name!r}: {reason}")
     print(
         f"{count['train']} scenes for training and {count['test']} for "
         f"testing in {options.output}; {len(left_out)} left out"
     )
-    return 0
 
 
 def count_scenes(options):
@@ -72,7 +79,8 @@ def count_scenes(options):
         bank = (
             []
             if not has_shards
-            else BRIRBank(options.output, options.sample_rate, split)
+            # whatever its receivers are
+            else BRIRBank(options.output, options.sample_rate, split, [])
         )
         count[split] = len(bank)
     return count
