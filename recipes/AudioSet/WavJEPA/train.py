@@ -51,7 +51,7 @@ from speechbrain_wavjepa.utils.experiment import (
 )
 from speechbrain_wavjepa.utils.processes import (
     LoaderWorkers,
-    SignalExit,
+    exit_by_signal,
     explain_dead_workers,
     largest,
     on_end_signals,
@@ -194,9 +194,9 @@ class WavJEPABrain(sb.Brain):
                 super().fit(
                     epochs, *args, train_loader_kwargs=options, **kwargs
                 )
-        except ChildProcessError as error:
+        except ChildProcessError:
             if self.signal:  # it came before the worker could ignore it
-                raise SignalExit(self.signal) from error
+                exit_by_signal(self.signal)
             raise
         finally:
             self.progress.close()  # before an error is shown
@@ -306,7 +306,7 @@ class WavJEPABrain(sb.Brain):
             num_to_keep=self.hparams.checkpoints_to_keep,
         )
         if signal := self.signal_to_any:
-            raise SignalExit(signal)
+            exit_by_signal(signal)
 
     @torch.no_grad()
     def log_step(self, output, loss):
