@@ -180,9 +180,12 @@ def _list_array(path: Path) -> ForeignScene:
 
 def _list_regions(path: Path, folder: Path) -> Iterator[ForeignScene]:
     """List the scenes of one of the paper's json files, that of a house."""
-    regions = decode_json(read_file(path))["sampled_regions"]
-    if not isinstance(regions, list):
-        raise ValueError(f"{str(path)!r} has sampled_regions that are no list.")
+    try:
+        regions = decode_json(read_file(path)).get("sampled_regions")
+        if not isinstance(regions, list):
+            raise ValueError("its sampled_regions are no list")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be used: {error}.") from error
     for number, region in enumerate(regions):
         files = {path.name: path}
         try:

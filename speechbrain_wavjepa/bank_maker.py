@@ -93,7 +93,6 @@ def make_bank(
             f"{test_fraction=}, {scenes_per_room=}, {workers=}, {seed=}."
         )
     folder = Path(folder)
-    pyroomacoustics = require("pyroomacoustics", "scenes")
     make_head(hrtf, sample_rate)  # a bad file is refused before anything else
     made_with = {
         "bank": "simulated",
@@ -118,6 +117,7 @@ def make_bank(
     if all(path.exists() for path, _ in shards):
         claim(folder, made_with)
         return  # other runs may read it at the same time
+    pyroomacoustics = require("pyroomacoustics", "scenes")
     with hold(folder):
         claim(folder, made_with)
         _write_versions(folder, pyroomacoustics.__version__)

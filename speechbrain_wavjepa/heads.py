@@ -173,6 +173,10 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
             kind = file["SourcePosition"].attrs.get("Type", "spherical")
             responses = _read_numbers(file, "Data.IR")
             rate = _read_numbers(file, "Data.SamplingRate").reshape(-1)[:1]
+            if "Data.Delay" in file and _read_numbers(file, "Data.Delay").any():
+                raise ValueError(
+                    "its delays stand apart from its responses (Data.Delay)"
+                )
     # what h5py raises on damaged files
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(

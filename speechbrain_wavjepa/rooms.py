@@ -64,7 +64,8 @@ class BRIRBank:
     Arguments
     ---------
     folder : str or Path
-        The bank: a folder of tar shards, or of a subfolder for each split.
+        The bank: a folder of train/ and test/ with tar shards; to train, a
+        folder of tar shards will do.
     sample_rate : int
         Rate in Hz that the responses must have.
     split : str
@@ -251,6 +252,11 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
             "hparams/wavjepa_nat_mini.yaml, which makes its own."
         )
     inner = folder / split if (folder / split).is_dir() else folder
+    if split == "test" and inner == folder:
+        raise ValueError(
+            f"{folder} has no part test/, whose rooms were not trained on: "
+            "bring the bank into this form with scenes_prepare.py --from_bank."
+        )
     shards = sorted(inner.glob("*.tar"))
     if not shards:
         raise ValueError(

@@ -4,10 +4,12 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import json
 import logging
 import math
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Union
 
@@ -48,18 +50,11 @@ class StepLog:
 
     def append(self, step: int, **figures: float):
         """Write the figures of one step."""
-        path = self.path
-        try:
-            with open(path, "a", encoding="utf-8") as file:
+        with _explain(self.path):
+            with open(self.path, "a", encoding="utf-8") as file:
                 file.write(_format({"step": step, **figures}))
-            path = self.tensorboard_folder
+        with _explain(self.tensorboard_folder):
             self._append_for_tensorboard(step, figures)
-        except OSError as error:
-            raise OSError(
-                f"The log {path} cannot be written: {error.strerror}. Make "
-                "room, or put its folder back, and start the same command "
-                "again to resume."
-            ) from error
 
     def _append_for_tensorboard(self, step: int, figures: dict[str, float]):
         """Write the figures of one step where TensorBoard reads them."""
@@ -78,9 +73,10 @@ class StepLog:
 
     def close(self):
         """Write what TensorBoard's writer still holds; end its thread."""
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            with _explain(self.tensorboard_folder):
+                writer.close()
 
     def read(self) -> list[dict[str, float]]:
         """Return all lines, in the order in which they were written.
@@ -130,8 +126,21 @@ class StepLog:
             if line["step"] <= step
             and (validated or line["step"] < step or "valid_loss" not in line)
         ]
-        with atomic_file(self.path) as aside:
+        with _explain(self.path), atomic_file(self.path) as aside:
             aside.write_text("".join(map(_format, kept)), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _explain(path: Union[None, str, Path]) -> Iterator[None]:
+    """Say what cannot be written, and the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"The log {path} cannot be written: {error.strerror}. Make room, "
+            "or put its folder back, and start the same command again to "
+            "resume."
+        ) from error
 
 
 def _hide_writers_errors(error):

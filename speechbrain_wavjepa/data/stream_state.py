@@ -55,6 +55,7 @@ class StreamState:
         self.num_workers = None
         self.positions: dict[int, dict] = {}
         self.next_worker = 0
+        self.num_bad_scenes = 0  # counted by the training loop
 
     def attach(self, stream, num_workers: Optional[int] = None) -> None:
         """Name the stream whose place is remembered and put back.
@@ -94,6 +95,7 @@ class StreamState:
             "identity": self.stream.identity,
             "next_worker": self.next_worker,
             "positions": [self.positions[w] for w in sorted(self.positions)],
+            "bad_scenes": self.num_bad_scenes,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -129,6 +131,7 @@ class StreamState:
             check_split(position, expected)
         self.positions = {p["worker"]: dict(p) for p in state["positions"]}
         self.next_worker = state["next_worker"]
+        self.num_bad_scenes = state.get("bad_scenes", 0)  # of earlier versions
         self.stream.load_positions(self.positions, self.next_worker)
 
     @mark_as_saver

@@ -73,11 +73,17 @@ def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler_before in before:
-            signal.signal(number, handler_before or signal.SIG_DFL)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler_before or signal.SIG_DFL)
 
 
-def exit_by_signal(number: int, frame: object) -> None:
-    """End at once: a handler for ``on_end_signals``."""
+def exit_by_signal(number: int, frame: object = None) -> None:
+    """End at once: a handler for ``on_end_signals``.
+
+    Clusters repeat their signals; the next ones do not disturb the end.
+    """
+    for other in END_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
     raise SignalExit(number)
 
 

@@ -345,6 +345,23 @@ def test_regions_that_cannot_be_used_are_left_out(region, message, tmp_path):
     assert message in left_out["house.json::1"]
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"sampled_regions": 3}', "are no list"),
+        ('{"a": {"sampled_regions": []}}', "are no list"),
+        ('{"sampled_regions": [', "cannot be read"),
+        ('{"sampled_regions": []}', "None of the 0 scenes"),
+    ],
+)
+def test_a_list_of_regions_that_is_none_is_named(text, message, tmp_path):
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "house.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        import_bank(tmp_path / "from", tmp_path / "to", bank_rate=16000)
+    assert not (tmp_path / "to").exists()
+
+
 def test_two_imports_at_once_are_refused(tmp_path):
     (tmp_path / "from").mkdir()
     np.save(tmp_path / "from" / "a.npy", make_responses(0))

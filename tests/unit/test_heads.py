@@ -161,6 +161,7 @@ def test_a_written_head_is_read(kind, tmp_path):
         ({"SourcePosition": np.ones((3, 1))}, "spherical place"),
         ({"SourcePosition": np.ones(3)}, "spherical place"),
         ({"Type": "cartesian"}, "cartesian places"),
+        ({"Data.Delay": np.array([[0.0, 9.0]])}, "delays stand apart"),
         ({"Type": b"\xff\xfe"}, "places"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -103,6 +103,15 @@ def test_a_missing_bank_names_the_way_out(tmp_path):
         BRIRBank(tmp_path)
 
 
+def test_rooms_of_training_are_never_those_of_a_test(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), ABOUT)])
+    flat = tmp_path / "train"
+    assert len(BRIRBank(flat)) == 1
+    for folder in (flat, tmp_path):
+        with pytest.raises(ValueError, match="has no part test/"):
+            BRIRBank(folder, split="test")
+
+
 def test_a_cut_shard_is_refused(tmp_path):
     write_bank(tmp_path, [(np.ones((2, 2, 9000)), ABOUT)])
     path = tmp_path / "train" / "scenes-000000.tar"

@@ -119,4 +119,7 @@ def test_a_full_disk_stops_tensorboard_with_one_line(tmp_path, capfd):
     with pytest.raises(OSError, match=message):
         for step in range(2, 1000):  # its thread writes when it comes to it
             log.append(step, loss=1.0)
+    with pytest.raises(OSError, match=message):
+        log.close()
+    log.close()
     assert "Traceback" not in capfd.readouterr().err

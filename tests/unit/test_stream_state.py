@@ -82,6 +82,16 @@ def test_checkpointer_brings_the_position_back(tmp_path):
         assert_equal_batches(next(resumed), batch)
 
 
+def test_bad_scenes_are_counted_on_after_a_resume(tmp_path):
+    write_shards(tmp_path, COUNTS)
+    states = [StreamState(), StreamState()]
+    for state in states:
+        state.attach(make_stream(tmp_path))
+    states[0].num_bad_scenes = 3
+    states[1].load_state_dict(states[0].state_dict())
+    assert states[1].num_bad_scenes == 3
+
+
 def test_nominal_epochs_of_speechbrain_go_on_where_they_stopped(tmp_path):
     write_shards(tmp_path, COUNTS)
     expected = iter(make_loader(make_stream(tmp_path), 0))

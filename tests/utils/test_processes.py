@@ -126,17 +126,38 @@ def test_a_negative_number_of_workers_is_refused():
             pass
 
 
-@pytest.mark.parametrize("number", END_SIGNALS)
-def test_a_signal_ends_a_script_with_one_line(capfd, number):
-    def main():
-        os.kill(os.getpid(), number)
-        time.sleep(60)
+@pytest.fixture
+def keep_handlers():
+    """Bring the handlers of signals back, which an ending script ignores."""
+    before = [(number, signal.getsignal(number)) for number in END_SIGNALS]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
-    before = signal.getsignal(number)
+
+@pytest.mark.parametrize("number", END_SIGNALS)
+def test_a_signal_ends_a_script_with_one_line(capfd, keep_handlers, number):
+    cleared_up = []
+
+    def main():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            for other in END_SIGNALS:  # as clusters repeat them
+                os.kill(os.getpid(), other)
+            cleared_up.append(True)
+
     assert run_script(main) == 128 + number
-    assert signal.getsignal(number) == before
+    assert cleared_up
     errors = capfd.readouterr().err.strip()
     assert errors == f"Ended by {number.name}: {RESUME}."
+
+
+def test_a_script_that_ends_well_changes_no_handlers():
+    before = [signal.getsignal(number) for number in END_SIGNALS]
+    assert run_script(lambda: None) == 0
+    assert [signal.getsignal(number) for number in END_SIGNALS] == before
 
 
 # All processes of a group get all signals, but the main one ends as it wants.

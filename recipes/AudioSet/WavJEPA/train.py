@@ -51,7 +51,7 @@ from speechbrain_wavjepa.utils.experiment import (
 )
 from speechbrain_wavjepa.utils.processes import (
     LoaderWorkers,
-    SignalExit,
+    exit_by_signal,
     explain_dead_workers,
     largest,
     on_end_signals,
@@ -158,7 +158,7 @@ class WavJEPABrain(sb.Brain):
         """Move the target encoder behind the context encoder; log."""
         self.hparams.stream_state.update(batch.position)
         if batch.scene is not None:
-            self.num_bad_scenes += batch.scene.num_bad
+            self.hparams.stream_state.num_bad_scenes += batch.scene.num_bad
         if should_step and self.stepped:
             self.hparams.wavjepa.target_encoder.update(
                 self.hparams.wavjepa.context_encoder,
@@ -174,7 +174,6 @@ class WavJEPABrain(sb.Brain):
         self.progress.update(batch.batchsize)
 
     progress = tqdm(disable=True)
-    num_bad_scenes = 0
 
     signal = 0  # one that asks this process to end
 
@@ -195,9 +194,9 @@ class WavJEPABrain(sb.Brain):
                 super().fit(
                     epochs, *args, train_loader_kwargs=options, **kwargs
                 )
-        except ChildProcessError as error:
+        except ChildProcessError:
             if self.signal:  # it came before the worker could ignore it
-                raise SignalExit(self.signal) from error
+                exit_by_signal(self.signal)
             raise
         finally:
             self.progress.close()  # before an error is shown
@@ -307,7 +306,7 @@ class WavJEPABrain(sb.Brain):
             num_to_keep=self.hparams.checkpoints_to_keep,
         )
         if signal := self.signal_to_any:
-            raise SignalExit(signal)
+            exit_by_signal(signal)
 
     @torch.no_grad()
     def log_step(self, output, loss):
@@ -322,7 +321,7 @@ class WavJEPABrain(sb.Brain):
             prediction_deviation=mean_deviation(output.prediction),
             effective_rank=effective_rank(pooled),
             bad_clips=self.hparams.stream_state.num_bad,
-            bad_scenes=self.num_bad_scenes,
+            bad_scenes=self.hparams.stream_state.num_bad_scenes,
         )
 
     def write_log(self, **figures):
