@@ -30,7 +30,8 @@ def finished(tmp_path_factory):
 def make_again(finished, *more, **settings):
     """Build the command of the finished run with other settings."""
     shards = finished.parent / "shards"
-    return make_command(shards, finished, *more, **{**SHORT, **settings})
+    options = {**SHORT, "output_folder": finished, **settings}
+    return make_command(shards, options.pop("output_folder"), *more, **options)
 
 
 @pytest.mark.parametrize(

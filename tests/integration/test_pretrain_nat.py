@@ -145,7 +145,7 @@ def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     yaml = (RECIPE / "hparams" / PLAIN["yaml"]).read_text(encoding="utf-8")
     for name, large, small in (
-        ("num_clips", 3000, 201),
+        ("num_clips", 3000, 215),
         ("num_clips", 960, 60),
         ("num_clips", 480, 30),
         ("num_rooms", 10, 2),
