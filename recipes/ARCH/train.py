@@ -26,6 +26,7 @@ from speechbrain_wavjepa.downstream.arch.probe import check_settings
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    check_numbers,
     find_device,
     finish,
     hash_encoder_settings,
@@ -135,9 +136,7 @@ def main():
     )
     hparams = build(hparams_file, overrides)
     check_settings(hparams["probe_settings"])
-    repetitions = hparams["repetitions"]
-    if not isinstance(repetitions, int) or repetitions < 1:
-        raise ValueError(f"repetitions must be 1 or more, got {repetitions}.")
+    check_numbers(hparams, repetitions=1, num_workers=0, max_bad_fraction=0.0)
     device = find_device(run_opts)
     made_with = list_settings(settings, hparams["encoder_key"])
     with experiment(

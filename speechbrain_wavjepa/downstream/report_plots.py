@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 NAMES = 2.6  # inches beside the bars of s(m)
+MAX_INCHES = 40  # of a confusion matrix, whatever number of labels
+MAX_NAME = 40  # letters that are shown
 
 
 def plot_scores(
@@ -62,6 +64,11 @@ def plot_scores(
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
+def _show(name: str) -> str:
+    """Shorten a name, and keep matplotlib from reading formulas in it."""
+    return name[:MAX_NAME].replace("$", r"\$")
+
+
 def _draw_tasks(axes: Axes, models: Mapping, tasks: Sequence[str]) -> None:
     """Draw a group of bars for each task."""
     width = 0.8 / len(models)
@@ -72,9 +79,10 @@ def _draw_tasks(axes: Axes, models: Mapping, tasks: Sequence[str]) -> None:
             scores,
             width,
             yerr=deviations,
-            label=model,
+            label=_show(model),
         )
-    axes.set_xticks(range(len(tasks)), tasks, rotation=20, ha="right")
+    names = [_show(task) for task in tasks]
+    axes.set_xticks(range(len(tasks)), names, rotation=20, ha="right")
     axes.set_ylabel("primary score in %")
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
@@ -85,7 +93,11 @@ def _draw_ranking(
     """Draw a bar for each model, the best on top."""
     names = sorted(scores, key=lambda name: scores[name])
     colours = ["black" if name in ours else "silver" for name in names]
-    bars = axes.barh(names, [scores[name] for name in names], color=colours)
+    bars = axes.barh(
+        [_show(name) for name in names],
+        [scores[name] for name in names],
+        color=colours,
+    )
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set_xlim(0, 110)
     axes.set_xlabel("s(m)")
@@ -121,13 +133,14 @@ def plot_confusion(
         true = arrays["targets"].argmax(axis=1)
     counts = np.zeros((len(labels), len(labels)))
     np.add.at(counts, (true, found), 1)
-    size = 2 + 0.35 * len(labels)
+    size = min(2 + 0.35 * len(labels), MAX_INCHES)
     figure = Figure(figsize=(size, size))
     axes = figure.subplots()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=90)
-    axes.set_yticks(range(len(labels)), labels)
+    names = [_show(label) for label in labels]
+    axes.set_xticks(range(len(labels)), names, rotation=90)
+    axes.set_yticks(range(len(labels)), names)
     axes.set_xlabel("found")
     axes.set_ylabel("true")
     for row, column in zip(*np.nonzero(counts)):

@@ -9,6 +9,7 @@ Authors
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Union
@@ -180,6 +181,39 @@ def find_device(run_opts: Any) -> str:
             f"--device {device} cannot be used: {reason}"
         ) from error
     return device
+
+
+def check_numbers(settings: Mapping[str, Any], **lowest: float) -> None:
+    """Refuse settings that are no numbers, or too small.
+
+    Arguments
+    ---------
+    settings : Mapping[str, Any]
+        All settings.
+    **lowest : int or float
+        For some of them the smallest value; an integer asks for one.
+
+    Raises
+    ------
+    ValueError
+        If one is another.
+
+    Example
+    -------
+    >>> check_numbers({"lr": 1, "batch_size": 0}, lr=0.0, batch_size=1)
+    Traceback (most recent call last):
+    ...
+    ValueError: batch_size=0 must be an integer of 1 or more.
+    """
+    for name, low in lowest.items():
+        value = settings[name]
+        kinds = (int,) if isinstance(low, int) else (int, float)
+        known = isinstance(value, kinds) and not isinstance(value, bool)
+        if not known or not low <= value < math.inf:
+            kind = "an integer" if isinstance(low, int) else "a number"
+            raise ValueError(
+                f"{name}={value!r} must be {kind} of {low} or more."
+            )
 
 
 def build(hparams_file: Union[str, Path], overrides: str) -> dict[str, Any]:

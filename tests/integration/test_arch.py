@@ -93,7 +93,7 @@ def test_a_broken_data_set_does_not_end_a_suite(
     printed = run(*command, "--probe=deep", code=1)
     assert "probe='deep' must be one of" in printed
     printed = run(*command, "--repetitions=0", code=1)
-    assert "repetitions must be 1 or more, got 0" in printed
+    assert "repetitions=0 must be an integer of 1 or more" in printed
 
 
 def test_clips_of_one_length_for_an_encoder_of_the_hub(

@@ -2,11 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from speechbrain_wavjepa.downstream.report import (
     format_scores,
     main,
+)
+from speechbrain_wavjepa.downstream.report_plots import (
+    plot_confusion,
+    plot_scores,
 )
 from speechbrain_wavjepa.downstream.suites import ARCH_PUBLISHED, ARCH_TASKS
 from speechbrain_wavjepa.downstream.task_scores import TaskScore, read_scores
@@ -133,3 +139,15 @@ def test_one_folder_for_both_suites_is_refused(tmp_path, capsys):
     write(tmp_path / "own-v1-full", test={"test_score": 0.25})
     assert main([str(tmp_path)]) == 2
     assert "holds scores of HEAR and of ARCH" in capsys.readouterr().err
+
+
+def test_names_that_matplotlib_would_read_as_formulas(tmp_path):
+    """Seen: a task with such a label was refused after all its training."""
+    name = "$x_{$" + "a" * 5000
+    rows = np.eye(2)
+    np.savez(tmp_path / "a.npz", logits=rows, targets=rows)
+    plot_confusion(tmp_path / "a.npz", [name, "b"], tmp_path / "a.png")
+    plot_scores({name: {name: (1, 0)}}, tmp_path / "b.png", {name: 1})
+    for path in tmp_path.glob("*.png"):
+        height, width, _ = imread(path).shape
+        assert height < 2000 and width < 4000

@@ -7,6 +7,7 @@ import pytest
 
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    check_numbers,
     find_device,
     hash_encoder_settings,
     list_settings,
@@ -139,3 +140,18 @@ def test_what_changes_a_figure_counts(pretrained_folder, change):
     needs = {"random_weights", "encoder"} & set(change)
     keys = [hash_encoder_settings(settings) for settings in (first, second)]
     assert (keys[0] != keys[1]) == bool(needs)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "message"),
+    [
+        ("abc", 0.0, "lr='abc' must be a number of 0.0 or more"),
+        (float("nan"), 0.0, "lr=nan must be a number"),
+        (1.5, 1, "lr=1.5 must be an integer of 1 or more"),
+        (True, 1, "lr=True must be an integer"),
+        (None, 1, "lr=None must be an integer"),
+    ],
+)
+def test_settings_that_are_no_numbers(value, low, message):
+    with pytest.raises(ValueError, match=message):
+        check_numbers({"lr": value}, lr=low)

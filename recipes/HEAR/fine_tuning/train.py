@@ -36,6 +36,7 @@ from speechbrain_wavjepa.downstream.labelled_clips import (
 from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    check_numbers,
     find_device,
     list_settings,
     name_run,
@@ -52,6 +53,7 @@ from speechbrain_wavjepa.utils.files import atomic_file, path_inside
 
 logger = logging.getLogger(__name__)
 
+RATES = ("lr", "classifier_lr", "layer_decay", "weight_decay", "mixup_alpha")
 # SpeechBrain's run options that change what is learned.
 RUN_OPTIONS = (
     "auto_mix_prec",
@@ -383,6 +385,8 @@ def main():
         overrides = override(overrides, output_folder=folder)
     hparams = build(hparams_file, overrides)
     task, run = read_task(settings, hparams["encoder"].sample_rate)
+    check_numbers(hparams, batch_size=1, number_of_epochs=1, warmup_steps=1)
+    check_numbers(hparams, **dict.fromkeys(RATES, 0.0))
     find_device(run_opts)
     given = run_opts.overridden_args
     made_with = {

@@ -26,6 +26,7 @@ from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
 from speechbrain_wavjepa.downstream.report_plots import plot_confusion
 from speechbrain_wavjepa.downstream.runs import (
     build,
+    check_numbers,
     find_device,
     finish,
     hash_encoder_settings,
@@ -165,6 +166,14 @@ def main():
     )
     tasks = list_tasks(settings["tasks_dir"], settings["task"])
     hparams = build(hparams_file, overrides)
+    if hparams["num_points"] is not None:
+        check_numbers(hparams, num_points=1)
+    if not isinstance(hparams["neighbours"], list):
+        raise ValueError(
+            f"neighbours={hparams['neighbours']!r} must be a list."
+        )
+    for k in hparams["neighbours"]:
+        check_numbers({"neighbours": k}, neighbours=1)
     sample_grid(hparams["grid"], num_points=hparams["num_points"])
     device = find_device(run_opts)
     made_with = list_settings(settings, hparams["encoder_key"])
