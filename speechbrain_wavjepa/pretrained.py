@@ -14,7 +14,6 @@ Authors
 
 import functools
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -372,22 +371,16 @@ class FolderPretrainer(Pretrainer):
         kept = self.collect_in / SETTINGS_FILE
         if source is None or not kept.exists():
             return
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                path = fetch(
-                    SETTINGS_FILE,
-                    source,
-                    folder,
-                    local_strategy=LocalStrategy.COPY,
-                    fetch_config=fetch_config,
-                )
-            except OSError as error:
-                logger.warning(
-                    f"Whether {self.collect_in} holds the files of {source} "
-                    f"was not checked, which cannot be reached: {error}"
-                )
-                return
+        try:
+            path = fetch(SETTINGS_FILE, source, fetch_config=fetch_config)
             same = hash_file(path) == hash_file(kept)
+        # no network, or a web address, which is never read without a savedir
+        except (OSError, ValueError) as error:
+            logger.warning(
+                f"Whether {self.collect_in} holds the files of {source} was "
+                f"not checked, which cannot be read: {error}"
+            )
+            return
         if not same:
             raise ValueError(
                 f"savedir={self.collect_in} holds the files of another model "

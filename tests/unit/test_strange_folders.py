@@ -12,6 +12,7 @@ import pytest
 import torch
 from official_factory import make_model, sign
 from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.utils.fetching import FetchConfig
 from speechbrain.utils.parameter_transfer import Pretrainer
 
 from speechbrain_wavjepa import hear
@@ -347,3 +348,15 @@ def test_settings_cannot_hide_the_list(tmp_path, capsys):
 def test_our_own_folders_list_nothing_strange(folder):
     allowed = ("!new:speechbrain", "!apply:speechbrain", "!name:speechbrain")
     assert all(code.startswith(allowed) for code in list_code(folder))
+
+
+def test_a_savedir_of_a_hub_that_cannot_be_reached(folder, tmp_path, caplog):
+    """Who has downloaded a model before may go on without a network."""
+    savedir = str(tmp_path / "cache")
+    EncoderClassifier.from_hparams(source=str(folder), savedir=savedir)
+    EncoderClassifier.from_hparams(
+        source="nobody/nothing",
+        savedir=savedir,
+        fetch_config=FetchConfig(allow_network=False),
+    )
+    assert "files of nobody/nothing was not checked" in caplog.text
