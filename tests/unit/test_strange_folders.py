@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from official_factory import make_model, sign
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.fetching import FetchConfig
@@ -343,6 +344,16 @@ def test_settings_cannot_hide_the_list(tmp_path, capsys):
     assert len(printed.splitlines()) == 6
     assert "\x1b" not in printed and "\r" not in printed
     assert {"!ref <notes.x>", "!name:os.mkdir"} <= set(list_code(tmp_path))
+
+
+def test_what_hyperpyyaml_read_before_changes_nothing(tmp_path):
+    """It teaches ruamel.yaml, for all of the process, to see tuples."""
+    text = "a: (own sounds)\nb: (!!python/name:os.x)\n"
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    for _ in range(2):
+        assert read_settings(tmp_path)["a"] == "(own sounds)"
+        assert list_code(tmp_path) == ["the text (!!python/name:os.x)"]
+        assert load_hyperpyyaml("a: (1, 2)\n") == {"a": (1, 2)}
 
 
 def test_our_own_folders_list_nothing_strange(folder):
