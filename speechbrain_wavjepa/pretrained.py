@@ -41,6 +41,7 @@ from speechbrain_wavjepa.inference import TokenEncoder
 from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_card import write_card
 from speechbrain_wavjepa.model_settings import (
+    ENCODER_SETTINGS,
     RUNTIME_SETTINGS,
     build_encoder,
     check_kinds,
@@ -275,19 +276,14 @@ def load_pretrained(
     found = read_settings(folder)
     runtime = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     runtime = _complete({**runtime, **changes})
-    check_sizes({**found, **runtime})
     path = Path(folder) / ENCODER_FILE
+    check_kinds(found, ENCODER_SETTINGS)
     weights = read_weights(path, get_checksum(folder, found, ENCODER_FILE))
-    # takes no memory: a strange folder's settings may ask for any size
-    try:
-        with torch.device("meta"):
-            model = build_encoder(found)
-    except RuntimeError as error:
-        raise ValueError(f"{folder} asks for a model without end.") from error
-    state = {key: value.float() for key, value in weights.items()}
-    assign_weights(model, state, path, assign=True)
-    if random_weights:
-        model = build_encoder(found)
+    num_values = sum(value.numel() for value in weights.values())
+    check_sizes({**found, **runtime}, num_values)
+    model = build_encoder(found)
+    if not random_weights:
+        assign_weights(model, weights, path)
     layer_sum = None
     if runtime["layer_weights"]:
         layer_sum = LayerSum(found["encoder_depth"]).requires_grad_(False)
