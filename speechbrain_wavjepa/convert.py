@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import torch
+
 from speechbrain_wavjepa.model_settings import build_wavjepa, check_sizes
 from speechbrain_wavjepa.official import list_keys, read_official
 from speechbrain_wavjepa.official_keys import (
@@ -80,7 +82,7 @@ def load_official(
     settings, assumed = derive_settings(
         weights, hyper_parameters, strides, encoder_heads, predictor_heads
     )
-    check_sizes(settings)
+    check_sizes(settings, sum(map(torch.numel, weights.values())))
     tables = check_tables(weights, settings)
     model = build_wavjepa(settings)
     expected = set(model.state_dict())

@@ -120,7 +120,9 @@ def find_audio(places: Iterable[Union[str, Path]]) -> list[tuple[str, Path]]:
                 f"{', '.join(AUDIO_SUFFIXES)}."
             )
         for path in inside:
-            name = path.name if path == place else str(path.relative_to(place))
+            name = path.name
+            if path != place:
+                name = path.relative_to(place).as_posix()
             if found.setdefault(name, path) != path:
                 raise ValueError(
                     f"{found[name]} and {path} would have the same name in "
@@ -215,26 +217,12 @@ def embed_files(
                 f"({_list(changed)}): choose another output, or replace them "
                 "with --overwrite."
             )
-        unreadable, computed = {}, 0
-        for name, path in tqdm(files, desc="embed", unit=" files"):
-            if sounds.get(name):
-                continue
-            sound = ""
-            try:
-                sound = hash_file(path)
-                piece = _piece(pieces, name)
-                arrays = _embed(encoder, path, timestamps)
-            except (ValueError, OSError) as error:
-                reason = str(error)
-                if str(path) not in reason:
-                    reason = f"{path}: {reason}"
-                unreadable[name] = [sound, reason]
-                continue
-            piece.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(piece) as aside, open(aside, "wb") as file:
-                np.savez(file, sha256=np.array(sound), **arrays)
-            sounds[name] = sound
-            computed += 1
+        for name in changed:
+            _piece(pieces, name).unlink()
+            del sounds[name]
+        before = len(sounds)
+        unreadable = _embed_missing(encoder, files, sounds, pieces, timestamps)
+        computed = len(sounds) - before
         embedded = {name: sounds[name] for name, _ in files if name in sounds}
         doubtful = {
             name: found
@@ -443,6 +431,39 @@ def _clear(pieces: Path, made_with: Mapping) -> None:
         for piece in pieces.rglob("*.npz"):
             piece.unlink()
         note.unlink()
+
+
+def _embed_missing(
+    encoder: TokenEncoder,
+    files: Sequence[tuple[str, Path]],
+    sounds: dict[str, str],
+    pieces: Path,
+    timestamps: bool,
+) -> dict[str, list[str]]:
+    """Embed what is not among the sounds; add it, and give what is unreadable.
+
+    For each unreadable file its checksum, and why.
+    """
+    unreadable = {}
+    for name, path in tqdm(files, desc="embed", unit=" files"):
+        if name in sounds:
+            continue
+        sound = ""
+        try:
+            sound = hash_file(path)
+            piece = _piece(pieces, name)
+            arrays = _embed(encoder, path, timestamps)
+        except (ValueError, OSError) as error:
+            reason = str(error)
+            if str(path) not in reason:
+                reason = f"{path}: {reason}"
+            unreadable[name] = [sound, reason]
+            continue
+        piece.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(piece) as aside, open(aside, "wb") as file:
+            np.savez(file, sha256=np.array(sound), **arrays)
+        sounds[name] = sound
+    return unreadable
 
 
 def _embed(

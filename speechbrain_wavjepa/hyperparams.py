@@ -201,9 +201,11 @@ class _PlainConstructor(SafeConstructor):
 
 
 _PlainConstructor.add_constructor(None, lambda loader, node: Tagged(node.tag))
+# what texts in parentheses are once HyperPyYAML has read anything
+_PlainConstructor.add_constructor("!tuple", SafeConstructor.construct_scalar)
 
 # What HyperPyYAML fills in or leaves out, without running anything.
-PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER"} | {
+PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!tuple"} | {
     f"tag:yaml.org,2002:{kind}"
     for kind in (
         *("null", "bool", "int", "float", "str", "timestamp", "binary"),

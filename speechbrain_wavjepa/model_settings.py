@@ -49,7 +49,7 @@ PRETRAINING_SETTINGS = {
 }
 
 # What no model of sound needs more of: a strange folder cannot ask for all
-# memory. Weights of these sizes would have to be there too.
+# memory, nor for more weights than it has.
 LIMITS = {
     "channels": (1, MAX_CHANNELS),
     "sample_rate": (MIN_RATE, MAX_RATE),
@@ -262,18 +262,21 @@ def check_kinds(settings: Mapping, kinds: Mapping[str, type]) -> None:
             )
 
 
-def check_sizes(settings: Mapping) -> None:
+def check_sizes(settings: Mapping, num_values: int) -> None:
     """Refuse settings of a model that cannot be, before it is built.
 
     Arguments
     ---------
     settings : Mapping
         Settings from a file, of ``RUNTIME_SETTINGS`` and of an encoder.
+    num_values : int
+        How many values the weights have that are there for it.
 
     Raises
     ------
     ValueError
-        If a size is missing, of the wrong kind or out of its range.
+        If a size is missing, of the wrong kind or out of its range, or the
+        model has more weights than there are.
 
     Example
     -------
@@ -281,7 +284,7 @@ def check_sizes(settings: Mapping) -> None:
     ...     ConvFrontend(8, [[8, 160, 160]]), TransformerEncoder(16, 2, 4)
     ... )
     >>> settings = {**RUNTIME_SETTINGS, **describe_model(model)}
-    >>> check_sizes({**settings, "encoder_depth": 10**9})
+    >>> check_sizes({**settings, "encoder_depth": 10**9}, 5000)
     Traceback (most recent call last):
     ...
     ValueError: The setting encoder_depth must lie between 1 and 1024, ...
@@ -304,3 +307,17 @@ def check_sizes(settings: Mapping) -> None:
                 f"The setting {name} must lie between {low} and {high}, got "
                 f"{settings[name]}."
             )
+    below = [1, *(dim for dim, _, _ in layers)]
+    stacks = 1 if settings["share_weights"] else settings["channels"]
+    wanted = stacks * sum(
+        dim_below * dim * kernel
+        for dim_below, (dim, kernel, _) in zip(below, layers)
+    )
+    dim = settings["encoder_dim"]
+    hidden = int(dim * settings["encoder_mlp_ratio"])
+    wanted += settings["encoder_depth"] * (4 * dim + 2 * hidden) * dim
+    if wanted > num_values:
+        raise ValueError(
+            "The file of weights does not fit the model: the settings ask for "
+            f"over {wanted} values and it holds {num_values}."
+        )

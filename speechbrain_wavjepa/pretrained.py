@@ -14,7 +14,6 @@ Authors
 
 import functools
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -42,6 +41,7 @@ from speechbrain_wavjepa.inference import TokenEncoder
 from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_card import write_card
 from speechbrain_wavjepa.model_settings import (
+    ENCODER_SETTINGS,
     RUNTIME_SETTINGS,
     build_encoder,
     check_kinds,
@@ -276,19 +276,14 @@ def load_pretrained(
     found = read_settings(folder)
     runtime = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     runtime = _complete({**runtime, **changes})
-    check_sizes({**found, **runtime})
     path = Path(folder) / ENCODER_FILE
+    check_kinds(found, ENCODER_SETTINGS)
     weights = read_weights(path, get_checksum(folder, found, ENCODER_FILE))
-    # takes no memory: a strange folder's settings may ask for any size
-    try:
-        with torch.device("meta"):
-            model = build_encoder(found)
-    except RuntimeError as error:
-        raise ValueError(f"{folder} asks for a model without end.") from error
-    state = {key: value.float() for key, value in weights.items()}
-    assign_weights(model, state, path, assign=True)
-    if random_weights:
-        model = build_encoder(found)
+    num_values = sum(value.numel() for value in weights.values())
+    check_sizes({**found, **runtime}, num_values)
+    model = build_encoder(found)
+    if not random_weights:
+        assign_weights(model, weights, path)
     layer_sum = None
     if runtime["layer_weights"]:
         layer_sum = LayerSum(found["encoder_depth"]).requires_grad_(False)
@@ -372,22 +367,16 @@ class FolderPretrainer(Pretrainer):
         kept = self.collect_in / SETTINGS_FILE
         if source is None or not kept.exists():
             return
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                path = fetch(
-                    SETTINGS_FILE,
-                    source,
-                    folder,
-                    local_strategy=LocalStrategy.COPY,
-                    fetch_config=fetch_config,
-                )
-            except OSError as error:
-                logger.warning(
-                    f"Whether {self.collect_in} holds the files of {source} "
-                    f"was not checked, which cannot be reached: {error}"
-                )
-                return
+        try:
+            path = fetch(SETTINGS_FILE, source, fetch_config=fetch_config)
             same = hash_file(path) == hash_file(kept)
+        # no network, or a web address, which is never read without a savedir
+        except (OSError, ValueError) as error:
+            logger.warning(
+                f"Whether {self.collect_in} holds the files of {source} was "
+                f"not checked, which cannot be read: {error}"
+            )
+            return
         if not same:
             raise ValueError(
                 f"savedir={self.collect_in} holds the files of another model "

@@ -80,7 +80,6 @@ def assign_weights(
     module: nn.Module,
     weights: Mapping[str, Tensor],
     path: Union[str, Path],
-    assign: bool = False,
 ) -> None:
     """Give a module the weights that were read from a file.
 
@@ -92,8 +91,6 @@ def assign_weights(
         What ``read_weights`` gave.
     path : str or Path
         The file, for the message.
-    assign : bool
-        Put the tensors themselves into the module instead of copying them.
 
     Raises
     ------
@@ -108,7 +105,7 @@ def assign_weights(
     1.0
     """
     try:
-        module.load_state_dict(weights, assign=assign)
+        module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
             f"{path} does not fit the model: "

@@ -250,6 +250,18 @@ def test_other_sounds_of_the_same_names_are_refused_unless_asked_for(
     check_output(output, pretrained_folder, sounds)
 
 
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_sound_that_became_unreadable_is_not_kept(
+    sounds, pretrained_folder, tmp_path, name
+):
+    output = tmp_path / name
+    embed_files([sounds], pretrained_folder, output)
+    (sounds / "b.wav").write_bytes(b"RIFF")
+    report = embed_files([sounds], pretrained_folder, output, overwrite=True)
+    assert report.embedded == 2 and len(report.unreadable) == 2
+    assert sorted(read_output(output)) == NAMES[1:]
+
+
 def test_more_and_fewer_sounds(sounds, pretrained_folder, tmp_path):
     output, folder = tmp_path / "out.npz", tmp_path / "out"
     for place in (output, folder):
@@ -347,9 +359,12 @@ with hold(sys.argv[1]):
         command = [sys.executable, "-c", holder, str(tmp_path / place)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
             first.stdout.readline()
-            with pytest.raises(ValueError, match=f"in use by .*{first.pid} on"):
-                embed_files([sounds], pretrained_folder, tmp_path / name)
-            first.kill()
+            try:
+                message = f"in use by .*{first.pid} on"
+                with pytest.raises(ValueError, match=message):
+                    embed_files([sounds], pretrained_folder, tmp_path / name)
+            finally:
+                first.kill()
         assert embed_files(
             [sounds], pretrained_folder, tmp_path / name
         ).embedded
@@ -445,7 +460,9 @@ def test_odd_names_are_embedded_or_told(pretrained_folder, tmp_path):
     soundfile.write(tmp_path / "a.wav", samples, 16000)
     data = (tmp_path / "a.wav").read_bytes()
     good = [b"-rf.wav", b"[a]*?.wav", b"{1..3}.wav", "été.wav".encode()]
-    bad = [b"a\nb.wav", b"a\\b.wav", b"\xff.wav"]
+    bad = [b"a\nb.wav", b"a\\b.wav"]
+    if sys.platform != "darwin":  # whose disks take UTF-8 only
+        bad.append(b"\xff.wav")
     for name in (*good, *bad):
         with open(os.path.join(folder, name), "wb") as file:
             file.write(data)
