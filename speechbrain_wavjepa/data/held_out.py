@@ -119,7 +119,7 @@ def _cut_parts(
     except (ValueError, OSError):
         return [shard]  # counted where it is read
     rest = end - begin - size
-    num_parts = min(math.ceil((end - begin) / size), max_parts)
+    num_parts = min((end - begin) // size, max_parts)  # without overlap
     if num_parts <= 1 or end >= UNKNOWN_LENGTH:
         return [shard]
     starts = [begin + rest * n // (num_parts - 1) for n in range(num_parts)]
