@@ -68,7 +68,8 @@ def write_sounds(folder, count, seconds=2.1, labels=("low", "high")):
     for number in range(count):
         label = number % len(labels)
         place = folder / labels[label] / f"{number}.wav"
-        arch_factory.write_clip(place, label, seconds=seconds)
+        # no two clips are the same
+        arch_factory.write_clip(place, label, seconds=seconds + number / 1000)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,8 @@ def house(tmp_path_factory, task_folder):
         corpus.write_shards(places / name, 8)
     write_sounds(places / "clips", 72)
     write_sounds(places / "sounds", 12, seconds=0.3)
-    for path in (house / "sounds", house / "recipes/HEAR/fine_tuning"):
-        arch_factory.write_clip(path / "sound.wav", seconds=0.5)
+    for path in (".", "sounds", "recipes/HEAR/fine_tuning"):
+        arch_factory.write_clip(house / path / "sound.wav", seconds=0.5)
     for number in range(3):
         arch_factory.write_clip(places / f"noises/{number}.wav", 3)
     task = places / "tasks" / "esc50-v2.0.0-full"

@@ -9,6 +9,7 @@ import sys
 
 PRETRAINING = {
     "clip_seconds": 2.01,
+    "num_valid_clips": 4,
     "frontend_dim": 32,
     "frontend_layers": "[[16, 20, 10], [32, 16, 16], [32, 2, 2]]",
     "encoder_dim": 32,
