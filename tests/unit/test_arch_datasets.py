@@ -44,8 +44,7 @@ def test_splits_are_apart_and_clips_are_labelled(tmp_path, name):
         assert tested == list(range(len(dataset.paths)))
 
 
-@pytest.mark.parametrize("name", sorted(set(READERS) - {"magna_tag_a_tune"})
-
+@pytest.mark.parametrize("name", sorted(set(READERS) - {"magna_tag_a_tune"}))
 def test_the_files_that_are_named_are_there(tmp_path, name):
     assert all(path.is_file() for path in make(tmp_path, name).paths)
 

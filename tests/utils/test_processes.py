@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from other_processes import find_children, is_alive, wait_until
 from torch.utils.data import DataLoader
 
 from speechbrain_wavjepa.utils.experiment import RESUME, run_script
@@ -30,32 +31,6 @@ if __name__ == "__main__":
         print("ready", flush=True)
         list(map_function(time.sleep, [600] * 2))
 """
-
-
-def find_children(process):
-    """List the process numbers of a process's children."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(process)], stdout=subprocess.PIPE, text=True
-    )
-    return [int(line) for line in found.stdout.split()]
-
-
-def is_alive(process):
-    """Say whether a process runs; one that only waits to be reaped is not."""
-    found = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(process)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return bool(found.stdout.strip()) and not found.stdout.startswith("Z")
-
-
-def wait_until(condition, seconds=60):
-    """Wait for what must come to pass."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.1)
 
 
 @pytest.fixture
