@@ -27,8 +27,10 @@ demo: $(INSTALLED)
 		"$(RUN)/python" train.py hparams/wavjepa_mini.yaml && \
 		"$(RUN)/python" train.py hparams/wavjepa_nat_mini.yaml
 
+# one process for each core, up to four, with one thread each
 test: lint
-	"$(RUN)/python" -m pytest -q
+	OMP_NUM_THREADS=1 "$(RUN)/python" -m pytest -q \
+		-n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	"$(RUN)/ruff" check .

@@ -28,6 +28,7 @@ TEST = [
     *HUGGING_FACE,
     "codespell>=2.2",
     "pytest>=7",
+    "pytest-xdist>=3.5",
     "ruff>=0.12",
     "yamllint>=1.33",
 ]
