@@ -10,7 +10,6 @@ Authors
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -36,7 +35,7 @@ from speechbrain.utils.distributed import (
     if_main_process,
 )
 
-from speechbrain_wavjepa.utils.files import path_inside, sync
+from speechbrain_wavjepa.utils.files import hash_file, path_inside, sync
 
 logger = logging.getLogger(__name__)
 
@@ -288,11 +287,7 @@ def _read_seal(folder: Path) -> Optional[dict]:
 
 def _measure(path: Path) -> dict:
     """Give a file's size and hash, without reading it at once."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(2**22):
-            digest.update(part)
-        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 
 @contextlib.contextmanager

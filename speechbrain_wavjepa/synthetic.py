@@ -150,16 +150,17 @@ class SyntheticCorpus:
             "clips_per_shard": clips_per_shard,
             "classes": list(CLASSES),
         }
+        way_out = "choose another folder for the sounds, or delete this one"
         starts = range(0, self.num_clips, clips_per_shard)
         shards = {
             folder / f"shard-{number:06d}.tar": start
             for number, start in enumerate(starts)
         }
         if all(path.exists() for path in shards):
-            claim(folder, made_with)
+            claim(folder, made_with, way_out)
             return  # other runs may read it at the same time
         with hold(folder):
-            claim(folder, made_with)
+            claim(folder, made_with, way_out)
             for path, start in tqdm(
                 shards.items(), desc="synthetic corpus", unit=" shards"
             ):

@@ -87,6 +87,8 @@ def _choose_files(
         files.setdefault(name, []).append(shard)
     held, num_held, parts = set(), 0, []
     for name in sorted(files, key=_hash_name):
+        if 2 * (num_held + len(files[name])) > len(named):
+            continue  # its segments would be more than half
         held.add(name)
         num_held += len(files[name])
         max_parts = max(MAX_PARTS // len(files[name]), 1)
@@ -94,13 +96,14 @@ def _choose_files(
             parts += _cut_parts(shard, clip_seconds, max_parts)
         if len(parts) >= num_clips:
             break
-    if 2 * num_held > len(named) or len(parts) < num_clips:
+    if len(parts) < num_clips:
         raise ValueError(
             f"{len(named)} clips in {len(files)} files are too few to hold "
             f"out num_valid_clips={num_clips} for validation (not more than "
-            f"half of them, and not more than {MAX_PARTS} parts of a long "
-            "one): give a smaller num_valid_clips (a loss over few clips is "
-            "noisy), or other clips as valid_shards."
+            f"half of them, not more than {MAX_PARTS} parts of a long one, "
+            "and segments of a file stay together): give a smaller "
+            "num_valid_clips (a loss over few clips is noisy), or other clips "
+            "as valid_shards."
         )
     return [shard for shard, name in named if name not in held], parts
 
@@ -134,6 +137,12 @@ def _hash_name(name: str) -> tuple[bytes, str]:
 
 def _choose_shards(shards: list[Shard], num_clips: int) -> int:
     """Give the index of the first shard that is held out."""
+    if len(shards) == 1:
+        raise ValueError(
+            "One shard cannot be split into training and validation: give "
+            "other clips as valid_shards, or make smaller shards "
+            "(audioset_prepare.py --clips_per_shard)."
+        )
     total, first = 0, len(shards)
     while total < num_clips and 2 * (len(shards) - first + 1) <= len(shards):
         first -= 1

@@ -19,8 +19,9 @@ from speechbrain_wavjepa.utils.files import atomic_file, fingerprint, hash_file
 
 MANIFEST_NAME = "manifest.json"
 MAX_BYTES = 512 * 1024**2
-MOST_LOOKS = 64  # files without a manifest of which the beginning is hashed
-LOOK = 2**16  # bytes of it
+MAX_HASHED = 2**30  # bytes; of more data without a manifest, parts are hashed
+MOST_LOOKS = 64  # files of which parts are hashed
+LOOK = 2**16  # bytes of a part
 
 
 def read_manifest(folder: Path) -> dict:
@@ -119,7 +120,8 @@ def describe_shards(shards: Iterable[Union[str, tuple]]) -> str:
     """Describe shards for people, and so that others are told apart.
 
     Files count by name and hash in their manifest; without one by name, size
-    and, of up to 64 of them, the beginning. Their folder does not count.
+    and content. Where they have more than 1 GiB together, that is beginning,
+    middle and end of up to 64 of them. Their folder does not count.
 
     Arguments
     ---------
@@ -140,29 +142,40 @@ def describe_shards(shards: Iterable[Union[str, tuple]]) -> str:
     '2 files, 0.tar to 1.tar, 6 bytes, de09946d98db27c3'
     """
     parts = [[s] if isinstance(s, str) else list(s) for s in shards]
+    names = dict.fromkeys(name for name, *_ in parts)
+    sizes = {n: Path(n).stat().st_size for n in names if not is_remote(n)}
+    every = (
+        -(-len(sizes) // MOST_LOOKS) if sum(sizes.values()) > MAX_HASHED else 0
+    )
     manifests: dict[Path, dict] = {}
-    every = -(-len(parts) // MOST_LOOKS)
-    rows, num_bytes = [], 0
-    for number, (name, *part) in enumerate(parts):
-        if is_remote(name):
-            rows.append([name, *part])
-            continue
+    files: dict[str, list] = {}
+    for number, (name, size) in enumerate(sizes.items()):
         path = Path(name)
         if path.parent not in manifests:
             manifests[path.parent] = read_manifest(path.parent)
         known = manifests[path.parent].get("shards", {}).get(path.name, {})
         content = known.get("sha256")
-        if content is None and number % every == 0:
-            with open(path, "rb") as file:
-                content = hashlib.sha256(file.read(LOOK)).hexdigest()
-        size = path.stat().st_size
-        num_bytes += size
-        rows.append([path.name, size, content, *part])
+        if content is None and not every:
+            content = hash_file(path)
+        elif content is None and number % every == 0:
+            content = _hash_parts(path, size)
+        files[name] = [path.name, size, content]
+    rows = [[*files.get(name, [name]), *part] for name, *part in parts]
     ends = [name.rsplit("/", 1)[-1] for name, *_ in (parts[0], parts[-1])]
     return (
-        f"{len(parts)} files, {' to '.join(dict.fromkeys(ends))}, "
-        f"{num_bytes:,} bytes, {fingerprint(rows)[:16]}"
+        f"{len(names)} files, {' to '.join(dict.fromkeys(ends))}, "
+        f"{sum(sizes.values()):,} bytes, {fingerprint(rows)[:16]}"
     )
+
+
+def _hash_parts(path: Path, size: int) -> str:
+    """Hash beginning, middle and end of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for place in (0, size // 2, max(size - LOOK, 0)):
+            file.seek(place)
+            digest.update(file.read(LOOK))
+    return digest.hexdigest()
 
 
 def find_change(shard: Path, entry: dict) -> str:

@@ -8,12 +8,15 @@ Authors
 
 import errno
 import http.client
+import logging
 import os
 import stat
 import time
 import urllib.error
 import urllib.request
 from typing import BinaryIO, Optional
+
+logger = logging.getLogger(__name__)
 
 HTTP_TIMEOUT = 60.0  # seconds without a byte before a connection counts lost
 HTTP_TRIES = 8
@@ -195,6 +198,7 @@ class HttpFile:
             failures += 1
             if failures == HTTP_TRIES:
                 break
+            logger.warning(f"{self.url}: {reason}; asked again in {pause:g} s.")
             time.sleep(pause)
         raise ConnectionError(
             f"{self.url}: gave up after {HTTP_TRIES} tries ({reason}). The "

@@ -135,7 +135,7 @@ def experiment(
     overrides: str,
     made_with: Mapping[str, Any],
     fresh: bool = False,
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Hold and claim an output folder, then begin an experiment in it.
 
     Processes other than the main one write nothing, and end with it if it
@@ -152,7 +152,13 @@ def experiment(
     made_with : Mapping[str, Any]
         As ``read_made_with`` gives it; the main process's counts.
     fresh : bool
-        True deletes what an experiment before left in the folder.
+        True for a dry run: what the one before left is deleted.
+
+    Yields
+    ------
+    callable
+        Raises an OSError if the folder is no longer this process's; see
+        ``utils.files.hold``.
 
     Raises
     ------
@@ -160,12 +166,13 @@ def experiment(
         If another run holds the folder, or it was made with other settings
         or data; nothing was written then.
     """
-    folder, refusal = Path(output_folder), None
+    folder, refusal, check = Path(output_folder), None, lambda: None
     with contextlib.ExitStack() as stack:
         if if_main_process():
             try:
-                stack.enter_context(hold(folder))
+                check = stack.enter_context(hold(folder))
                 if fresh:
+                    made_with = {**made_with, "dry_run": True}
                     _empty(folder)
                 claim(folder, made_with)
             except (OSError, ValueError) as error:
@@ -185,13 +192,14 @@ def experiment(
                 _keep_early_log()
                 text = describe_environment()
                 (folder / "env.log").write_text(text, encoding="utf-8")
-        yield
+        yield check
 
 
 def _empty(folder: Path) -> None:
-    """Delete what an experiment left; folders that it writes into stay."""
-    if not (folder / MADE_WITH_FILE).exists():
-        return
+    """Delete what a dry run left; folders that it writes into stay."""
+    note = folder / MADE_WITH_FILE
+    if not note.exists() or "dry_run" not in note.read_text(encoding="utf-8"):
+        return  # a real run's: it is refused when it is claimed
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -284,8 +292,8 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     -------
     int
         The exit code: 1 after an error, 130 after Ctrl-C, 143 after SIGTERM
-        and 138 after SIGUSR1. The traceback of an error is in the
-        experiment's log.
+        and 138 after SIGUSR1. The traceback of an error is logged at level
+        DEBUG: in an experiment, it is in its log.
 
     Example
     -------

@@ -12,9 +12,9 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Union
+from typing import Any, Optional, TextIO, Union
 
 logger = logging.getLogger(__name__)
 
@@ -265,7 +265,11 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
     return Path(folder) / name
 
 
-def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
+def claim(
+    folder: Union[str, Path],
+    made_with: Mapping[str, Any],
+    way_out: str = "choose another output folder, or delete this one",
+) -> None:
     """Make a folder belong to settings and data, or refuse others.
 
     Arguments
@@ -274,6 +278,8 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
         A folder; made if it does not exist.
     made_with : Mapping[str, Any]
         Everything that what is written there depends on; plain values.
+    way_out : str
+        What else a user may do who does not go back to the former.
 
     Raises
     ------
@@ -289,23 +295,21 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
     >>> claim(folder, {"seed": 2, "lr": 0.1})
     Traceback (most recent call last):
         ...
-    ValueError: .../run was made with seed=1, not seed=2: choose another ...
+    ValueError: .../run was made with seed=1, not seed=2: go back to the ...
     """
     folder, note = Path(folder), Path(folder) / MADE_WITH_FILE
     now = json.loads(json.dumps(made_with))  # lists for tuples, as in the file
     if note.exists():
-        before = json.loads(note.read_text(encoding="utf-8"))
-        if different := compare(before, now):
+        if different := compare(_read_note(note), now):
             raise ValueError(
-                f"{folder} was made with {different}: choose another output "
-                "folder, or delete this one."
+                f"{folder} was made with {different}: go back to the former, "
+                f"{way_out}."
             )
         return
     if folder.exists() and (not folder.is_dir() or _first_file(folder)):
         raise ValueError(
             f"{folder} exists and holds something else "
-            f"({_first_file(folder) or 'a file'}): choose another output "
-            "folder."
+            f"({_first_file(folder) or 'a file'}): {way_out}."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(note) as aside:
@@ -348,6 +352,17 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"{old}, not {new}" if names else ""
 
 
+def _read_note(note: Path) -> dict[str, Any]:
+    """Read what a folder was made with."""
+    try:
+        before = json.loads(note.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{note} is damaged: {error}") from error
+    if not isinstance(before, dict):
+        raise ValueError(f"{note} is damaged: it holds no settings.")
+    return before
+
+
 def _is_plain(value: Any) -> bool:
     """Say whether a value is a number, a text or a list of such."""
     if isinstance(value, list):
@@ -363,7 +378,7 @@ def _first_file(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def hold(folder: Union[str, Path]) -> Iterator[None]:
+def hold(folder: Union[str, Path]) -> Iterator[Callable[[], None]]:
     """Let no other process write into a folder meanwhile.
 
     The operating system frees the folder when the process ends, whatever
@@ -375,6 +390,13 @@ def hold(folder: Union[str, Path]) -> Iterator[None]:
     folder : str or Path
         The folder; made if it does not exist.
 
+    Yields
+    ------
+    callable
+        Raises an OSError if the folder was removed meanwhile: another
+        process may have made it again. Call it before what must not be lost
+        is written.
+
     Raises
     ------
     ValueError
@@ -382,51 +404,74 @@ def hold(folder: Union[str, Path]) -> Iterator[None]:
 
     Example
     -------
-    >>> with hold(getfixture("tmp_path") / "run"):
-    ...     pass
+    >>> with hold(getfixture("tmp_path") / "run") as check:
+    ...     check()
     """
-    if os.name == "nt":
-        yield
+    folder = Path(folder)
+    is_new, file = not folder.exists(), _lock(folder)
+    if file is None:
+        yield lambda: None
         return
+
+    def check() -> None:
+        if not _is_file_at(file, folder / LOCK_FILE):
+            raise OSError(
+                f"{folder} was removed during the run, or made again by "
+                "another: nothing more is written there."
+            )
+
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield check
+    finally:
+        # an error that ends the run, as a read-only disk, is not hidden here
+        with contextlib.suppress(OSError):
+            if _is_file_at(file, folder / LOCK_FILE):
+                (folder / LOCK_FILE).unlink()
+        file.close()
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing was written
+
+
+def _lock(folder: Path) -> Optional[TextIO]:
+    """Lock a folder's file; None where the disk or system has no locks."""
+    if os.name == "nt":
+        return None
     import fcntl  # not on Windows
 
-    folder = Path(folder)
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_FILE
     while True:
-        file = open(path, "a+", encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(folder / LOCK_FILE, "a+", encoding="utf-8")
+        except FileNotFoundError:
+            continue  # a refused start has just removed the folder it made
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            file.seek(0)
+            holder = file.read() or "another process"
+            file.close()
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 logger.warning(
                     f"{folder} cannot be locked ({error.strerror}): start no "
                     "second run there."
                 )
-                break
-            file.seek(0)
-            holder = file.read() or "another process"
-            file.close()
+                return None
             raise ValueError(
                 f"{folder} is in use by {holder}: wait until it ends, or "
                 "choose another output folder."
             ) from error
-        if path.exists() and os.path.samestat(
-            os.stat(path), os.fstat(file.fileno())
-        ):
-            break
+        if _is_file_at(file, folder / LOCK_FILE):
+            return file
         file.close()  # its last holder has just removed it
+
+
+def _is_file_at(file: TextIO, path: Path) -> bool:
+    """Tell whether an open file is the one at a path."""
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-    finally:
-        # an error that ends the run, as a read-only disk, is not hidden here
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        file.close()
-        if is_new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # where nothing was written
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

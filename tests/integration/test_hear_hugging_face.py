@@ -50,7 +50,7 @@ def test_probes_of_a_model(task_folder, hugging_face_folder, tmp_path):
         fails=True,
     )
     assert "was made with encoder_key=" in printed
-    assert "pad_to_seconds=1: choose another output folder" in printed
+    assert "pad_to_seconds=1: go back to the former" in printed
 
 
 def test_without_transformers(task_folder, hugging_face_folder, tmp_path):

@@ -130,6 +130,35 @@ def test_a_disturbed_run_resumes_bitwise(shards, tmp_path, num_workers):
     assert epochs[0] == epochs[1]
 
 
+# the fifth training batch never comes
+WAITING = """
+import os, signal, time
+from speechbrain_wavjepa.data.batches import ClipCollator
+collate, batches = ClipCollator.__call__, []
+def wait(*arguments):
+    batches.append(arguments)
+    if len(batches) == 6:  # one is drawn first
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+    return collate(*arguments)
+ClipCollator.__call__ = wait
+"""
+
+
+def test_a_run_that_waits_for_data_saves_at_once(shards, tmp_path):
+    settings = {"num_workers": 0, "grad_accumulation_factor": 2}
+    settings |= {"total_steps": 4, "warmup_steps": 2, "log_interval_steps": 1}
+    run(make_command(shards, tmp_path / "straight", **settings))
+    command = make_command(shards, tmp_path / "waiting", **settings)
+    end, printed = run_alone(change(command, tmp_path / "a.py", WAITING))
+    assert end == 143, printed
+    assert printed.strip().splitlines()[-1] == LAST_LINES[143]
+    assert read_step(tmp_path / "waiting") == 2
+    run(command)
+    log = read_log(tmp_path / "straight")
+    assert log == read_log(tmp_path / "waiting") and log[-1]["step"] == 4
+
+
 def kill(command, output_folder):
     """Kill the main process of a run after its first checkpoint."""
     process = subprocess.Popen(
@@ -307,7 +336,7 @@ def test_too_many_steps_that_are_not_finite_end_the_run(shards, tmp_path):
         ({"num_workers": 9}, "num_workers"),
         ({"target_prob": 0.99}, "min_context_ratio"),
         ({"grad_accumulation_factor": 7}, "grad_accumulation_factor=7"),
-        ({"learnin_rate": 1}, "learnin_rate"),
+        ({"warmup_step": 1}, "did you mean one of ['warmup_steps'"),
         ({"sample_rate": 0}, "sample_rate"),
         ({"window_samples": 50000}, "window_samples=50000"),
         ({"encoder_heads": 5}, "num_heads=5"),

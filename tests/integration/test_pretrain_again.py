@@ -37,7 +37,7 @@ def make_again(finished, *more, **settings):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"lr": 0.01}, "made with lr=0.001, not lr=0.01: choose another"),
+        ({"lr": 0.01}, "made with lr=0.001, not lr=0.01: go back to"),
         ({"precision": "bf16"}, "precision=fp32, not precision=bf16"),
         ({"snr": None, "num_workers": 2}, "num_workers=1, not num_workers=2"),
         ({"shards": "other"}, "train_data=3 files, shard-000000.tar to"),
@@ -118,6 +118,8 @@ def test_it_trains_nothing_and_measures_what_is_asked(finished, task_folder):
     )
     trained = torch.load(checkpoint / "wavjepa.ckpt", weights_only=True)
     assert all(torch.equal(weights[key], trained[key]) for key in weights)
+    run(make_again(finished))  # asks for no table, and keeps the one there is
+    assert (finished / "pretrained" / "README.md").read_text() == card
 
 
 def test_it_records_its_environment(finished):

@@ -5,7 +5,8 @@ import json
 import pytest
 from shard_factory import make_clip, write_shards
 
-from speechbrain_wavjepa.data.held_out import hold_out
+from speechbrain_wavjepa.data.held_out import _choose_files, hold_out
+from speechbrain_wavjepa.data.names import Segment
 
 
 def touch(folder, names):
@@ -118,8 +119,22 @@ def test_last_shards_that_hold_as_many(tmp_path, counted):
 
 def test_one_shard_and_remote_shards(tmp_path):
     write_shards(tmp_path, [50])
-    with pytest.raises(ValueError, match="The last 0 of 1 shards hold 0 clips"):
+    with pytest.raises(ValueError, match="One shard cannot be split"):
         hold_out(str(tmp_path), 1, 10.0)
     train, valid = hold_out("https://example.org/{0..9}.tar", 1000, 10.0)
     assert valid == ["https://example.org/9.tar"]
     assert len(train) == 9
+
+
+def test_a_file_of_too_many_segments_is_passed_over():
+    for order in ([20, 20, 60], [20, 60, 20], [60, 20, 20]):
+        shards = [
+            Segment(f"{name}.wav", 100 * part, 100 * part + 100)
+            for name, count in zip("abc", order)
+            for part in range(count)
+        ]
+        train, valid = _choose_files(
+            [(shard, shard.path) for shard in shards], 10, 1.0
+        )
+        assert 2 * len(valid) <= len(train) + len(valid)
+        assert not {s.path for s in train} & {s.path for s in valid}

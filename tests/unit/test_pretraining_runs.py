@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from results import picture
 from speechbrain.utils.epoch_loop import EpochCounter
-from train import WavJEPABrain
+from train import WavJEPABrain, check_settings
 
+from speechbrain_wavjepa.data import manifest
 from speechbrain_wavjepa.data.manifest import describe_shards
 from speechbrain_wavjepa.step_log import StepLog
 
@@ -95,6 +96,19 @@ def test_shards_are_known_by_name_size_and_beginning(shards, tmp_path):
     assert len({first, second, third, describe(shards)}) == 4
 
 
+@pytest.mark.parametrize("max_hashed", [10**9, 1000])
+@pytest.mark.parametrize("place", [0, 50_000, 99_999])
+def test_shards_are_known_by_their_content(
+    shards, monkeypatch, max_hashed, place
+):
+    monkeypatch.setattr(manifest, "MAX_HASHED", max_hashed)
+    first = describe(shards)
+    with open(shards / "1.tar", "r+b") as file:
+        file.seek(place)
+        file.write(b"1")
+    assert describe(shards) != first
+
+
 def test_shards_of_a_manifest_are_known_by_its_hashes(shards):
     def write(sha256):
         entry = {"clips": 1, "bytes": 100000, "sha256": sha256}
@@ -117,13 +131,28 @@ def test_parts_of_a_file_are_told_apart(shards):
 
 
 def test_close_ends_what_tensorboard_has_started(tmp_path):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     log = StepLog(tmp_path / "steps.jsonl", tmp_path / "tensorboard")
     log.append(1, loss=0.5)
-    assert threading.active_count() > before
+    started = set(threading.enumerate()) - before
+    assert started
     log.close()
-    assert threading.active_count() == before
+    assert not any(thread.is_alive() for thread in started)
     log.append(2, loss=0.4)  # a run that goes on has another file
     log.close()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     assert [line["step"] for line in log.read()] == [1, 2]
+
+
+@pytest.mark.parametrize("save_folder", ["b/save", "a", "a/../b/save"])
+def test_checkpoints_belong_to_their_output_folder(save_folder):
+    settings = {
+        "grad_accumulation_factor": 1,
+        "batches_per_epoch": 1,
+        "ckpt_interval_steps": 1,
+        "output_folder": "a",
+        "precision": "fp32",
+    }
+    check_settings({**settings, "save_folder": "a/save"})
+    with pytest.raises(ValueError, match="must lie in output_folder=a"):
+        check_settings({**settings, "save_folder": save_folder})

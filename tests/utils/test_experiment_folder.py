@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import shutil
 import sys
 
 import pytest
@@ -91,9 +92,17 @@ def test_a_setting_is_named_and_not_all_that_is_built_of_it(hparams_file):
     assert contents(hparams_file.parent) == before
 
 
-def test_a_fresh_start_deletes_an_experiment_and_nothing_else(hparams_file):
+def test_a_dry_run_deletes_the_one_before_and_nothing_else(hparams_file):
     folder = hparams_file.parent / "run"
     with begin(hparams_file):
+        pass
+    before = contents(folder)
+    with pytest.raises(ValueError, match="was made with dry_run=None"):
+        with begin(hparams_file, fresh=True):
+            raise AssertionError("it began")
+    assert contents(folder) == before
+    shutil.rmtree(folder)
+    with begin(hparams_file, fresh=True):
         (folder / "save").mkdir()
         (folder / "save" / "old").touch()
     with begin(hparams_file, "lr: 0.2", fresh=True):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,3 +167,22 @@ def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path):
     assert (tmp_path / "far" / "file").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 3
     assert len(list((tmp_path / "far").iterdir())) == 2
+
+
+def test_a_damaged_note_is_named(tmp_path):
+    for text in ("{", "[]", "\0"):
+        (tmp_path / "made_with.json").write_text(text)
+        with pytest.raises(ValueError, match="made_with.json is damaged"):
+            claim(tmp_path, {})
+
+
+def test_who_lost_a_folder_does_not_free_its_new_holder(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(OSError, match="was removed during the run"):
+        with hold(folder) as check:
+            check()
+            shutil.rmtree(folder)
+            folder.mkdir()
+            (folder / LOCK_FILE).write_text("another's")
+            check()
+    assert (folder / LOCK_FILE).read_text() == "another's"

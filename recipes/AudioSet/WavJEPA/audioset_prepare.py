@@ -167,12 +167,16 @@ def find_clips(folder):
 
 
 def hash_listing(folder, clips):
-    """Hash the names and sizes of the input, to notice when it changes."""
+    """Hash names, sizes and times of the input, to notice when it changes.
+
+    Reading it all again would take as long as making the shards.
+    """
     digest = hashlib.sha256()
     for _, name in clips:
         path = folder / name
-        size = path.stat().st_size if path.is_file() else -1
-        digest.update(os.fsencode(f"{name} {size}\n"))
+        found = path.stat() if path.is_file() else None
+        state = found and (found.st_size, found.st_mtime_ns)
+        digest.update(os.fsencode(f"{name} {state}\n"))
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
 from speechbrain_wavjepa.rooms import RECEIVERS
 from speechbrain_wavjepa.scene_plots import plot_scene
 from speechbrain_wavjepa.scenes import SceneMixer
+from speechbrain_wavjepa.utils.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +99,11 @@ def write_results(brain, hparams, data, probe):
     """Write the pretrained folder, then what may fail: picture and table."""
     output_folder = Path(hparams["output_folder"])
     pretrained = output_folder / "pretrained"
+    table = output_folder / "learning_table.json"
     steps = hparams["step_log"].read()
-    export_model(pretrained, hparams, steps, data, {})
+    brain.check_folder()
+    # the table of an earlier start: a finished run's model stays what it is
+    export_model(pretrained, hparams, steps, data, read_figures(table))
     print(f"Checkpoint, log and pictures: {output_folder}")
     print(f"Model for SpeechBrain's from_hparams: {pretrained}")
     with picture(output_folder / "learning_curve.png") as path:
@@ -108,17 +112,24 @@ def write_results(brain, hparams, data, probe):
         return
     tables = measure(brain, hparams, probe)
     report = {"measured_on": probe["measured_on"], "accuracy": tables}
-    (output_folder / "learning_table.json").write_text(
-        json.dumps(report, indent=1), encoding="utf-8"
-    )
+    with atomic_file(table) as aside:
+        aside.write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(format_tables(tables, "Linear probe accuracy"))
     print(f"Measured on {probe['measured_on']}.")
-    figures = {"linear probes measured on": probe["measured_on"]}
-    for condition, table in tables.items():
+    export_model(pretrained, hparams, steps, data, read_figures(table))
+
+
+def read_figures(path):
+    """Read the table of a run as figures for its model card."""
+    if not path.exists():
+        return {}
+    report = json.loads(path.read_text(encoding="utf-8"))
+    figures = {"linear probes measured on": report["measured_on"]}
+    for condition, table in report["accuracy"].items():
         for name, score in table.items():
             key = f"linear probe, {condition}, {name}"
             figures[key] = f"{100 * score:.1f} %"
-    export_model(pretrained, hparams, steps, data, figures)
+    return figures
 
 
 def measure(brain, hparams, probe):

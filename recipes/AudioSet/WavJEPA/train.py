@@ -14,15 +14,19 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import difflib
 import json
 import logging
 import os
+import re
 import sys
+from pathlib import Path
 
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from results import draw_input, load_probe, write_results
+from ruamel.yaml.constructor import DuplicateKeyError
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
@@ -176,6 +180,7 @@ class WavJEPABrain(sb.Brain):
     progress = tqdm(disable=True)
 
     signal = 0  # one that asks this process to end
+    waiting_after = None  # the batch after which the next one is waited for
 
     def fit(self, epoch_counter, *args, train_loader_kwargs, **kwargs):
         """Train for total_steps, or until a signal asks to save and end."""
@@ -203,8 +208,15 @@ class WavJEPABrain(sb.Brain):
             self.hparams.step_log.close()
 
     def note_signal(self, number, frame):
-        """Note a signal; the run ends as soon as its state can be saved."""
+        """Note a signal; the run ends as soon as its state can be saved.
+
+        A process that is alone saves at once while it waits for data, which
+        may take longer than what a cluster grants before it kills.
+        """
         self.signal = number
+        if self.waiting_after == self.step and not self.distributed_launch:
+            self.waiting_after = None
+            self._save_intra_epoch_ckpt()
 
     @property
     def signal_to_any(self):
@@ -249,6 +261,7 @@ class WavJEPABrain(sb.Brain):
 
     def on_stage_start(self, stage, epoch=None):
         """Open a progress bar that counts clips."""
+        self.waiting_after = None
         training = stage == sb.Stage.TRAIN
         clips = self.hparams.clips_per_batch if training else 0
         steps_left = self.hparams.total_steps - self.optimizer_step
@@ -275,6 +288,7 @@ class WavJEPABrain(sb.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """After validation, log the epoch and save a checkpoint."""
+        self.waiting_after = None
         self.progress.close()
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
@@ -292,14 +306,22 @@ class WavJEPABrain(sb.Brain):
         if self.step % self.grad_accumulation_factor:
             return False  # the gradients so far would be lost
         asked = super()._should_save_intra_epoch_ckpt(*args)
-        return asked or self.signal_to_any > 0
+        if asked or self.signal_to_any:
+            return True
+        self.waiting_after = self.step
+        return False
 
     def _save_intra_epoch_ckpt(self):
         """Save within an epoch, keeping the checkpoint before."""
         self.save_checkpoint(end_of_epoch=False, meta={})
+        self.waiting_after = self.step
+
+    def check_folder(self):
+        """Raise if the output folder is not this run's any more."""
 
     def save_checkpoint(self, end_of_epoch, meta):
         """Save, delete all but the most recent; end if a signal asks to."""
+        self.check_folder()
         self.checkpointer.save_and_keep_only(
             meta={"step": self.optimizer_step, **meta},
             end_of_epoch=end_of_epoch,
@@ -343,6 +365,14 @@ def read_settings(hparams_file, run_opts, overrides):
             overrides = use_debug_folder(hparams_file, overrides)
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
+    except KeyError as error:
+        name = str(error).split("'")[1]
+        raise ValueError(
+            f"{hparams_file} has no setting {name}: did you mean one of "
+            f"{difflib.get_close_matches(name, read_names(hparams_file), 3)}?"
+        ) from error
+    except DuplicateKeyError as error:
+        raise ValueError(f"The command line: {error.problem}.") from error
     except ValueError as error:
         if "!PLACEHOLDER" not in str(error):
             raise
@@ -355,6 +385,12 @@ def read_settings(hparams_file, run_opts, overrides):
         hparams[name] = run_opts[name]
         overrides += f"\n{name}: {run_opts[name]}"
     return hparams, overrides
+
+
+def read_names(hparams_file):
+    """List the settings of a yaml."""
+    with open(hparams_file, encoding="utf-8") as file:
+        return re.findall(r"^(\w+):", file.read(), re.MULTILINE)
 
 
 def use_debug_folder(hparams_file, overrides):
@@ -379,6 +415,16 @@ def check_settings(hparams):
                 f"grad_accumulation_factor={accumulation}, so that no "
                 "gradient is lost between two steps."
             )
+    save, output = (
+        Path(hparams[name]).resolve()
+        for name in ("save_folder", "output_folder")
+    )
+    if output not in save.parents:
+        raise ValueError(
+            f"save_folder={hparams['save_folder']} must lie in output_folder="
+            f"{hparams['output_folder']}, to which its checkpoints belong: "
+            "leave it out."
+        )
     if hparams["precision"] == "fp16":
         raise ValueError("Train with --precision bf16 or fp32, not fp16.")
 
@@ -426,6 +472,7 @@ def main():
     )
     probe, data = None, {}
     if if_main_process():
+        logger.info("Looking at the data that the output folder belongs to.")
         data = describe_data(hparams, train_stream, valid_stream)
         probe = None if run_opts.debug else load_probe(hparams)
     made_with = read_made_with(hparams_file, overrides, UNCOUNTED, data)
@@ -435,7 +482,8 @@ def main():
         overrides,
         made_with,
         fresh=run_opts.debug,
-    ):
+    ) as check_folder:
+        brain.check_folder = check_folder
         report_settings(hparams)
         if if_main_process():
             draw_input(brain, hparams, example)
