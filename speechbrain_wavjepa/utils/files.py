@@ -247,7 +247,7 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
     >>> path_inside("clips", "../precious.wav")
     Traceback (most recent call last):
         ...
-    ValueError: The name '../precious.wav' leads out of clips: ...
+    ValueError: The name '../precious.wav' cannot be a name in clips: ...
     """
     parts = name.split("/") if isinstance(name, str) else []
     if (
@@ -259,13 +259,18 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
         or any(ord(character) < 32 for character in name)
     ):
         raise ValueError(
-            f"The name {name!r} leads out of {folder}: names in files must be "
-            "relative paths without '..', backslashes and control characters."
+            f"The name {name!r} cannot be a name in {folder}: names in files "
+            "must be relative paths without '..', backslashes and control "
+            "characters."
         )
     return Path(folder) / name
 
 
-def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
+def claim(
+    folder: Union[str, Path],
+    made_with: Mapping[str, Any],
+    way_out: str = "choose another output folder, or delete this one",
+) -> None:
     """Make a folder belong to settings and data, or refuse others.
 
     Arguments
@@ -274,6 +279,8 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
         A folder; made if it does not exist.
     made_with : Mapping[str, Any]
         Everything that what is written there depends on; plain values.
+    way_out : str
+        What a user may do about a folder of other settings or data.
 
     Raises
     ------
@@ -296,10 +303,7 @@ def claim(folder: Union[str, Path], made_with: Mapping[str, Any]) -> None:
     if note.exists():
         before = json.loads(note.read_text(encoding="utf-8"))
         if different := compare(before, now):
-            raise ValueError(
-                f"{folder} was made with {different}: choose another output "
-                "folder, or delete this one."
-            )
+            raise ValueError(f"{folder} was made with {different}: {way_out}.")
         return
     if folder.exists() and (not folder.is_dir() or _first_file(folder)):
         raise ValueError(
