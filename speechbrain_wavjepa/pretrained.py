@@ -6,7 +6,7 @@ pretraining.ckpt (target encoder and predictor, only needed to go back to the
 authors' names or to pretrain on), layer_sum.ckpt if layers are summed,
 classifier.ckpt and label_encoder.ckpt if there is a classifier, README.md and
 example.wav. The settings hold a checksum of every file of weights and labels:
-whoever loads one compares it.
+every loader of this package compares it.
 
 Authors
  * The speechbrain_wavjepa developers 2026
