@@ -336,9 +336,8 @@ def test_sizes_without_end_on_the_way_back(tmp_path, name, value, capsys):
 def test_a_setting_of_pretraining_does_not_stop_an_encoder(tmp_path):
     write_pretrained(tmp_path / "a", make_model()[0])
     change(tmp_path / "a", "predictor_heads", "many")
-    assert (
-        load_pretrained(tmp_path / "a").embed(torch.ones(1, 9)).isfinite().all()
-    )
+    encoder = load_pretrained(tmp_path / "a")
+    assert encoder.embed(torch.ones(1, 9)).isfinite().all()
 
 
 def test_info_tells_which_files_are_there(folder, capsys):
