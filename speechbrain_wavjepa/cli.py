@@ -289,7 +289,8 @@ def run_info(folder: str) -> int:
     Raises
     ------
     ValueError
-        If it is not a pretrained folder, or a file differs from its checksum.
+        If it is not a pretrained folder, or a file that has a checksum is
+        missing or differs from it.
 
     Example
     -------
@@ -307,8 +308,10 @@ def run_info(folder: str) -> int:
         list_code,
         read_settings,
     )
+    from speechbrain_wavjepa.utils.files import path_inside
     from speechbrain_wavjepa.weights import (
         ENCODER_FILE,
+        PRETRAINING_FILE,
         check_file,
         read_weights,
     )
@@ -326,9 +329,18 @@ def run_info(folder: str) -> int:
         print(f"  {_one_line(code)}")
     weights = read_weights(Path(folder) / ENCODER_FILE)
     _print_row("parameters", f"{sum(w.numel() for w in weights.values()):,}")
-    for path in sorted(Path(folder).glob("*.ckpt")):
-        check_file(path, get_checksum(folder, settings, path.name))
+    get_checksum(folder, settings, ENCODER_FILE)  # or there is no list
+    listed = [f"{name}.ckpt" for name in settings["checksums"]]
+    for name in listed:
+        path = path_inside(folder, name)
+        if name == PRETRAINING_FILE and not path.exists():
+            _print_row("left out", f"{name}, which only pretraining needs")
+        else:
+            check_file(path, get_checksum(folder, settings, name))
     _print_row("checksums", "match")
+    unlisted = {path.name for path in Path(folder).glob("*.ckpt")} - {*listed}
+    for name in sorted(unlisted):
+        _print_row("without checksum", name)
     return 0
 
 

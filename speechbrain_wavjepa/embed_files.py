@@ -35,6 +35,7 @@ from speechbrain_wavjepa.streaming import (
     measure_file,
     stream_file,
 )
+from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,
     atomic_file,
@@ -190,7 +191,7 @@ def embed_files(
     if output.suffix == ".parquet":
         _import_pyarrow()
     files = find_audio(places)
-    encoder = load_pretrained(model).to(_check_device(device))
+    encoder = load_pretrained(model).to(find_device(device))
     made_with = _describe(model, timestamps)
     pieces = output
     if output.suffix:
@@ -208,7 +209,19 @@ def embed_files(
                 )
         if overwrite:
             _clear(pieces, made_with)
-        claim(pieces, made_with)
+        claim(
+            pieces,
+            made_with,
+            "choose another output, or replace it with --overwrite",
+        )
+        others = [] if output.suffix else _find_others(pieces, files)
+        if others and not overwrite:
+            raise ValueError(
+                f"{output} also holds the embeddings of {_list(others)}: "
+                "choose another output, or delete these with --overwrite."
+            )
+        for name in others:
+            _piece(pieces, name).unlink()
         sounds = _find_embedded(pieces, files)
         changed = [name for name, sound in sounds.items() if not sound]
         if changed and not output.suffix and not overwrite:
@@ -259,17 +272,6 @@ def hash_model(folder: Union[str, Path]) -> str:
     if (Path(folder) / LAYER_SUM_FILE).exists():
         names.append(LAYER_SUM_FILE)
     return fingerprint_files(Path(folder), names)
-
-
-def _check_device(device: str) -> torch.device:
-    """Refuse a device that this machine does not have."""
-    try:
-        return torch.zeros(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # without CUDA an assertion
-        raise ValueError(
-            f"The device {device!r} cannot be used here: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
 
 
 def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
@@ -393,17 +395,28 @@ def _piece(pieces: Path, name: str) -> Path:
     """Give the place of a sound's embeddings."""
     try:
         name.encode()  # it may hold bytes that are no text
-    except UnicodeEncodeError as error:
+        return path_inside(pieces, f"{name}.npz")
+    except ValueError as error:
         raise ValueError(
-            f"The name {name!r} is not UTF-8: rename it."
+            f"The name {name!r} is not UTF-8, or has backslashes or control "
+            "characters: rename it."
         ) from error
-    return path_inside(pieces, f"{name}.npz")
 
 
 def _read(pieces: Path, name: str, key: str) -> np.ndarray:
     """Read an array of what was embedded of a sound."""
     with np.load(_piece(pieces, name)) as arrays:
         return arrays[key]
+
+
+def _find_others(pieces: Path, files: Sequence[tuple[str, Path]]) -> list[str]:
+    """List the sounds that are embedded and not among the files."""
+    names = {name for name, _ in files}
+    found = (
+        piece.relative_to(pieces).as_posix().removesuffix(".npz")
+        for piece in pieces.rglob("*.npz")
+    )
+    return sorted(name for name in found if name not in names)
 
 
 def _find_embedded(

@@ -167,12 +167,6 @@ class WavJEPAEmbedding(StrictModule):
             Seconds to the middle of what each token hears.
         num_tokens : [B]
             Tokens of each clip.
-
-        Raises
-        ------
-        ValueError
-            If tokens are not finite, unless the model is trained: then the
-            loss tells.
         """
         lengths = valid_lengths(waveform, wav_lens)
         layouts = [self.lay_windows(length) for length in lengths]
@@ -200,12 +194,6 @@ class WavJEPAEmbedding(StrictModule):
             )
             taken = self.encode(windows, [window for _, window in some])
             grid = grid.index_add(0, rows.to(grid.device), torch.cat(taken))
-        learns = torch.is_grad_enabled() and not self.freeze
-        if not learns and not bool(grid.isfinite().all()):
-            raise ValueError(
-                "The model gives embeddings that are not finite: are its "
-                "weights and precision right?"
-            )
         times = self.times(longest, max(lengths)).to(grid.device)
         num_tokens = torch.tensor(counts, device=grid.device)
         return grid.unflatten(0, (-1, longest)), times, num_tokens
@@ -252,6 +240,12 @@ class WavJEPAEmbedding(StrictModule):
         -------
         list of [M, D]
             The tokens that are taken of each window.
+
+        Raises
+        ------
+        ValueError
+            If tokens are not finite, unless the model is trained: then the
+            loss tells.
         """
         channels = self.model.frontend.channels
         keep = None
@@ -273,13 +267,19 @@ class WavJEPAEmbedding(StrictModule):
         if self.layer_sum is not None:
             tokens = self.layer_sum(outputs)
         tokens = tokens.to(windows.dtype).unflatten(1, (channels, -1))
-        return [
+        taken = [
             of_window[: len(weights)] * weights[:, None]
             for of_window, weights in zip(
                 tokens.mean(dim=1),
                 (w.token_weights.to(tokens) for w in layout),
             )
         ]
+        if not learns and not bool(torch.cat(taken).isfinite().all()):
+            raise ValueError(
+                "The model gives embeddings that are not finite: are its "
+                "weights and precision right?"
+            )
+        return taken
 
     def times(self, num_tokens: int, num_samples: int) -> Tensor:
         """Give the time of each token of a clip in seconds, in float64."""

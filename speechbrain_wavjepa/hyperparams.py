@@ -204,6 +204,9 @@ _PlainConstructor.add_constructor(None, lambda loader, node: Tagged(node.tag))
 # what texts in parentheses are once HyperPyYAML has read anything
 _PlainConstructor.add_constructor("!tuple", SafeConstructor.construct_scalar)
 
+REFERENCE = re.compile(r"<[^>]*>")  # as HyperPyYAML finds them
+# Whole references without a dot, which would ask an object for an attribute.
+PLAIN_REFERENCE = re.compile(r"<[^<>.]*>")
 # What HyperPyYAML fills in or leaves out, without running anything.
 PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!tuple"} | {
     f"tag:yaml.org,2002:{kind}"
@@ -279,8 +282,9 @@ def get_checksum(
         checksum = checksums.get(Path(name).stem)
     if not isinstance(checksum, str):
         raise ValueError(
-            f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: write "
-            "the folder again, with write_pretrained or `wavjepa convert`."
+            f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: make "
+            "the folder again with its recipe, or convert the authors' "
+            "checkpoint again."
         )
     return checksum
 
@@ -298,8 +302,10 @@ def list_code(folder: Union[str, Path]) -> list[str]:
     list of str
         The tags of all keys and values that are no plain values. Also every
         text with an exclamation mark: HyperPyYAML reads texts in parentheses
-        as yaml again, with the loader that runs Python's own tags, and
-        references may put such a text together.
+        as yaml again, with the loader that runs Python's own tags. And every
+        text with a reference among other letters, tagged or not: it is put
+        together and evaluated as Python's arithmetic, which can write such a
+        tag without its mark.
 
     Raises
     ------
@@ -322,12 +328,11 @@ def _find_code(node: ruamel.yaml.Node) -> Iterator[str]:
     if node.tag not in PLAIN_TAGS:
         yield node.tag.replace("tag:yaml.org,2002:", "!!")
     if isinstance(node, ruamel.yaml.ScalarNode):
-        # a reference with a dot asks an object for an attribute
-        attribute = node.tag in ("!ref", "!copy") and "." in node.value
-        if "!" in node.value:
-            yield f"the text {node.value}"
-        elif attribute:
-            yield f"{node.tag} {node.value}"
+        is_reference = node.tag in ("!ref", "!copy")
+        is_plain = is_reference and PLAIN_REFERENCE.fullmatch(node.value)
+        computed = REFERENCE.search(node.value) and not is_plain
+        if "!" in node.value or computed:
+            yield f"{node.tag if is_reference else 'the text'} {node.value}"
         return
     for child in _children(node):
         yield from _find_code(child)

@@ -43,7 +43,7 @@ Tokens: `speechbrain.inference.encoders.WaveformEncoder` from the same folder;
 folders from untrusted sources first, `wavjepa info FOLDER` lists what would
 run. `load_pretrained` in `speechbrain_wavjepa.pretrained` loads the encoder
 without evaluating it. The yaml holds checksums of all weights; every loader
-compares them.
+of `speechbrain_wavjepa` compares them.
 """
 
 

@@ -61,7 +61,9 @@ LIMITS = {
     "encoder_depth": (1, 2**10),
     "encoder_heads": (1, 2**20),
     "encoder_mlp_ratio": (1e-6, 2**10),
+    "predictor_dim": (1, 2**20),
     "predictor_heads": (1, 2**20),
+    "predictor_mlp_ratio": (1e-6, 2**10),
 }
 
 

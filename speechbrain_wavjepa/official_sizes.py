@@ -24,6 +24,7 @@ TABLES = {
     "pos_encoding_encoder": "encoder_dim",
     "pos_encoding_decoder": "predictor_dim",
 }
+MAX_TABLES = 2**27  # values of them; the released models have 2**18
 OUR_NAMES = {"encoder": "encoder", "decoder": "predictor"}
 # What our blocks do, so what their layers must say if they say anything.
 LAYER_CHOICES = {"norm_first": False, "bias": True, "layer_norm_eps": 1e-6}
@@ -223,6 +224,11 @@ def make_tables(settings: Mapping) -> dict[str, Tensor]:
     dict[str, Tensor]
         Their keys and the tables [1, C*N, D].
 
+    Raises
+    ------
+    ValueError
+        If they would not fit into memory.
+
     Example
     -------
     >>> tables = make_tables(
@@ -239,6 +245,13 @@ def make_tables(settings: Mapping) -> dict[str, Tensor]:
     torch.Size([1, 200, 16])
     """
     channels, num_tokens = settings["channels"], _count_tokens(settings)
+    dims = sum(settings[dim] for dim in TABLES.values())
+    if channels * num_tokens * dims > MAX_TABLES:
+        raise ValueError(
+            f"The settings ask for position tables of {channels} channel(s) "
+            f"of {num_tokens} tokens, which no model of sound has: is "
+            f"window_samples={settings['window_samples']} right?"
+        )
     return {
         key: channel_time_positions(num_tokens, settings[dim], channels)[None]
         for key, dim in TABLES.items()

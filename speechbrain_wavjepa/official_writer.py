@@ -16,6 +16,7 @@ from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
     PRETRAINING_SETTINGS,
     check_kinds,
+    check_sizes,
 )
 from speechbrain_wavjepa.official_keys import map_to_official_state
 from speechbrain_wavjepa.official_sizes import OUR_NAMES, make_tables
@@ -25,6 +26,13 @@ from speechbrain_wavjepa.weights import (
     PRETRAINING_FILE,
     read_weights,
 )
+
+KINDS = {
+    **ENCODER_SETTINGS,
+    **PRETRAINING_SETTINGS,
+    "sample_rate": int,
+    "window_samples": int,
+}
 
 
 def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
@@ -64,8 +72,7 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
             f"{folder} has no {PRETRAINING_FILE}: the authors' files hold the "
             "target encoder and the predictor, so export a pretraining run."
         )
-    check_kinds(settings, {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS})
-    check_kinds(settings, {"sample_rate": int, "window_samples": int})
+    check_kinds(settings, KINDS)
     shared = settings["channels"] > 1 and settings["share_weights"]
     summed = settings.get("layer_weights", False)
     if shared or summed or settings["encoder_norm_first"]:
@@ -78,6 +85,8 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
     for name in (ENCODER_FILE, PRETRAINING_FILE):
         checksum = get_checksum(folder, settings, name)
         weights |= read_weights(folder / name, checksum)
+    num_values = sum(value.numel() for value in weights.values())
+    check_sizes({name: settings[name] for name in KINDS}, num_values)
     state = {**map_to_official_state(weights), **make_tables(settings)}
     with atomic_file(path) as aside:
         if path.suffix == ".safetensors":

@@ -6,14 +6,14 @@ pretraining.ckpt (target encoder and predictor, only needed to go back to the
 authors' names or to pretrain on), layer_sum.ckpt if layers are summed,
 classifier.ckpt and label_encoder.ckpt if there is a classifier, README.md and
 example.wav. The settings hold a checksum of every file of weights and labels:
-whoever loads one compares it.
+every loader of this package compares it.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
 import functools
-import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -21,7 +21,13 @@ from typing import Any, Optional, Union
 import soundfile
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.fetching import (
+    FetchConfig,
+    FetchFrom,
+    LocalStrategy,
+    fetch,
+    guess_source,
+)
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import Tensor, nn
 
@@ -62,8 +68,6 @@ from speechbrain_wavjepa.weights import (
     read_weights,
     write_weights,
 )
-
-logger = logging.getLogger(__name__)
 
 PRETRAINING_PARTS = ("target_encoder.", "predictor.")
 FILES = {
@@ -280,7 +284,8 @@ def load_pretrained(
     check_kinds(found, ENCODER_SETTINGS)
     weights = read_weights(path, get_checksum(folder, found, ENCODER_FILE))
     num_values = sum(value.numel() for value in weights.values())
-    check_sizes({**found, **runtime}, num_values)
+    sizes = {name: found[name] for name in ENCODER_SETTINGS}
+    check_sizes({**sizes, **runtime}, num_values)
     model = build_encoder(found)
     if not random_weights:
         assign_weights(model, weights, path)
@@ -367,16 +372,23 @@ class FolderPretrainer(Pretrainer):
         kept = self.collect_in / SETTINGS_FILE
         if source is None or not kept.exists():
             return
-        try:
-            path = fetch(SETTINGS_FILE, source, fetch_config=fetch_config)
-            same = hash_file(path) == hash_file(kept)
-        # no network, or a web address, which is never read without a savedir
-        except (OSError, ValueError) as error:
-            logger.warning(
-                f"Whether {self.collect_in} holds the files of {source} was "
-                f"not checked, which cannot be read: {error}"
-            )
-            return
+        with tempfile.TemporaryDirectory() as folder:
+            is_web = guess_source(source)[0] == FetchFrom.URI
+            aside = folder if is_web else None  # which fetch asks for
+            try:
+                path = fetch(
+                    SETTINGS_FILE, source, aside, fetch_config=fetch_config
+                )
+                same = hash_file(path) == hash_file(kept)
+            # mistyped, or no network; SpeechBrain and the hub raise both
+            except (OSError, ValueError) as error:
+                reason = str(error).split("\n")[0]
+                raise ValueError(
+                    f"There is no source {source}, or it cannot be reached, "
+                    f"so whether savedir={self.collect_in} holds its files is "
+                    f"unknown: {reason} To load the model that is there, give "
+                    f"source={self.collect_in} and no savedir."
+                ) from error
         if not same:
             raise ValueError(
                 f"savedir={self.collect_in} holds the files of another model "

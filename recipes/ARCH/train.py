@@ -27,7 +27,6 @@ from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.downstream.runs import (
     build,
     check_numbers,
-    find_device,
     finish,
     hash_encoder_settings,
     is_finished,
@@ -36,6 +35,7 @@ from speechbrain_wavjepa.downstream.runs import (
 )
 from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
 from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import fingerprint
 
@@ -137,7 +137,7 @@ def main():
     hparams = build(hparams_file, overrides)
     check_settings(hparams["probe_settings"])
     check_numbers(hparams, repetitions=1, num_workers=0, max_bad_fraction=0.0)
-    device = find_device(run_opts)
+    device = find_device(run_opts.get("device"))
     made_with = list_settings(settings, hparams["encoder_key"])
     with experiment(
         hparams["output_folder"], hparams_file, overrides, made_with

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Union
 
 import ruamel.yaml
-import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_wavjepa.hyperparams import read_settings
@@ -147,40 +146,6 @@ def _name_model(
     name = folder.parent.name if folder.name == "pretrained" else folder.name
     suffix = "-random" if settings["random_weights"] else ""
     return f"{name}-{hash_model(folder)[:8]}{suffix}"
-
-
-def find_device(run_opts: Any) -> str:
-    """Say where to compute, if that can be used.
-
-    Arguments
-    ---------
-    run_opts : RunOptions
-        SpeechBrain's options of the command line.
-
-    Returns
-    -------
-    str
-        The device that is asked for, or "cpu".
-
-    Raises
-    ------
-    ValueError
-        If this machine does not have it.
-
-    Example
-    -------
-    >>> find_device({"device": None})
-    'cpu'
-    """
-    device = run_opts.get("device") or "cpu"
-    try:
-        torch.zeros(0, device=device)
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(
-            f"--device {device} cannot be used: {reason}"
-        ) from error
-    return device
 
 
 def check_numbers(settings: Mapping[str, Any], **lowest: float) -> None:

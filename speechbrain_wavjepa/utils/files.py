@@ -247,7 +247,7 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
     >>> path_inside("clips", "../precious.wav")
     Traceback (most recent call last):
         ...
-    ValueError: The name '../precious.wav' leads out of clips: ...
+    ValueError: The name '../precious.wav' cannot be a name in clips: ...
     """
     parts = name.split("/") if isinstance(name, str) else []
     if (
@@ -259,8 +259,9 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
         or any(ord(character) < 32 for character in name)
     ):
         raise ValueError(
-            f"The name {name!r} leads out of {folder}: names in files must be "
-            "relative paths without '..', backslashes and control characters."
+            f"The name {name!r} cannot be a name in {folder}: names in files "
+            "must be relative paths without '..', backslashes and control "
+            "characters."
         )
     return Path(folder) / name
 

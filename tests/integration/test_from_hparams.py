@@ -10,6 +10,7 @@ from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.encoders import WaveformEncoder
 
+from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.inference import LinearClassifier
 from speechbrain_wavjepa.model_settings import build_encoder
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
@@ -132,7 +133,6 @@ def test_tokens(folder, channels, tmp_path):
 
 
 RECIPE = """
-pretrained: {folder}
 wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
   frontend: !new:speechbrain_wavjepa.frontends.ConvFrontend
     dim: 8
@@ -150,13 +150,11 @@ embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
 classifier: !new:speechbrain_wavjepa.inference.LinearClassifier
   dim: 16
   num_classes: 2
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+pretrainer: !new:speechbrain_wavjepa.pretrained.FolderPretrainer
   loadables:
     wavjepa: !ref <wavjepa>
-  paths:
-    wavjepa: !ref <pretrained>/wavjepa.ckpt
-  custom_hooks:
-    wavjepa: !name:speechbrain_wavjepa.weights.load_weights
+  checksums:
+    wavjepa: {checksum}
 """
 
 
@@ -166,14 +164,14 @@ def test_inside_another_recipe(folder, channels, freeze, sums):
     layer_sum = "layer_sum: !new:speechbrain_wavjepa.layer_sum.LayerSum [2]"
     hparams = load_hyperpyyaml(
         RECIPE.format(
-            folder=folder,
+            checksum=read_settings(folder)["checksums"]["wavjepa"],
             channels=channels,
             freeze=freeze,
             layer_sum=layer_sum if sums else "",
         )
     )
     pretrainer = hparams["pretrainer"]
-    pretrainer.collect_files(default_source=str(folder))
+    pretrainer.collect_files(str(folder))
     pretrainer.load_collected()
     model = hparams["wavjepa"]
     loaded = {k: v.clone() for k, v in model.state_dict().items()}

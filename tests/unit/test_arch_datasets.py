@@ -249,8 +249,18 @@ DEEP = '{"intent": ' + "[" * 100_000
 @pytest.mark.parametrize(
     ("name", "path", "text", "message"),
     [
-        ("esc50", "meta/esc50.csv", f"{ESC}../../a.wav,1,0,b\n", "leads out"),
-        ("esc50", "meta/esc50.csv", f"{ESC}/etc/passwd,1,0,b\n", "leads out"),
+        (
+            "esc50",
+            "meta/esc50.csv",
+            f"{ESC}../../a.wav,1,0,b\n",
+            "cannot be a name",
+        ),
+        (
+            "esc50",
+            "meta/esc50.csv",
+            f"{ESC}/etc/passwd,1,0,b\n",
+            "cannot be a name",
+        ),
         ("esc50", "meta/esc50.csv", f"{ESC}a.wav,1,-1,b\n", "the class -1;"),
         (
             "esc50",
@@ -269,13 +279,13 @@ DEEP = '{"intent": ' + "[" * 100_000
             "us8k",
             "metadata/UrbanSound8K.csv",
             "slice_file_name,fold,classID,class\na.wav,1/../../..,0,b\n",
-            "leads out",
+            "cannot be a name",
         ),
         (
             "fsd50k",
             "FSD50K.ground_truth/eval.csv",
             "fname,labels\n/etc/passwd,b\n",
-            "leads out",
+            "cannot be a name",
         ),
         (
             "fsd50k",
@@ -288,7 +298,7 @@ DEEP = '{"intent": ' + "[" * 100_000
             "slurp",
             "devel.jsonl",
             '{"intent": "a", "recordings": [{"file": "../../a.flac"}]}',
-            "leads out",
+            "cannot be a name",
         ),
     ],
 )
@@ -304,7 +314,7 @@ def test_magna_tag_a_tune_s_paths_stay_inside(tmp_path):
     make(tmp_path, "magna_tag_a_tune")
     path = tmp_path / "annotations_final.csv"
     path.write_text(path.read_text().replace("f/clip-0", "../clip-0"))
-    with pytest.raises(ValueError, match="'../clip-0.mp3' leads out"):
+    with pytest.raises(ValueError, match="'../clip-0.mp3' cannot be a name"):
         read_dataset("magna_tag_a_tune", tmp_path)
 
 

@@ -228,7 +228,7 @@ def test_another_model_is_refused_unless_asked_for(
 ):
     output = tmp_path / name
     embed_files([sounds], pretrained_folder, output)
-    with pytest.raises(ValueError, match="out.* was made with .*model="):
+    with pytest.raises(ValueError, match="made with .*model=.*overwrite"):
         embed_files([sounds], other_folder, output)
     check_output(output, pretrained_folder, sounds)
     report = embed_files([sounds], other_folder, output, overwrite=True)
@@ -271,8 +271,23 @@ def test_more_and_fewer_sounds(sounds, pretrained_folder, tmp_path):
     (sounds / "b.wav").rename(sounds / "d.wav")
     with pytest.raises(ValueError, match="without 'd.wav' and with 'b.wav'"):
         embed_files([sounds], pretrained_folder, output)
-    report = embed_files([sounds], pretrained_folder, folder)
-    assert report.embedded == 3 and report.computed == 1
+    with pytest.raises(ValueError, match="also holds the .* of 'b.wav': "):
+        embed_files([sounds], pretrained_folder, folder)
+    assert sorted(read_output(folder)) == NAMES
+    for place in (output, folder):
+        embed_files([sounds], pretrained_folder, place, overwrite=True)
+        assert sorted(read_output(place)) == ["d.wav", *NAMES[1:]]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_sound_that_was_removed(sounds, pretrained_folder, tmp_path, name):
+    output = tmp_path / name
+    embed_files([sounds], pretrained_folder, output)
+    (sounds / "b.wav").unlink()
+    with pytest.raises(ValueError, match="'b.wav': .* --overwrite"):
+        embed_files([sounds], pretrained_folder, output)
+    embed_files([sounds], pretrained_folder, output, overwrite=True)
+    assert sorted(read_output(output)) == NAMES[1:]
 
 
 def stop_after_one(monkeypatch):
@@ -476,11 +491,13 @@ def test_odd_names_are_embedded_or_told(pretrained_folder, tmp_path):
                 [tmp_path / "sounds"], pretrained_folder, tmp_path / output
             )
             assert len(report.unreadable) == len(bad)
+            reasons = report.unreadable.values()
+            assert all("rename it" in reason for reason in reasons)
             assert report.embedded == len(good)
         found = read_output(tmp_path / output)
         assert sorted(found) == sorted(name.decode() for name in good)
 
 
 def test_a_device_that_is_not_there(sounds, pretrained_folder, tmp_path):
-    with pytest.raises(ValueError, match="device 'gpu' cannot be used here"):
+    with pytest.raises(ValueError, match="--device gpu cannot be used here"):
         embed_files([sounds], pretrained_folder, tmp_path / "a", device="gpu")

@@ -234,7 +234,7 @@ def test_nothing_was_trained(recipe, brain):
         ("task", 1, "has the runs 0 to 0, got run=1"),
         ("task", -1, "has the runs 0 to 0, got run=-1"),
         ("task", "first", "got run=first"),
-        ("../task", 0, "leads out"),
+        ("../task", 0, "cannot be a name"),
     ],
 )
 def test_a_task_or_run_that_is_not_there(recipe, events, task, run, message):

@@ -109,7 +109,7 @@ def test_a_task_whose_clip_climbs_overwrites_nothing(
     before = precious.read_bytes()
     name = str(precious) if climbs == "absolute" else climbs
     (folder / "test.json").write_text(json.dumps({name: ["low"]}))
-    with pytest.raises(ValueError, match="precious.wav' leads out of"):
+    with pytest.raises(ValueError, match="precious.wav' cannot be a name in"):
         task = HearTask(folder)
         write_naturalistic(task, tmp_path / "out", make_sampler())
     assert precious.read_bytes() == before

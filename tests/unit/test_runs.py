@@ -8,7 +8,6 @@ import pytest
 from speechbrain_wavjepa.downstream.runs import (
     build,
     check_numbers,
-    find_device,
     hash_encoder_settings,
     list_settings,
     name_run,
@@ -83,11 +82,6 @@ def test_a_missing_setting_is_named_before_anything_is_built():
 def test_an_option_that_is_given_twice():
     with pytest.raises(ValueError, match='line: found duplicate key "seed"'):
         name_run(HEAR, "seed: 1\nseed: 2", "tasks_dir", hash_model)
-
-
-def test_a_device_that_is_not_there():
-    with pytest.raises(ValueError, match="--device cuda:99 cannot be used"):
-        find_device({"device": "cuda:99"})
 
 
 def test_a_wrong_setting_is_a_user_s_error(pretrained_folder):

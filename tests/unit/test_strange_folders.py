@@ -1,11 +1,14 @@
 """Pretrained folders of strangers: damaged, dangerous or without end."""
 
+import functools
+import http.server
 import os
 import re
 import resource
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -144,7 +147,7 @@ def test_a_folder_without_checksums(folder):
     path = folder / "hyperparams.yaml"
     text = re.sub(r"checksums:\n(  .*\n)+", "checksums: {}\n", path.read_text())
     path.write_text(text)
-    with pytest.raises(ValueError, match="has no checksum of wavjepa.ckpt"):
+    with pytest.raises(ValueError, match="wavjepa.ckpt: make the folder"):
         load_pretrained(folder)
     with pytest.raises(ValueError, match="There are no checksums of"):
         from_hparams(folder, "")
@@ -160,6 +163,53 @@ def test_a_savedir_of_another_model(folder, tmp_path):
         EncoderClassifier.from_hparams(
             source=str(tmp_path / "other"), savedir=savedir
         )
+
+
+@pytest.mark.parametrize("source", ["nobody/nothing", "no/such/folder", "."])
+def test_a_savedir_that_cannot_be_compared(
+    folder, tmp_path, source, monkeypatch
+):
+    """A mistyped source, or no network: the savedir's model is not it."""
+    savedir = tmp_path / "cache"
+    EncoderClassifier.from_hparams(source=str(folder), savedir=str(savedir))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"no source {source}, or .*cache and"):
+        EncoderClassifier.from_hparams(
+            source=source,
+            savedir=str(savedir),
+            fetch_config=FetchConfig(allow_network=False),
+        )
+    from_hparams(savedir, "")  # the way out that the message names
+
+
+def test_a_savedir_of_a_web_address(folder, tmp_path):
+    """SpeechBrain reads none without a savedir."""
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    write_pretrained(tmp_path / "other", make_model()[0])
+    savedir = str(tmp_path / "cache")
+    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        place = f"http://localhost:{server.server_port}"
+        for _ in range(2):
+            EncoderClassifier.from_hparams(
+                source=f"{place}/{folder.name}", savedir=savedir
+            )
+        with pytest.raises(ValueError, match="cache holds the files of anot"):
+            EncoderClassifier.from_hparams(
+                source=f"{place}/other", savedir=savedir
+            )
+        with pytest.raises(ValueError, match="no source http.*nowhere, or it"):
+            EncoderClassifier.from_hparams(
+                source=f"{place}/nowhere", savedir=savedir
+            )
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, *arguments):
+        pass
 
 
 @pytest.mark.parametrize("name", ["pretraining.ckpt", "wavjepa.ckpt"])
@@ -235,6 +285,15 @@ def most_memory():
     ],
 )
 def test_sizes_without_end(folder, name, value):
+    change(folder, name, value)
+    before = most_memory()
+    with pytest.raises(ValueError, match=f"{name}|does not fit the model"):
+        load_pretrained(folder)
+    assert most_memory() - before < 200 * 2**20
+
+
+def change(folder, name, value):
+    """Change a setting of a pretrained folder."""
     path = folder / "hyperparams.yaml"
     text, count = re.subn(
         rf"^{name}:.*\n(-.*\n)*",
@@ -244,10 +303,65 @@ def test_sizes_without_end(folder, name, value):
     )
     assert count == 1
     path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("window_samples", "3200000000"),
+        ("window_samples", "16777216"),
+        ("encoder_dim", "1000000"),
+        ("channels", "1000000000"),
+        ("predictor_dim", "1000000000"),
+        ("predictor_mlp_ratio", ".inf"),
+        ("frontend_layers", "[[8, 0, 0]]"),
+    ],
+)
+def test_sizes_without_end_on_the_way_back(tmp_path, name, value, capsys):
+    folder = tmp_path / "pretrained"
+    write_pretrained(folder, make_model()[0])
+    change(folder, name, value)
+    if value == "16777216":  # tables of 2**24 tokens
+        text = (folder / "hyperparams.yaml").read_text()
+        text = re.sub(r", \d+\]$", ", 1]", text, flags=re.M)
+        (folder / "hyperparams.yaml").write_text(text)
     before = most_memory()
-    with pytest.raises(ValueError, match=f"{name}|does not fit the model"):
-        load_pretrained(folder)
+    back = tmp_path / "back.ckpt"
+    assert main(["convert", "--reverse", str(folder), str(back)]) == 2
+    assert re.search(f"{name}|does not fit the", capsys.readouterr().err)
     assert most_memory() - before < 200 * 2**20
+    assert not back.exists()
+
+
+def test_a_setting_of_pretraining_does_not_stop_an_encoder(tmp_path):
+    write_pretrained(tmp_path / "a", make_model()[0])
+    change(tmp_path / "a", "predictor_heads", "many")
+    encoder = load_pretrained(tmp_path / "a")
+    assert encoder.embed(torch.ones(1, 9)).isfinite().all()
+
+
+def test_info_tells_which_files_are_there(folder, capsys):
+    model = make_model()[0]
+    write_pretrained(folder.with_name("whole"), model)
+    (folder.with_name("whole") / "pretraining.ckpt").unlink()
+    assert main(["info", str(folder.with_name("whole"))]) == 0
+    printed = capsys.readouterr().out
+    assert re.search("left out +pretraining.ckpt", printed)
+    write_weights({}, folder / "optimizer.ckpt")
+    assert main(["info", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search("without checksum +optimizer.ckpt", printed)
+    for name in ("classifier.ckpt", "label_encoder.ckpt", "layer_sum.ckpt"):
+        (folder / name).rename(folder / "aside")
+        assert main(["info", str(folder)]) == 2
+        printed = capsys.readouterr()
+        assert f"{name} cannot be read: it is missing" in printed.err
+        assert "checksums" not in printed.out
+        (folder / "aside").rename(folder / name)
+    path = folder / "hyperparams.yaml"
+    path.write_text(path.read_text().replace("  classifier: ", "  ../x: "))
+    assert main(["info", str(folder)]) == 2
+    assert "'../x.ckpt' cannot be a name" in capsys.readouterr().err
 
 
 def test_weights_without_end(tmp_path):
@@ -300,6 +414,7 @@ def test_a_yaml_that_is_a_trap(tmp_path, text, message):
     assert main(["info", str(tmp_path)]) == 2
 
 
+PYTHON = r"'(\x21\x21python/object/apply:os\x2emkdir [VICTIM])'"
 CODE = [
     "notes: {date: !apply:os.mkdir ['VICTIM']}",
     "notes: [[!apply:os.mkdir ['VICTIM']]]",
@@ -314,6 +429,10 @@ CODE = [
     "notes: '(!!python/object/apply:os.mkdir [VICTIM])'",
     "a: '!!python/object/apply:os.mkdir [VICTIM]'\nb: !ref (<a>)",
     "a: '!!python/object/apply:os.mkdir [VICTIM]'\nb: '(<a>)'\nc: !ref <b>",
+    # references are evaluated as Python, which writes a tag without its mark
+    "a: ''\nnotes: !ref |-\n  " + PYTHON + "<a>",
+    "a: ''\nb: |-\n  " + PYTHON + "<a>\nnotes: !ref <b>",
+    "a: ''\nb: |-\n  " + PYTHON + "<a>\nnotes: !copy <b>",
 ]
 RUN = "import sys, hyperpyyaml; hyperpyyaml.load_hyperpyyaml(open(sys.argv[1]))"
 
@@ -356,18 +475,14 @@ def test_what_hyperpyyaml_read_before_changes_nothing(tmp_path):
         assert load_hyperpyyaml("a: (1, 2)\n") == {"a": (1, 2)}
 
 
+@pytest.mark.parametrize(
+    "text", ["a: below 3 dB\n", "a: 1\nb: !ref <a>\nc: !copy <b[0]>\n"]
+)
+def test_plain_texts_and_references_are_not_listed(tmp_path, text):
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    assert list_code(tmp_path) == []
+
+
 def test_our_own_folders_list_nothing_strange(folder):
     allowed = ("!new:speechbrain", "!apply:speechbrain", "!name:speechbrain")
     assert all(code.startswith(allowed) for code in list_code(folder))
-
-
-def test_a_savedir_of_a_hub_that_cannot_be_reached(folder, tmp_path, caplog):
-    """Who has downloaded a model before may go on without a network."""
-    savedir = str(tmp_path / "cache")
-    EncoderClassifier.from_hparams(source=str(folder), savedir=savedir)
-    EncoderClassifier.from_hparams(
-        source="nobody/nothing",
-        savedir=savedir,
-        fetch_config=FetchConfig(allow_network=False),
-    )
-    assert "files of nobody/nothing was not checked" in caplog.text

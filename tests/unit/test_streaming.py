@@ -187,3 +187,23 @@ def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
     write(path, 1000, 16000)
     with pytest.raises(ValueError, match="a.wav became shorter while it was"):
         embed_file(encoder, path, measured)
+
+
+def test_embeddings_that_are_not_finite(tmp_path):
+    """However the sound arrives; training tells by its loss."""
+    encoder = make_encoder()
+    encoder.embedding_model.model.token_norm.bias.data[0] = torch.nan
+    path = tmp_path / "a.wav"
+    write(path, 40000, 16000)
+    live = StreamingEmbedder(encoder)
+    live.push(torch.zeros(1000))
+    for embed in (
+        lambda: live.push(torch.randn(8000)),
+        live.finish,
+        lambda: embed_file(encoder, path),
+        lambda: encoder.embed(torch.randn(1, 8000)),
+    ):
+        with pytest.raises(ValueError, match="embeddings that are not finite"):
+            embed()
+    learning = WavJEPAEmbedding(encoder.embedding_model.model, freeze=False)
+    assert learning(torch.randn(1, 8000, 1)).isnan().any()

@@ -37,7 +37,6 @@ from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.runs import (
     build,
     check_numbers,
-    find_device,
     list_settings,
     name_run,
     override,
@@ -48,6 +47,7 @@ from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
 from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
 from speechbrain_wavjepa.pretrained import write_pretrained
+from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import atomic_file, path_inside
 
@@ -387,7 +387,7 @@ def main():
     task, run = read_task(settings, hparams["encoder"].sample_rate)
     check_numbers(hparams, batch_size=1, number_of_epochs=1, warmup_steps=1)
     check_numbers(hparams, **dict.fromkeys(RATES, 0.0))
-    find_device(run_opts)
+    find_device(run_opts.get("device"))
     given = run_opts.overridden_args
     made_with = {
         **{name: run_opts[name] for name in RUN_OPTIONS},

@@ -27,7 +27,6 @@ from speechbrain_wavjepa.downstream.report_plots import plot_confusion
 from speechbrain_wavjepa.downstream.runs import (
     build,
     check_numbers,
-    find_device,
     finish,
     hash_encoder_settings,
     is_finished,
@@ -38,6 +37,7 @@ from speechbrain_wavjepa.downstream.runs import (
 from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import path_inside
 
@@ -175,7 +175,7 @@ def main():
     for k in hparams["neighbours"]:
         check_numbers({"neighbours": k}, neighbours=1)
     sample_grid(hparams["grid"], num_points=hparams["num_points"])
-    device = find_device(run_opts)
+    device = find_device(run_opts.get("device"))
     made_with = list_settings(settings, hparams["encoder_key"])
     with experiment(
         hparams["output_folder"], hparams_file, overrides, made_with
