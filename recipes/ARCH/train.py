@@ -30,14 +30,13 @@ from speechbrain_wavjepa.downstream.runs import (
     find_device,
     finish,
     hash_encoder_settings,
-    is_finished,
     list_settings,
     name_run,
 )
 from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import fingerprint
+from speechbrain_wavjepa.utils.files import fingerprint, is_made
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ def probe_datasets(datasets, hparams, made_with, device):
         try:
             dataset = read_dataset(name, folder, **read_options(name, hparams))
             content = fingerprint_dataset(dataset)
-            if not is_finished(output, content):
+            if not is_made(output, content):
                 with finish(output, content) as aside:
                     probe_dataset(
                         dataset, content, aside, hparams, made_with, device

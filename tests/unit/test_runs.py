@@ -73,6 +73,27 @@ def test_names_on_the_command_line_win(pretrained_folder):
     assert settings["embeddings_folder"] == "c/embeddings"
 
 
+def test_folders_that_end_in_dots_have_names(
+    pretrained_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "esc10" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "esc10" / "inside")
+    model = shutil.copytree(pretrained_folder, tmp_path / "wavjepa")
+    digits = hash_model(model)[:8]
+    for data in ("..", f"{tmp_path}/esc10/inside/..", "../../esc10/."):
+        for pretrained in ("../../wavjepa", "../../esc10/../wavjepa/."):
+            given = {"tasks_dir": data, "pretrained": pretrained}
+            folder, _ = name(HEAR, "tasks_dir", **given)
+            assert folder == f"results/hear/esc10/wavjepa-{digits}"
+    monkeypatch.chdir(model)
+    folder, _ = name(HEAR, "tasks_dir", tasks_dir="a", pretrained="../wavjepa/")
+    assert folder == f"results/hear/a/wavjepa-{digits}"
+    (model / "inside").mkdir()
+    monkeypatch.chdir(model / "inside")
+    folder, _ = name(HEAR, "tasks_dir", tasks_dir="a", pretrained="..")
+    assert folder == f"results/hear/a/wavjepa-{digits}"
+
+
 def test_a_missing_setting_is_named_before_anything_is_built():
     with pytest.raises(ValueError, match="'tasks_dir' is a .* Give it on"):
         name(HEAR, "tasks_dir")
