@@ -241,8 +241,8 @@ def read_table(
     Raises
     ------
     ValueError
-        If the file, a column, a cell or all rows are missing, or it is too
-        large.
+        If the file, a column, a cell or all rows are missing, a column is
+        there twice, or it is too large.
 
     Example
     -------
@@ -255,19 +255,21 @@ def read_table(
     header = next(rows, [])
     if missing := [column for column in columns if column not in header]:
         raise ValueError(
-            f"{path} has no column {missing[0]!r}, it has {header}."
+            f"{path} has no column {missing[0]!r}, it has {header[:50]}."
         )
     places = {
         column: header.index(column)
         for column in (*columns, *optional)
         if column in header
     }
+    if twice := [column for column in places if header.count(column) > 1]:
+        raise ValueError(f"{path} has two columns {twice[0]!r}: rename one.")
     least, found = max(map(places.get, columns)), []
     for number, row in enumerate(rows, 1):
         if number > MAX_ROWS:
             raise ValueError(f"{path} has more than {MAX_ROWS} rows: split it.")
         if len(row) <= least:
-            raise ValueError(f"Row {number} of {path} is cut off: {row}.")
+            raise ValueError(f"Row {number} of {path} is cut off: {row[:50]}.")
         if len(row) > len(header):
             raise ValueError(
                 f"Row {number} of {path} has {len(row)} cells, the header "

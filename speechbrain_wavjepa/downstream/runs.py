@@ -144,7 +144,7 @@ def _name_model(
 ) -> str:
     """Name a model by its folder, its content and whether it is used."""
     if "pretrained" not in settings:
-        return Path(str(settings["source"])).name
+        return Path(os.path.abspath(str(settings["source"]))).name
     folder = Path(os.path.abspath(str(settings["pretrained"])))
     read_settings(folder)  # or say that it is no pretrained folder
     name = folder.parent.name if folder.name == "pretrained" else folder.name

@@ -18,6 +18,7 @@ from speechbrain_wavjepa.embed_files import hash_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HEAR = RECIPES / "HEAR/linear_probe/hparams/hear.yaml"
+HUGGING_FACE = HEAR.with_name("hear_hugging_face.yaml")
 ARCH = RECIPES / "ARCH/hparams/arch.yaml"
 FINE_TUNE = RECIPES / "HEAR/fine_tuning/hparams/fine_tune.yaml"
 
@@ -92,6 +93,8 @@ def test_folders_that_end_in_dots_have_names(
     monkeypatch.chdir(model / "inside")
     folder, _ = name(HEAR, "tasks_dir", tasks_dir="a", pretrained="..")
     assert folder == f"results/hear/a/wavjepa-{digits}"
+    folder, _ = name(HUGGING_FACE, "tasks_dir", tasks_dir="a", source="..")
+    assert folder == "results/hear/a/wavjepa"
 
 
 def test_a_missing_setting_is_named_before_anything_is_built():

@@ -115,6 +115,7 @@ def test_a_table_with_splits_and_tags(classes, tmp_path):
     [
         ("file,tag\na.wav,x\n", "has no column 'label'"),
         ("file,label\n", "has a header and no row"),
+        ("file,label,label\na.wav,x,y\n", "has two columns 'label'"),
         (
             "file,label,split\ndog/0.wav,a,train\ndog/0.wav,b,test\n",
             "into the splits 'train' and 'test'",

@@ -377,7 +377,7 @@ def main():
         hparams_file, overrides, "tasks_dir", hash_model
     )
     if run_opts["debug"]:  # a dry run touches no other run's folder
-        folder = f"{os.path.abspath(settings['output_folder'])}_debug"
+        folder = f"{os.path.abspath(str(settings['output_folder']))}_debug"
         overrides = override(overrides, output_folder=folder)
     hparams = build(hparams_file, overrides)
     task, run = read_task(settings, hparams["encoder"].sample_rate)
