@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-MAX_BYTES = 256 * 1024**2  # of an array, or a json file
+MAX_BYTES = 256 * 1024**2  # of an array
+MAX_JSON = 2**24  # bytes; parsed it can take thirty times as many
 MAX_HEADER_BYTES = 1024**2  # of a tar member: what holds its long name
 # what NumPy raises on a header that is no dictionary, or nested too deeply
 HEADER_ERRORS = (
@@ -267,13 +268,17 @@ def decode_json(data: bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is no such file, or nested too deeply.
+        If it is no such file, too large, or nested too deeply.
 
     Example
     -------
     >>> decode_json(b'{"t60": 0.3}')
     {'t60': 0.3}
     """
+    if len(data) > MAX_JSON:
+        raise ValueError(
+            f"its json file has {len(data)} bytes, over {MAX_JSON}"
+        )
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -21,6 +21,7 @@ from speechbrain_wavjepa.bank_maker import check_settings
 from speechbrain_wavjepa.data.shard_writer import write_shard
 from speechbrain_wavjepa.rooms import EARS, encode_responses, receivers_of
 from speechbrain_wavjepa.utils.files import (
+    MADE_WITH_FILE,
     claim,
     fingerprint,
     hash_file,
@@ -73,8 +74,8 @@ def import_bank(
     Raises
     ------
     ValueError
-        If there is no bank, its rate is unknown, no scene can be used, or the
-        folder holds something else.
+        If there is no bank, or only a part of one, its rate is unknown, no
+        scene can be used, or the folder holds something else.
 
     Example
     -------
@@ -86,6 +87,7 @@ def import_bank(
     """
     check_settings(sample_rate, test_fraction, scenes_per_shard)
     source, folder = Path(source), Path(folder)
+    _check_whole(source)
     scenes = list(enumerate(list_scenes(source, array_folder)))
     if folder.resolve().is_relative_to(source.resolve()):
         raise ValueError(
@@ -125,6 +127,18 @@ def import_bank(
                     converted = _convert(part, sample_rate, bank_rate, left_out)
                     write_shard(path, converted, ".npy")
     return left_out
+
+
+def _check_whole(source: Path) -> None:
+    """Refuse a part of a bank in our form: its rooms would be split again."""
+    place = source.resolve()
+    part = place.parent if place.suffix == ".tar" else place
+    bank = part.parent
+    if part.name in ("train", "test") and (bank / MADE_WITH_FILE).exists():
+        raise ValueError(
+            f"{source} is only a part of a bank, whose rooms for training and "
+            f"testing must stay apart: give the bank, {bank}."
+        )
 
 
 def _choose_test_rooms(

@@ -10,6 +10,7 @@ Authors
 import functools
 import itertools
 import json
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +27,13 @@ from speechbrain_wavjepa.utils.extras import require
 from speechbrain_wavjepa.utils.files import (
     atomic_file,
     claim,
+    compare,
     hash_file,
     hold,
 )
 from speechbrain_wavjepa.utils.processes import count_cores, worker_map
+
+logger = logging.getLogger(__name__)
 
 # A scene: number of its room, number within the room.
 SceneNumber = tuple[int, int]
@@ -162,16 +166,23 @@ def check_settings(
 
 
 def _write_versions(folder: Path, simulator: str) -> None:
-    """Note what a bank was begun with; another version goes on with it."""
+    """Note what a bank was begun with; tell if another version goes on."""
     path = folder / "versions.json"
+    versions = {
+        "pyroomacoustics": simulator,
+        "numpy": np.__version__,
+        "speechbrain_wavjepa": __version__,
+    }
     if not path.exists():
-        versions = {
-            "pyroomacoustics": simulator,
-            "numpy": np.__version__,
-            "speechbrain_wavjepa": __version__,
-        }
         with atomic_file(path) as aside:
             aside.write_text(json.dumps(versions, indent=1), encoding="utf-8")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if different := compare(before, versions):
+        logger.warning(
+            f"{folder} was begun with {different}: the scenes from now on may "
+            "differ from what that version would have made."
+        )
 
 
 def make_head(hrtf: Optional[str], sample_rate: int) -> Head:

@@ -100,10 +100,11 @@ class BRIRBank:
         split: str = "train",
         receivers: Sequence[str] = EARS,
     ):
+        self.folder = Path(folder)
         self.sample_rate = sample_rate
         self.receivers = list(receivers)
         self._places = []  # (shard, name, {suffix: place})
-        for shard in _find_shards(Path(folder), split):
+        for shard in _find_shards(self.folder, split):
             places = _index_shard(shard)
             self._places.extend(places)
             _, _, about = self._read(*places[0])
@@ -172,7 +173,7 @@ class BRIRBank:
             raise ValueError(
                 f"{name} of {shard} has responses at {rate} Hz, the model "
                 f"needs {self.sample_rate}: resample the bank once, with "
-                f"scenes_prepare.py --from_bank {shard.parent} --output NEW "
+                f"scenes_prepare.py --from_bank {self.folder} --output NEW "
                 f"--sample_rate {self.sample_rate}."
             )
         known = receivers_of(about)

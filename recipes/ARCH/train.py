@@ -29,7 +29,6 @@ from speechbrain_wavjepa.downstream.runs import (
     check_numbers,
     finish,
     hash_encoder_settings,
-    is_finished,
     list_settings,
     name_run,
 )
@@ -37,7 +36,7 @@ from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import fingerprint
+from speechbrain_wavjepa.utils.files import fingerprint, is_made
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ def probe_datasets(datasets, hparams, made_with, device):
         try:
             dataset = read_dataset(name, folder, **read_options(name, hparams))
             content = fingerprint_dataset(dataset)
-            if not is_finished(output, content):
+            if not is_made(output, content):
                 with finish(output, content) as aside:
                     probe_dataset(
                         dataset, content, aside, hparams, made_with, device

@@ -8,10 +8,11 @@
 
 A folder holds a folder of files for each class. A table has the columns file
 and label, and optionally start, end (milliseconds) and split; files are named
-by their paths below the table's folder. Of a task in rooms (Nat-HEAR) there is
-a version for two ears, binaural/, and one for mono models, omni/; it takes the
-rooms of the bank's test part. A task that is there already, made of the same
-sounds, is kept; one that was made of others is refused.
+by absolute paths, or by paths from the table's folder. Of a task in rooms
+(Nat-HEAR) there is a version for two ears, binaural/, and one for mono models,
+omni/; it takes the rooms of the bank's test part. A task that is there
+already, made of the same sounds, is kept; one that was made of others is
+refused.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -42,7 +43,8 @@ def make_own(options):
     if "/" in options.name:
         raise ValueError(f"--name={options.name} must be a name without '/'.")
     folder = path_inside(options.output, f"{options.name}-v1-full")
-    read = read_table if source.suffix == ".csv" else read_class_folders
+    is_table = source.suffix.lower() == ".csv"
+    read = read_table if is_table else read_class_folders
     counts = write_task(
         folder, read(source), options.name, options.sample_rate, options.seed
     )

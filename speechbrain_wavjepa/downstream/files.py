@@ -8,10 +8,9 @@ Authors
 """
 
 import csv
-import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Union
 
@@ -21,7 +20,8 @@ from torch import Tensor
 from speechbrain_wavjepa.data.file_blocks import read_blocks
 
 MAX_JSON = 2**26  # bytes
-MAX_TABLE = 2**29  # bytes; FMA's has 2**28
+MAX_TABLE = 2**26  # bytes
+MAX_ROWS = 2**21
 MAX_VALUES = 2**28  # of a clip, all channels: 4.6 hours at 16 kHz
 
 
@@ -82,16 +82,21 @@ def read_text(path: Path, max_bytes: int = MAX_TABLE) -> str:
     ...
     ValueError: .../a.txt is not UTF-8 text: ...
     """
+    _check_size(path, max_bytes)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
+
+
+def _check_size(path: Path, max_bytes: int) -> None:
+    """Refuse what is no regular file or too large."""
     check_there(path)
     if path.stat().st_size > max_bytes:
         raise ValueError(
             f"{path} has {path.stat().st_size} bytes, over {max_bytes}: labels "
             "are smaller."
         )
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
 
 
 def parse_json(text: str, path: Path) -> Any:
@@ -165,8 +170,10 @@ def read_json(path: Path) -> dict:
     return found
 
 
-def read_rows(path: Path, delimiter: str = ",") -> list[list[str]]:
-    """Read the rows of a table.
+def read_rows(
+    path: Path, delimiter: str = ",", max_bytes: int = MAX_TABLE
+) -> Iterator[list[str]]:
+    """Read the rows of a table, one by one.
 
     Arguments
     ---------
@@ -174,11 +181,13 @@ def read_rows(path: Path, delimiter: str = ",") -> list[list[str]]:
         The file.
     delimiter : str
         Between the cells of a row.
+    max_bytes : int
+        How large the file may be.
 
-    Returns
-    -------
-    list of list of str
-        All rows that are not empty, the header among them.
+    Yields
+    ------
+    list of str
+        The rows that are not empty, the header first.
 
     Raises
     ------
@@ -189,20 +198,25 @@ def read_rows(path: Path, delimiter: str = ",") -> list[list[str]]:
     -------
     >>> path = getfixture("tmp_path") / "a.csv"
     >>> _ = path.write_text("file,label\\na.wav,dog\\n")
-    >>> read_rows(path)
+    >>> list(read_rows(path))
     [['file', 'label'], ['a.wav', 'dog']]
     """
-    reader = csv.reader(
-        io.StringIO(read_text(path), newline=""), delimiter=delimiter
-    )
-    try:
-        return [row for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is no table: {error}.") from error
+    _check_size(path, max_bytes)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            yield from filter(None, csv.reader(file, delimiter=delimiter))
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table: {error}.") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
 
 
 def read_table(
-    path: Path, columns: Sequence[str], delimiter: str = ","
+    path: Path,
+    columns: Sequence[str],
+    delimiter: str = ",",
+    optional: Sequence[str] = (),
+    max_bytes: int = MAX_TABLE,
 ) -> list[dict[str, str]]:
     """Read a table with a header.
 
@@ -214,16 +228,21 @@ def read_table(
         What must be there.
     delimiter : str
         Between the cells of a row.
+    optional : sequence of str
+        What may be there.
+    max_bytes : int
+        How large the file may be.
 
     Returns
     -------
     list of dict[str, str]
-        The rows.
+        The rows, of these columns only.
 
     Raises
     ------
     ValueError
-        If the file, a column, a cell or all rows are missing.
+        If the file, a column, a cell or all rows are missing, a column is
+        there twice, or it is too large.
 
     Example
     -------
@@ -232,23 +251,39 @@ def read_table(
     ...
     ValueError: nowhere/esc50.csv is missing: ...
     """
-    header, *rows = read_rows(path, delimiter) or [[]]
+    rows = read_rows(path, delimiter, max_bytes)
+    header = next(rows, [])
     if missing := [column for column in columns if column not in header]:
         raise ValueError(
-            f"{path} has no column {missing[0]!r}, it has {header}."
+            f"{path} has no column {missing[0]!r}, it has {header[:50]}."
         )
-    if not rows:
-        raise ValueError(f"{path} has a header and no row: is it whole?")
+    places = {
+        column: header.index(column)
+        for column in (*columns, *optional)
+        if column in header
+    }
+    if twice := [column for column in places if header.count(column) > 1]:
+        raise ValueError(f"{path} has two columns {twice[0]!r}: rename one.")
+    least, found = max(map(places.get, columns)), []
     for number, row in enumerate(rows, 1):
-        if not set(columns) <= set(header[: len(row)]):
-            raise ValueError(f"Row {number} of {path} is cut off: {row}.")
+        if number > MAX_ROWS:
+            raise ValueError(f"{path} has more than {MAX_ROWS} rows: split it.")
+        if len(row) <= least:
+            raise ValueError(f"Row {number} of {path} is cut off: {row[:50]}.")
         if len(row) > len(header):
             raise ValueError(
                 f"Row {number} of {path} has {len(row)} cells, the header "
                 f"{len(header)}: put quotes around cells with {delimiter!r}."
             )
-    empty = dict.fromkeys(header, "")
-    return [{**empty, **dict(zip(header, row))} for row in rows]
+        found.append(
+            {
+                column: row[place] if place < len(row) else ""
+                for column, place in places.items()
+            }
+        )
+    if not found:
+        raise ValueError(f"{path} has a header and no row: is it whole?")
+    return found
 
 
 def read_clip(path: Path, sample_rate: int) -> Tensor:

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.downstream.task_writer import is_made
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.rooms import RECEIVERS
 from speechbrain_wavjepa.scenes import SceneMixer, SceneParts
@@ -29,6 +28,7 @@ from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,
     hold,
+    is_made,
     path_inside,
 )
 

@@ -10,6 +10,7 @@ Authors
 import contextlib
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Union
@@ -101,7 +102,9 @@ def name_run(
         raise ValueError(f"The command line: {problem}.") from error
     wanted = {
         "model_name": lambda: _name_model(settings, hash_model),
-        "data_name": lambda: Path(str(settings[data_key])).absolute().name,
+        "data_name": lambda: (
+            Path(os.path.abspath(str(settings[data_key]))).name
+        ),
     }
     names = {k: name() for k, name in wanted.items() if settings[k] is None}
     if names:
@@ -140,8 +143,8 @@ def _name_model(
 ) -> str:
     """Name a model by its folder, its content and whether it is used."""
     if "pretrained" not in settings:
-        return Path(str(settings["source"])).name
-    folder = Path(str(settings["pretrained"])).absolute()
+        return Path(os.path.abspath(str(settings["source"]))).name
+    folder = Path(os.path.abspath(str(settings["pretrained"])))
     read_settings(folder)  # or say that it is no pretrained folder
     name = folder.parent.name if folder.name == "pretrained" else folder.name
     suffix = "-random" if settings["random_weights"] else ""
@@ -273,46 +276,6 @@ def hash_encoder_settings(made_with: Mapping[str, Any]) -> str:
     if made_with.get("random_weights"):
         names.append("seed")
     return fingerprint([made_with.get(name) for name in names])
-
-
-def is_finished(folder: Path, fingerprints: Mapping[str, str]) -> bool:
-    """Tell whether a task's figures are there; refuse those of other data.
-
-    Arguments
-    ---------
-    folder : Path
-        Where its figures are, or will be.
-    fingerprints : Mapping[str, str]
-        Of its labels and clips.
-
-    Returns
-    -------
-    bool
-        Whether there is nothing left to do.
-
-    Raises
-    ------
-    ValueError
-        If the figures are those of other labels or clips.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path") / "esc50"
-    >>> is_finished(folder, {"clips": "0a1b"})
-    False
-    >>> with finish(folder, {"clips": "0a1b"}) as aside:
-    ...     (aside / "scores.json").touch()
-    >>> is_finished(folder, {"clips": "0a1b"})
-    True
-    >>> is_finished(folder, {"clips": "2c3d"})
-    Traceback (most recent call last):
-    ...
-    ValueError: .../esc50 was made with clips=0a1b, not clips=2c3d: ...
-    """
-    if not folder.exists():
-        return False
-    claim(folder, fingerprints)
-    return True
 
 
 @contextlib.contextmanager

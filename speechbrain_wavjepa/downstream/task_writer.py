@@ -7,10 +7,11 @@ Authors
 import csv
 import json
 import math
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import soundfile
 from tqdm import tqdm
@@ -19,12 +20,12 @@ from speechbrain_wavjepa.data.sources import is_clip_name
 from speechbrain_wavjepa.downstream import files as reading
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.utils.files import (
-    LOCK_FILE,
     atomic_folder,
     claim,
     fingerprint,
     hash_file,
     hold,
+    is_made,
     path_inside,
 )
 
@@ -108,8 +109,8 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
     ---------
     path : str or Path
         Has the columns file and label, and maybe start and end (in
-        milliseconds) and split. A file may have several rows. Files are
-        relative to the table.
+        milliseconds) and split. A file may have several rows. Files that
+        are not named by absolute paths are found from the table's folder.
 
     Returns
     -------
@@ -119,7 +120,8 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
     Raises
     ------
     ValueError
-        If a column is missing, or a file has two splits.
+        If a column is missing, a file has two splits, or its name cannot be
+        written.
 
     Example
     -------
@@ -129,7 +131,9 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
     ['dog', 'rain']
     """
     path = Path(path)
-    rows = reading.read_table(path, ["file", "label"])
+    rows = reading.read_table(
+        path, ["file", "label"], optional=["start", "end", "split"]
+    )
     times = {"start", "end"} & set(rows[0])
     if len(times) == 1:
         raise ValueError(f"{path} has a column {times.pop()} only: give both.")
@@ -142,8 +146,11 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
                 for key in ("start", "end")
             )
         split = row.get("split") or None
-        made = LabelledFile(path_inside(path.parent, row["file"]), [], split)
-        known = files.setdefault(row["file"], made)
+        # wherever it lies, it is only read; its stem is in names of clips
+        path_inside(path.parent, Path(row["file"]).stem)
+        place = os.path.abspath(path.parent / row["file"])
+        made = LabelledFile(Path(place), [], split)
+        known = files.setdefault(place, made)
         if known.split != split:
             raise ValueError(
                 f"{path} puts {row['file']} into the splits {known.split!r} "
@@ -165,41 +172,6 @@ def _read_time(text: Optional[str], place: str) -> float:
             "has a start and an end."
         )
     return time
-
-
-def is_made(folder: Path, made_of: Mapping[str, Any]) -> bool:
-    """Tell whether a folder was made of the same; refuse other contents.
-
-    Arguments
-    ---------
-    folder : Path
-        A folder that is there.
-    made_of : Mapping[str, Any]
-        Fingerprints and settings; plain values.
-
-    Returns
-    -------
-    bool
-        Whether it is there already; False if it is empty.
-
-    Raises
-    ------
-    ValueError
-        If it was made of something else.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> is_made(folder, {"seed": 0})
-    False
-    >>> claim(folder, {"seed": 0})
-    >>> is_made(folder, {"seed": 0})
-    True
-    """
-    if all(path.name == LOCK_FILE for path in folder.iterdir()):
-        return False
-    claim(folder, made_of)
-    return True
 
 
 def write_task(

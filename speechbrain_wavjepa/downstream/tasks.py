@@ -41,6 +41,7 @@ SPLIT_MODES = {
 }
 EMBEDDING_TYPES = ("scene", "event")
 PREDICTION_TYPES = ("multiclass", "multilabel")
+MAX_VOCABULARY = 2**22  # bytes
 MAX_LABELS = 10_000  # of a vocabulary: targets have a column for each
 
 
@@ -65,6 +66,40 @@ class Run(NamedTuple):
     train: list[str]
     valid: str
     test: str
+
+
+def find_task(tasks_dir: Union[str, Path], name: str) -> Path:
+    """Find a task in a folder of tasks.
+
+    Arguments
+    ---------
+    tasks_dir : str or Path
+        Holds the folders of tasks.
+    name : str
+        The name of one.
+
+    Returns
+    -------
+    Path
+        Its folder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder.
+
+    Example
+    -------
+    >>> find_task("nowhere", "esc50-v2.0.0-full")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere has no task 'esc50-v2.0.0-full': it has [].
+    """
+    folder = path_inside(tasks_dir, name)
+    if not folder.is_dir():
+        found = sorted(path.name for path in Path(tasks_dir).glob("*/"))
+        raise ValueError(f"{tasks_dir} has no task {name!r}: it has {found}.")
+    return folder
 
 
 class HearTask:
@@ -151,7 +186,7 @@ class HearTask:
     def _read_vocabulary(self) -> list[str]:
         """Read the labels in the order of their index."""
         path = self.folder / "labelvocabulary.csv"
-        rows = read_table(path, ["idx", "label"])
+        rows = read_table(path, ["idx", "label"], max_bytes=MAX_VOCABULARY)
         found = {row["idx"].strip(): row["label"] for row in rows}
         if len(rows) > MAX_LABELS:
             raise ValueError(

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Optional, TextIO, Union
 
+from tqdm import tqdm
+
 logger = logging.getLogger(__name__)
 
 MADE_WITH_FILE = "made_with.json"
@@ -211,7 +213,9 @@ def fingerprint_files(folder: Path, names: Iterable[str]) -> str:
     return fingerprint(
         [
             [name, os.path.getsize(folder / name), hash_file(folder / name)]
-            for name in sorted(names)
+            for name in tqdm(
+                sorted(names), f"hash {folder.name}", unit=" files", delay=2
+            )
         ]
     )
 
@@ -315,6 +319,42 @@ def claim(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(note) as aside:
         aside.write_text(json.dumps(now, indent=1), encoding="utf-8")
+
+
+def is_made(folder: Union[str, Path], made_with: Mapping[str, Any]) -> bool:
+    """Tell whether a folder was made of the same; refuse other contents.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The folder, which may be missing.
+    made_with : Mapping[str, Any]
+        As for ``claim``.
+
+    Returns
+    -------
+    bool
+        Whether it is there already; False if it is empty.
+
+    Raises
+    ------
+    ValueError
+        If it was made of something else.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "task"
+    >>> is_made(folder, {"seed": 0})
+    False
+    >>> claim(folder, {"seed": 0})
+    >>> is_made(folder, {"seed": 0})
+    True
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not _first_file(folder)):
+        return False
+    claim(folder, made_with)
+    return True
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -113,9 +113,15 @@ def test_another_start_in_the_same_folder_is_refused(
             assert f"{option[2:]}" in line.split(", not ")[1]
         assert read_files(output) == before
     run = command(task_folder, pretrained_folder, output, "--lr=0.01")
+    debug = tmp_path / "out_debug"
     run_script("HEAR/fine_tuning", *run, "--debug")
+    assert (debug / "results.json").exists()
+    (debug / "old.txt").touch()
+    # another one, afresh
+    run = command(task_folder, pretrained_folder, f"{output}/", "--lr=0.02")
+    run_script("HEAR/fine_tuning", *run, "--debug")
+    assert not (debug / "old.txt").exists()
     assert read_files(output) == before
-    assert (tmp_path / "out-debug" / "results.json").exists()
 
 
 def test_ctrl_c_and_the_same_command_again(

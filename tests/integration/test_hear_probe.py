@@ -26,6 +26,7 @@ def probe(task_folder, pretrained, output, *more, fails=False):
 
 
 def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
+    (tmp_path / task_folder.name).mkdir()  # empty: nothing is done yet
     printed = probe(
         task_folder, pretrained_folder, tmp_path, "--neighbours=[1, 5]"
     )
@@ -143,7 +144,15 @@ def test_own_sounds_become_a_task(task_folder, tmp_path):
         place = sounds / ("low" if int(clip.stem) % 2 == 0 else "high")
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}.wav").write_bytes(clip.read_bytes())
-    command = ["hear_prepare.py", f"--from_folder={sounds}"]
-    command += [f"--output={tmp_path}", "--name=own"]
-    printed = run_script("HEAR", *command)
+    command = ["hear_prepare.py", f"--output={tmp_path}"]
+    printed = run_script(
+        "HEAR", *command, f"--from_folder={sounds}", "--name=own"
+    )
     assert "own-v1-full: fold00 3, fold01 3, fold02 2" in printed
+    rows = [f"{path},{path.parent.name}" for path in sounds.glob("*/*.wav")]
+    table = tmp_path / "TABLE.CSV"  # paths that need not lie below it
+    table.write_text("\n".join(["file,label", *rows]))
+    printed = run_script(
+        "HEAR", *command, f"--from_folder={table}", "--name=table"
+    )
+    assert "table-v1-full: fold00 3, fold01 3, fold02 2" in printed

@@ -107,6 +107,11 @@ def test_json_that_cannot_be_used_is_refused(data):
         decode_json(data)
 
 
+def test_json_that_would_fill_the_memory_is_refused():
+    with pytest.raises(ValueError, match="json file has 16777218 bytes, over"):
+        decode_json(b"{" + b" " * 2**24 + b"}")
+
+
 def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.npy")
     (tmp_path / "device.npy").symlink_to("/dev/zero")

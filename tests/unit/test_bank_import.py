@@ -362,6 +362,23 @@ def test_a_list_of_regions_that_is_none_is_named(text, message, tmp_path):
     assert not (tmp_path / "to").exists()
 
 
+def test_a_part_of_a_bank_is_none(tmp_path, monkeypatch):
+    """Its rooms for testing would become rooms to train on."""
+    scenes = {str(n): {"room": n, "sample_rate": 16000} for n in range(4)}
+    write_tars(tmp_path / "from", {"0.tar": scenes})
+    bank = tmp_path / "bank"
+    import_bank(tmp_path / "from", bank, test_fraction=0.5)
+    monkeypatch.chdir(bank / "test")
+    shard = bank / "train" / "scenes-000000.tar"
+    for part in (bank / "train", bank / "test", ".", shard):
+        with pytest.raises(ValueError, match=f"give the bank, {bank}"):
+            import_bank(part, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+    import_bank(bank, tmp_path / "to")
+    for split in ("train", "test"):
+        assert rooms_of(tmp_path / "to", split)[0] == rooms_of(bank, split)[0]
+
+
 def test_two_imports_at_once_are_refused(tmp_path):
     (tmp_path / "from").mkdir()
     np.save(tmp_path / "from" / "a.npy", make_responses(0))

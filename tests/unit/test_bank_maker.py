@@ -88,6 +88,25 @@ def test_a_stopped_run_goes_on_in_several_processes(bank, tmp_path):
     assert digests(tmp_path) == digests(bank)
 
 
+def test_another_version_that_goes_on_with_a_bank_is_told(
+    monkeypatch, tmp_path, caplog
+):
+    monkeypatch.setattr(
+        bank_maker, "make_scene", lambda number, **_: (str(number), b"", {})
+    )
+    make_bank(tmp_path, **SMALL, workers=1)
+    note = tmp_path / "versions.json"
+    versions = json.loads(note.read_text())
+    begun_with = json.dumps({**versions, "numpy": "1.0.0"})
+    for text, told in ((json.dumps(versions), False), (begun_with, True)):
+        note.write_text(text)
+        (tmp_path / "test" / "scenes-000000.tar").unlink()
+        make_bank(tmp_path, **SMALL, workers=1)
+        difference = f"numpy=1.0.0, not numpy={versions['numpy']}"
+        assert (difference in caplog.text) == told
+        assert note.read_text() == text
+
+
 def test_a_full_disk_leaves_no_half_shard(monkeypatch, tmp_path):
     def write_shard(*_):
         raise OSError("No space left on device")

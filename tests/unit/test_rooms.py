@@ -59,7 +59,8 @@ def test_receivers_are_picked_by_name(tmp_path):
 
 def test_a_bank_at_another_rate_is_refused_at_once(tmp_path):
     write_bank(tmp_path, [(np.ones((2, 2, 9)), {"sample_rate": 32000})])
-    with pytest.raises(ValueError, match="32000 Hz.*needs 16000.*from_bank"):
+    way_out = f"--from_bank {tmp_path} --output"  # both of its parts
+    with pytest.raises(ValueError, match=f"32000 Hz.*needs 16000.*{way_out}"):
         BRIRBank(tmp_path)
 
 

@@ -17,6 +17,7 @@ from speechbrain_wavjepa.embed_files import hash_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HEAR = RECIPES / "HEAR/linear_probe/hparams/hear.yaml"
+HUGGING_FACE = HEAR.with_name("hear_hugging_face.yaml")
 ARCH = RECIPES / "ARCH/hparams/arch.yaml"
 FINE_TUNE = RECIPES / "HEAR/fine_tuning/hparams/fine_tune.yaml"
 
@@ -70,6 +71,29 @@ def test_names_on_the_command_line_win(pretrained_folder):
     folder, settings = name(HEAR, "tasks_dir", **given, output_folder="c")
     assert folder == "c"
     assert settings["embeddings_folder"] == "c/embeddings"
+
+
+def test_folders_that_end_in_dots_have_names(
+    pretrained_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "esc10" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "esc10" / "inside")
+    model = shutil.copytree(pretrained_folder, tmp_path / "wavjepa")
+    digits = hash_model(model)[:8]
+    for data in ("..", f"{tmp_path}/esc10/inside/..", "../../esc10/."):
+        for pretrained in ("../../wavjepa", "../../esc10/../wavjepa/."):
+            given = {"tasks_dir": data, "pretrained": pretrained}
+            folder, _ = name(HEAR, "tasks_dir", **given)
+            assert folder == f"results/hear/esc10/wavjepa-{digits}"
+    monkeypatch.chdir(model)
+    folder, _ = name(HEAR, "tasks_dir", tasks_dir="a", pretrained="../wavjepa/")
+    assert folder == f"results/hear/a/wavjepa-{digits}"
+    (model / "inside").mkdir()
+    monkeypatch.chdir(model / "inside")
+    folder, _ = name(HEAR, "tasks_dir", tasks_dir="a", pretrained="..")
+    assert folder == f"results/hear/a/wavjepa-{digits}"
+    folder, _ = name(HUGGING_FACE, "tasks_dir", tasks_dir="a", source="..")
+    assert folder == "results/hear/a/wavjepa"
 
 
 def test_a_missing_setting_is_named_before_anything_is_built():

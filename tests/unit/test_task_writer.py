@@ -82,6 +82,21 @@ def test_a_table_of_events(classes, tmp_path):
     assert events[1][1:] == (30.5, 60.0)
 
 
+def test_a_table_of_files_that_lie_elsewhere(classes, tmp_path):
+    """They are only read; what is written has the name of the file alone."""
+    (classes / "meta").mkdir()
+    path = classes / "meta" / "table.csv"
+    path.write_text(
+        f"file,label,split\n{classes}/dog/0.wav,a,train\n"
+        "../dog/0.wav,b,train\n../dog/1.wav,a,valid\n../dog/2.wav,b,test\n"
+    )
+    write_task(tmp_path / "task", read_table(path), "task")
+    task = HearTask(tmp_path / "task")
+    assert task.clips["train"] == {"00000_0.wav": ["a", "b"]}
+    assert list(task.clips["test"]) == ["00000_2.wav"]
+    assert task.read_clip("test", "00000_2.wav").shape == (1600, 1)
+
+
 def test_a_table_with_splits_and_tags(classes, tmp_path):
     path = write_table(
         classes,
@@ -100,6 +115,7 @@ def test_a_table_with_splits_and_tags(classes, tmp_path):
     [
         ("file,tag\na.wav,x\n", "has no column 'label'"),
         ("file,label\n", "has a header and no row"),
+        ("file,label,label\na.wav,x,y\n", "has two columns 'label'"),
         (
             "file,label,split\ndog/0.wav,a,train\ndog/0.wav,b,test\n",
             "into the splits 'train' and 'test'",
@@ -114,8 +130,10 @@ def test_a_table_with_splits_and_tags(classes, tmp_path):
             "dog/2.wav,b,test\n",
             "no.wav is missing",
         ),
-        ("file,label\n../a.wav,a\n", "'../a.wav' cannot be a name in"),
-        ("file,label\n/etc/passwd,a\n", "'/etc/passwd' cannot be a name in"),
+        ("file,label\n,a\n", "'' cannot be a name in"),
+        ("file,label\ndog/..,a\n", "'..' cannot be a name in"),
+        ("file,label\n/srv/a\\b.wav,a\n", "cannot be a name in"),
+        ('file,label\n"/srv/a\nb.wav",a\n', "cannot be a name in"),
         (
             "file,label,split\ndog/0.wav,a,../../X\ndog/1.wav,b,valid\n",
             "'../../X' cannot be a name in",

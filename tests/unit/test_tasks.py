@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -269,6 +270,36 @@ def test_what_a_stranger_s_files_may_hold(folder, name, text, message):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         HearTask(folder)
+
+
+def test_a_vocabulary_of_many_megabytes(folder):
+    path = folder / "labelvocabulary.csv"
+    path.write_text("idx,label\n" + "0,a\n" * 2**20)
+    with pytest.raises(ValueError, match="has 4194314 bytes, over 4194304"):
+        HearTask(folder)
+
+
+def test_a_table_takes_no_more_memory_than_what_is_asked_for(tmp_path):
+    """Short rows below a long header, and columns that nobody reads."""
+    path = tmp_path / "a.csv"
+    header = ",".join(["file", "label", *map(str, range(4000))])
+    path.write_text(header + "\na.wav,dog" * 1000)
+    tracemalloc.start()
+    rows = files.read_table(path, ["file", "label"], optional=["3999"])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == [{"file": "a.wav", "label": "dog", "3999": ""}] * 1000
+    assert most < 2**23
+
+
+def test_a_table_of_too_many_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_ROWS", 10)
+    path = tmp_path / "a.csv"
+    path.write_text("file,label" + "\na.wav,dog" * 10)
+    assert len(files.read_table(path, ["file", "label"])) == 10
+    path.write_text("file,label" + "\na.wav,dog" * 11)
+    with pytest.raises(ValueError, match="a.csv has more than 10 rows: split"):
+        files.read_table(path, ["file", "label"])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from speechbrain_wavjepa.utils.files import (
     claim,
     fingerprint_files,
     hold,
+    is_made,
     path_inside,
 )
 
@@ -108,6 +109,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "save" / "thesis.txt").touch()
     with pytest.raises(ValueError, match="something else.*thesis.txt"):
         claim(tmp_path, {})
+
+
+def test_an_empty_folder_is_not_made_yet(tmp_path):
+    (tmp_path / "empty" / "within").mkdir(parents=True)
+    for name in ("nowhere", "empty", "empty/within"):
+        assert not is_made(tmp_path / name, {"seed": 1})
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty", "within"]
+    claim(tmp_path / "made", {"seed": 1})
+    assert is_made(tmp_path / "made", {"seed": 1})
+    with pytest.raises(ValueError, match="seed=1, not seed=2"):
+        is_made(tmp_path / "made", {"seed": 2})
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="something else"):
+        is_made(tmp_path / "file", {"seed": 1})
 
 
 @pytest.mark.parametrize(

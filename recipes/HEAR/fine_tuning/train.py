@@ -18,6 +18,7 @@ Authors
 import json
 import logging
 import math
+import os
 import random
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ from speechbrain_wavjepa.downstream.runs import (
     name_run,
     override,
 )
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
@@ -49,7 +50,7 @@ from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
 from speechbrain_wavjepa.pretrained import write_pretrained
 from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import atomic_file, path_inside
+from speechbrain_wavjepa.utils.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -265,13 +266,8 @@ class FineTuneBrain(sb.Brain):
 
 def read_task(settings, sample_rate):
     """Read the task, and the splits of the run that is asked for."""
-    tasks_dir, name = Path(str(settings["tasks_dir"])), settings["task"]
-    if not path_inside(tasks_dir, name).is_dir():
-        raise ValueError(
-            f"{tasks_dir} has no task {name!r}: it has "
-            f"{sorted(path.name for path in tasks_dir.glob('*/'))}."
-        )
-    task = HearTask(tasks_dir / name, sample_rate)
+    folder = find_task(str(settings["tasks_dir"]), settings["task"])
+    task = HearTask(folder, sample_rate)
     task.check_leaks()
     runs = task.runs()
     if settings["run"] not in range(len(runs)):
@@ -381,7 +377,7 @@ def main():
         hparams_file, overrides, "tasks_dir", hash_model
     )
     if run_opts["debug"]:  # a dry run touches no other run's folder
-        folder = f"{settings['output_folder']}-debug"
+        folder = f"{os.path.abspath(str(settings['output_folder']))}_debug"
         overrides = override(overrides, output_folder=folder)
     hparams = build(hparams_file, overrides)
     task, run = read_task(settings, hparams["encoder"].sample_rate)
@@ -396,7 +392,11 @@ def main():
         **task.fingerprints(),
     }
     with experiment(
-        hparams["output_folder"], hparams_file, overrides, made_with
+        hparams["output_folder"],
+        hparams_file,
+        overrides,
+        made_with,
+        fresh=run_opts["debug"],
     ):
         fine_tune(task, run, hparams, made_with, run_opts)
 

@@ -29,17 +29,16 @@ from speechbrain_wavjepa.downstream.runs import (
     check_numbers,
     finish,
     hash_encoder_settings,
-    is_finished,
     list_settings,
     name_run,
     override,
 )
 from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import path_inside
+from speechbrain_wavjepa.utils.files import is_made
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +50,7 @@ def list_tasks(tasks_dir, task):
     """List the folders of the tasks that are asked for."""
     folder = Path(str(tasks_dir))
     if task != "all":
-        if not path_inside(folder, task).is_dir():
-            raise ValueError(
-                f"{folder} has no task {task!r}: it has "
-                f"{sorted(path.name for path in folder.glob('*/'))}."
-            )
-        return [folder / task]
+        return [find_task(folder, task)]
     tasks = sorted(
         path.parent for path in folder.glob("[!.]*/task_metadata.json")
     )
@@ -141,7 +135,7 @@ def probe_tasks(tasks, hparams, made_with, device):
         try:
             task = HearTask(folder, hparams["encoder"].sample_rate)
             task.check_leaks()
-            if not is_finished(output, task.fingerprints()):
+            if not is_made(output, task.fingerprints()):
                 with finish(output, task.fingerprints()) as aside:
                     probe_task(task, aside, hparams, made_with, device)
             score = read_score(output / HEAR_SCORES)

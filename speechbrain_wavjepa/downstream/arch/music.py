@@ -50,6 +50,7 @@ IRMAS_LABELS = "cel cla flu gac gel org pia sax tru vio voi".split()
 IRMAS_INNER = ("Part{part}", "IRTestingData-Part{part}")
 MEDLEY_SPLITS = {"training": "train", "validation": "valid", "test": "test"}
 FMA_COLUMNS = [("set", "subset"), ("track", "genre_top")]
+FMA_MAX_BYTES = 2**29  # of its table, which has 2**28
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -83,29 +84,33 @@ def read_fma_small(folder: Path) -> ArchDataset:
     ValueError: nowhere/fma_metadata/tracks.csv is missing: ...
     """
     table = folder / "fma_metadata" / "tracks.csv"
-    groups, names, *rows = read_rows(table)
-    columns = list(zip(groups, names))
+    rows = read_rows(table, max_bytes=FMA_MAX_BYTES)
+    columns = list(zip(next(rows, []), next(rows, [])))
     if missing := [pair for pair in FMA_COLUMNS if pair not in columns]:
         raise ValueError(
             f"{table} has no column with the two headers {missing[0]}: is it "
             "the table of fma_metadata.zip?"
         )
     subset, genre = (columns.index(pair) for pair in FMA_COLUMNS)
-    rows = [row for row in rows if row[0].isdigit() and row[genre]]
-    clips = [row for row in rows if _fma_path(folder, int(row[0])).is_file()]
+    tracks = [
+        (int(row[0]), row[subset], row[genre])
+        for row in rows
+        if row[0].isdigit() and row[genre]
+    ]
+    clips = [track for track in tracks if _fma_path(folder, track[0]).is_file()]
     if not clips:
         raise ValueError(
             f"{folder / 'fma_small'} has none of the clips of {table}, such "
             "as 000/000002.mp3: is the data set unpacked there?"
         )
-    labels = sorted({row[genre] for row in rows})
+    labels = sorted({genre for _, _, genre in tracks})
     train, rest = split_off(range(len(clips)), 0.2)
     test, valid = split_off(rest, 0.5)
-    wanted = sum(row[subset] == "small" for row in rows)
+    wanted = sum(subset == "small" for _, subset, _ in tracks)
     return ArchDataset(
         "fma_small",
-        [_fma_path(folder, int(row[0])) for row in clips],
-        one_hot([labels.index(row[genre]) for row in clips], len(labels)),
+        [_fma_path(folder, number) for number, _, _ in clips],
+        one_hot([labels.index(genre) for _, _, genre in clips], len(labels)),
         labels,
         False,
         [ArchRun("test", train, valid, test)],
