@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
@@ -178,6 +179,7 @@ class LoaderWorkers:
         for number in [signal.SIGINT, *END_SIGNALS]:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._terminate)
+        sys.excepthook = functools.partial(_leave_out_lost, sys.excepthook)
 
     def _terminate(self, number: int, frame: object) -> None:
         """Answer SIGTERM, which is also how a DataLoader ends a worker."""
@@ -187,6 +189,16 @@ class LoaderWorkers:
     def _let_end(self) -> None:
         """Let the workers end from now on when they are asked to."""
         self._may_end.value = True
+
+
+def _leave_out_lost(hook: Callable, kind: type, *error: object) -> None:
+    """Report errors of a worker, but not that its parent has hung up.
+
+    The thread that hands tensors over would print a traceback of that
+    whenever the parent ends in the middle of it.
+    """
+    if not issubclass(kind, ConnectionError):
+        hook(kind, *error)
 
 
 @contextlib.contextmanager

@@ -108,6 +108,8 @@ except OSError as error:
 del checkpointer.custom_save_hooks["b"]
 checkpointer.save_and_keep_only(meta={"last": True})
 print("recovered", checkpointer.recover_if_possible().meta["last"])
+# without this, gloo's threads may abort a process that ends
+torch.distributed.destroy_process_group()
 """
 
 

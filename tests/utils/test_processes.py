@@ -285,3 +285,22 @@ def test_a_signal_to_one_process_reaches_the_others(tmp_path):
     ]
     printed = [process.communicate(timeout=120)[0] for process in processes]
     assert printed == ["[0, 15]\n"] * 2
+
+
+def test_a_worker_whose_parent_hung_up_says_nothing():
+    script = """
+import os, sys
+from torch.utils.data import DataLoader
+from speechbrain_wavjepa.utils.processes import LoaderWorkers
+class Clips(list):
+    def __getitem__(self, index):
+        sys.excepthook({}, {}("hung up"), None)
+        return index
+if __name__ == "__main__":
+    list(DataLoader(Clips([1]), num_workers=1, worker_init_fn=LoaderWorkers()))
+"""
+    for kind, told in (("ConnectionResetError", False), ("OSError", True)):
+        command = [sys.executable, "-c", script.replace("{}", kind)]
+        result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        assert result.returncode == 0, result.stderr
+        assert ("hung up" in result.stderr) == told, result.stderr
