@@ -36,6 +36,7 @@ from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,
     claim,
     hold,
+    read_note,
 )
 from speechbrain_wavjepa.utils.processes import (
     SignalExit,
@@ -198,7 +199,7 @@ def experiment(
 def _empty(folder: Path) -> None:
     """Delete what a dry run left; folders that it writes into stay."""
     note = folder / MADE_WITH_FILE
-    if not note.exists() or "dry_run" not in note.read_text(encoding="utf-8"):
+    if not (note.exists() and "dry_run" in read_note(note)):
         return  # a real run's: it is refused when it is claimed
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():

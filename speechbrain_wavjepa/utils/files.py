@@ -305,7 +305,7 @@ def claim(
     folder, note = Path(folder), Path(folder) / MADE_WITH_FILE
     now = json.loads(json.dumps(made_with))  # lists for tuples, as in the file
     if note.exists():
-        if different := compare(_read_note(note), now):
+        if different := compare(read_note(note), now):
             raise ValueError(
                 f"{folder} was made with {different}: go back to the former, "
                 f"{way_out}."
@@ -393,7 +393,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"{old}, not {new}" if names else ""
 
 
-def _read_note(note: Path) -> dict[str, Any]:
+def read_note(note: Path) -> dict[str, Any]:
     """Read what a folder was made with."""
     try:
         before = json.loads(note.read_text(encoding="utf-8"))
