@@ -35,6 +35,7 @@ USUAL_RATES = (
     96000,
 )
 
+MAX_CHANNELS = 4  # first-order ambisonics
 MIN_RATE = 1000  # Hz; whatever is slower is not sound
 
 # The authors' filter, known as "kaiser best".
@@ -274,3 +275,43 @@ def standardize(
     variance = centred.square().sum(dim=(1, 2), keepdim=True)
     variance = variance / (count - 1).clamp(min=1)
     return centred / (variance.sqrt() + eps)
+
+
+def valid_lengths(
+    waveform: Tensor, wav_lens: Optional[Tensor] = None
+) -> list[int]:
+    """Turn relative lengths into samples.
+
+    Arguments
+    ---------
+    waveform : [B, T, ...]
+        Clips.
+    wav_lens : [B], optional
+        Their lengths relative to T (default: all of it).
+
+    Returns
+    -------
+    list of int
+        Valid samples of each clip, one at least.
+
+    Raises
+    ------
+    ValueError
+        If a length is not in 0 to 1, or there is not one for each clip.
+
+    Example
+    -------
+    >>> valid_lengths(torch.zeros(2, 100), torch.tensor([1.0, 0.25]))
+    [100, 25]
+    """
+    if wav_lens is None:
+        return [waveform.shape[1]] * len(waveform)
+    relative = wav_lens.detach().cpu().double()
+    within = (relative > 0) & (relative <= 1)
+    if relative.shape != (len(waveform),) or not bool(within.all()):
+        raise ValueError(
+            f"wav_lens are relative to the longest of {len(waveform)} clips, "
+            f"above 0 and up to 1, got {relative.tolist()}."
+        )
+    samples = (relative * waveform.shape[1]).round().long().clamp(min=1)
+    return samples.tolist()

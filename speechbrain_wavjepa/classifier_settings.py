@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.inference import (
+from speechbrain_wavjepa.classifiers_old import (
     LinearClassifier,
     MissingClassifier,
     MultilabelClassifier,
@@ -108,7 +108,7 @@ def try_classifier(
     >>> from speechbrain_wavjepa.weights import write_weights
     >>> path = Path(getfixture("tmpdir")) / "classifier.ckpt"
     >>> write_weights(LinearClassifier(16, 2).state_dict(), path)
-    >>> name = "speechbrain_wavjepa.inference.LinearClassifier"
+    >>> name = "speechbrain_wavjepa.classifiers_old.LinearClassifier"
     >>> arguments = {"dim": 16, "num_classes": 2}
     >>> try_classifier(name, arguments, path, torch.randn(1, 1, 16), 2)
     """

@@ -24,14 +24,6 @@ from speechbrain_wavjepa.official_keys import (
 from speechbrain_wavjepa.official_sizes import check_tables, derive_settings
 from speechbrain_wavjepa.wavjepa import WavJEPA
 
-__all__ = [
-    "convert_official",
-    "format_report",
-    "load_official",
-    "map_official_state",
-    "map_to_official_state",
-]
-
 
 def load_official(
     path: Union[str, Path],

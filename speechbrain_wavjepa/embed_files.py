@@ -24,7 +24,6 @@ from tqdm import tqdm
 from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.hyperparams import SETTINGS_FILE, read_settings
-from speechbrain_wavjepa.inference import TokenEncoder
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
     RUNTIME_SETTINGS,
@@ -35,6 +34,7 @@ from speechbrain_wavjepa.streaming import (
     measure_file,
     stream_file,
 )
+from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.utils.devices import find_device
 from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,

@@ -15,8 +15,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.audio import standardize
-from speechbrain_wavjepa.preparation import valid_lengths
+from speechbrain_wavjepa.audio import standardize, valid_lengths
 from speechbrain_wavjepa.utils.strict_module import StrictModule
 from speechbrain_wavjepa.window_layout import TokenGrid, Window
 

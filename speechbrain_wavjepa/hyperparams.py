@@ -65,7 +65,7 @@ mean_var_norm: !new:speechbrain_wavjepa.preparation.LevelNorm
   precision: !ref <precision>
   sample_rate: !ref <sample_rate>
 {layer_sum_argument}
-encoder: !new:speechbrain_wavjepa.inference.TokenEncoder
+encoder: !new:speechbrain_wavjepa.token_encoder.TokenEncoder
   compute_features: !ref <compute_features>
   mean_var_norm: !ref <mean_var_norm>
   embedding_model: !ref <embedding_model>
@@ -130,9 +130,9 @@ def write_hyperparams(
 
     Example
     -------
-    >>> name = "speechbrain_wavjepa.inference.MissingClassifier"
+    >>> name = "speechbrain_wavjepa.classifiers_old.MissingClassifier"
     >>> text = write_hyperparams({"channels": 1}, name, {}, 0)
-    >>> "classifier: !new:speechbrain_wavjepa.inference" in text
+    >>> "classifier: !new:speechbrain_wavjepa.classifiers_old" in text
     True
     """
     if not ALLOWED_CLASS.fullmatch(classifier):

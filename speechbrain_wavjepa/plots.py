@@ -15,10 +15,10 @@ import numpy as np
 import torchaudio
 from torch import Tensor
 
-from speechbrain_wavjepa.rooms import EARS
 from speechbrain_wavjepa.utils.extras import require
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
+EARS = ("left", "right")
 CONTEXT_COLOUR = "#0072B2"
 TARGET_COLOUR = "#D55E00"
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.audio import (
+    MAX_CHANNELS,
     MIN_RATE,
     apply_channel_policy,
     resample,
     rms_normalize,
+    valid_lengths,
 )
-
-MAX_CHANNELS = 4  # first-order ambisonics
 
 
 class FileNormalizer:
@@ -170,43 +170,3 @@ class LevelNorm(nn.Module):
         for row, clip, length in zip(levelled, waveform, lengths):
             row[:length] = rms_normalize(clip[:length], self.level_db)
         return levelled
-
-
-def valid_lengths(
-    waveform: Tensor, wav_lens: Optional[Tensor] = None
-) -> list[int]:
-    """Turn relative lengths into samples.
-
-    Arguments
-    ---------
-    waveform : [B, T, ...]
-        Clips.
-    wav_lens : [B], optional
-        Their lengths relative to T (default: all of it).
-
-    Returns
-    -------
-    list of int
-        Valid samples of each clip, one at least.
-
-    Raises
-    ------
-    ValueError
-        If a length is not in 0 to 1, or there is not one for each clip.
-
-    Example
-    -------
-    >>> valid_lengths(torch.zeros(2, 100), torch.tensor([1.0, 0.25]))
-    [100, 25]
-    """
-    if wav_lens is None:
-        return [waveform.shape[1]] * len(waveform)
-    relative = wav_lens.detach().cpu().double()
-    within = (relative > 0) & (relative <= 1)
-    if relative.shape != (len(waveform),) or not bool(within.all()):
-        raise ValueError(
-            f"wav_lens are relative to the longest of {len(waveform)} clips, "
-            f"above 0 and up to 1, got {relative.tolist()}."
-        )
-    samples = (relative * waveform.shape[1]).round().long().clamp(min=1)
-    return samples.tolist()

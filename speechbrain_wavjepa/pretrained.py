@@ -43,7 +43,6 @@ from speechbrain_wavjepa.hyperparams import (
     read_settings,
     write_hyperparams,
 )
-from speechbrain_wavjepa.inference import TokenEncoder
 from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_card import write_card
 from speechbrain_wavjepa.model_settings import (
@@ -56,6 +55,7 @@ from speechbrain_wavjepa.model_settings import (
 )
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
+from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.utils.files import atomic_folder, hash_file
 from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.weights import (

@@ -15,7 +15,6 @@ from typing import Any, Optional, Union
 import numpy as np
 from torch import Tensor
 
-from speechbrain_wavjepa.rooms import EARS
 from speechbrain_wavjepa.utils.extras import require
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
@@ -89,7 +88,7 @@ def _receivers(waveform: Tensor) -> tuple[str, ...]:
     """Name the receivers of a waveform or response [T, C]."""
     channels = waveform.shape[1]
     numbered = tuple(f"receiver {n + 1}" for n in range(channels))
-    return {1: ("omni",), 2: EARS}.get(channels, numbered)
+    return {1: ("omni",), 2: ("left", "right")}.get(channels, numbered)
 
 
 def _number(value: Any) -> Optional[float]:

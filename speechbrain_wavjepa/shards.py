@@ -30,24 +30,20 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from speechbrain_wavjepa.audio import apply_channel_policy
-from speechbrain_wavjepa.data import stream_order
-from speechbrain_wavjepa.data.batches import ClipBatch, ClipCollator
 from speechbrain_wavjepa.data.clips import Clip, decode_clip
 from speechbrain_wavjepa.data.members import Member, iterate_members
 from speechbrain_wavjepa.data.names import Shard, printable, shard_name
 from speechbrain_wavjepa.data.seeds import stable_seed
 from speechbrain_wavjepa.data.sources import check_shards, expand_shards
-from speechbrain_wavjepa.data.stream_state import StreamState
+from speechbrain_wavjepa.data.stream_order import (
+    check_split,
+    find_process,
+    first_position,
+    shuffle_block,
+    split_shards,
+)
 
 # the whole data path is imported from here
-__all__ = [
-    "ClipBatch",
-    "ClipCollator",
-    "ClipStream",
-    "StreamState",
-    "decode_clip",
-]
-
 logger = logging.getLogger(__name__)
 
 MIN_CLIPS_TO_JUDGE = 100
@@ -144,7 +140,7 @@ class ClipStream(IterableDataset):
         self.max_bad_fraction = max_bad_fraction
         self.passes = passes
         self.shuffle = shuffle
-        self.rank, self.world_size = stream_order.find_process(rank, world_size)
+        self.rank, self.world_size = find_process(rank, world_size)
         self._positions: dict[int, dict] = {}
         self._first_worker = 0
 
@@ -211,11 +207,11 @@ class ClipStream(IterableDataset):
         num_workers = info.num_workers if info else 1
         self.check_split(num_workers)
         worker = self._first_worker + (info.id if info else 0)
-        first = stream_order.first_position(
+        first = first_position(
             self.rank, self.world_size, worker % num_workers, num_workers
         )
         position = self._positions.get(first["worker"], first)
-        stream_order.check_split(position, first)
+        check_split(position, first)
         return self._clips(position)
 
     def _clips(self, position: dict) -> Iterator[Clip]:
@@ -247,12 +243,12 @@ class ClipStream(IterableDataset):
     def _members(self, position: dict) -> Iterator[tuple[Shard, Member, dict]]:
         """Read the rest of a pass in shuffled blocks: shard, clip, position."""
         seed = self.seed if self.shuffle else None
-        shards = stream_order.split_shards(self.shards, position, seed)
+        shards = split_shards(self.shards, position, seed)
         members = _read_shards(shards, position["shard"], position["member"])
         while block := list(itertools.islice(members, self.block_size)):
             last_shard, last = block[-1]
             after = {"shard": last_shard, "member": last.index + 1, "offset": 0}
-            order = stream_order.shuffle_block(len(block), position, self.seed)
+            order = shuffle_block(len(block), position, self.seed)
             for offset in range(position["offset"], len(block)):
                 shard, member = block[order[offset]]
                 block[order[offset]] = None  # frees its memory

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from speechbrain_wavjepa.audio import level_gain
 from speechbrain_wavjepa.data.file_blocks import read_blocks
-from speechbrain_wavjepa.inference import TokenEncoder
+from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.window_layout import Window
 
 

@@ -27,7 +27,7 @@ from speechbrain_wavjepa.data.clips import (
 # A second of the file is a whole number of samples at any other rate, and
 # longer than the resampling filter.
 MARGIN_SECONDS = 1
-VALUES_AT_ONCE = 2**25  # of all channels, whatever a header claims
+BLOCK_VALUES = 2**25  # of all channels, whatever a header claims
 
 
 def read_blocks(
@@ -69,7 +69,7 @@ def read_blocks(
     try:
         with ForwardFile(path) as file:
             check_header(file)
-            most = VALUES_AT_ONCE // (file.samplerate * file.channels)
+            most = BLOCK_VALUES // (file.samplerate * file.channels)
             block_seconds = max(min(block_seconds, most), 1)
             yield from _resample_blocks(file, sample_rate, block_seconds)
     except soundfile.LibsndfileError as error:

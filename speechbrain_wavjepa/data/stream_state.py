@@ -35,7 +35,8 @@ class StreamState:
     -------
     >>> import numpy, soundfile
     >>> from torch.utils.data import DataLoader
-    >>> from speechbrain_wavjepa.shards import ClipCollator, ClipStream
+    >>> from speechbrain_wavjepa.data.batches import ClipCollator
+    >>> from speechbrain_wavjepa.shards import ClipStream
     >>> folder = getfixture("tmp_path")
     >>> for number in range(4):
     ...     clip = numpy.full(160, (number + 1) / 5)

@@ -12,7 +12,6 @@ import pytest
 from speechbrain.utils.run_opts import RunOptions
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "speechbrain_wavjepa"
 RECIPE = ROOT / "recipes" / "AudioSet" / "WavJEPA"
 YAMLS = sorted((ROOT / "recipes").glob("**/hparams/*.yaml"))
 PAGES = [
@@ -24,24 +23,6 @@ PAGES = [
     ]
     if ".venv" not in path.parts
 ]
-
-
-def test_imports_follow_the_levels():
-    problems = checks.import_problems(PACKAGE, set(sys.stdlib_module_names))
-    assert problems == []
-
-
-def test_the_import_check_finds_a_wrong_import(tmp_path):
-    (tmp_path / "audio.py").write_text(
-        "import speechbrain\nimport pandas\n"
-        "from speechbrain_wavjepa.wavjepa import WavJEPA\n"
-    )
-    problems = checks.import_problems(tmp_path, set(sys.stdlib_module_names))
-    assert problems == [
-        "audio imports speechbrain",
-        "audio imports pandas",
-        "audio imports wavjepa",
-    ]
 
 
 def test_the_model_needs_no_speechbrain():

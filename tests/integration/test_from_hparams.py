@@ -10,8 +10,8 @@ from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.encoders import WaveformEncoder
 
+from speechbrain_wavjepa.classifiers_old import LinearClassifier
 from speechbrain_wavjepa.hyperparams import read_settings
-from speechbrain_wavjepa.inference import LinearClassifier
 from speechbrain_wavjepa.model_settings import build_encoder
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
 
@@ -147,7 +147,7 @@ embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
   model: !ref <wavjepa>
   freeze: {freeze}
   {layer_sum}
-classifier: !new:speechbrain_wavjepa.inference.LinearClassifier
+classifier: !new:speechbrain_wavjepa.classifiers_old.LinearClassifier
   dim: 16
   num_classes: 2
 pretrainer: !new:speechbrain_wavjepa.pretrained.FolderPretrainer

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechbrain_wavjepa.convert import map_official_state
 from speechbrain_wavjepa.frontends import ConvFrontend
 from speechbrain_wavjepa.masking import BlockMask
+from speechbrain_wavjepa.official_keys import map_official_state
 from speechbrain_wavjepa.predictor import Predictor
 from speechbrain_wavjepa.targets import TargetEncoder
 from speechbrain_wavjepa.transformer import TransformerEncoder

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from official import build_model, read_json, read_masks, read_numbers
 
-from speechbrain_wavjepa.convert import (
+from speechbrain_wavjepa.official_keys import (
     map_official_state,
     map_to_official_state,
 )

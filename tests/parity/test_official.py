@@ -11,7 +11,7 @@ from official import (
     select,
 )
 
-from speechbrain_wavjepa.convert import (
+from speechbrain_wavjepa.official_keys import (
     map_official_state,
     map_to_official_state,
 )

@@ -20,10 +20,10 @@ from speechbrain.utils.fetching import FetchConfig
 from speechbrain.utils.parameter_transfer import Pretrainer
 
 from speechbrain_wavjepa import hear
+from speechbrain_wavjepa.classifiers_old import LinearClassifier
 from speechbrain_wavjepa.cli import main
 from speechbrain_wavjepa.export import export_program
 from speechbrain_wavjepa.hyperparams import list_code, read_settings
-from speechbrain_wavjepa.inference import LinearClassifier
 from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_settings import build_encoder
 from speechbrain_wavjepa.official_writer import write_official

@@ -12,7 +12,6 @@ from speechbrain_wavjepa.audio import resample
 from speechbrain_wavjepa.data import file_blocks
 from speechbrain_wavjepa.data.file_blocks import read_blocks
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.inference import TokenEncoder
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.streaming import (
     StreamingEmbedder,
@@ -20,6 +19,7 @@ from speechbrain_wavjepa.streaming import (
     measure_file,
     stream_file,
 )
+from speechbrain_wavjepa.token_encoder import TokenEncoder
 
 
 def make_encoder(channels=1, **options):
@@ -168,7 +168,7 @@ def test_blocks_are_shorter_for_absurd_rates_and_channels(
     path = tmp_path / "a.wav"
     write(path, 5 * 22050, 22050, 2)
     whole = torch.cat(list(read_blocks(path, 16000)))
-    monkeypatch.setattr(file_blocks, "VALUES_AT_ONCE", 2 * 2 * 22050)
+    monkeypatch.setattr(file_blocks, "BLOCK_VALUES", 2 * 2 * 22050)
     blocks = list(read_blocks(path, 16000))
     assert [len(block) for block in blocks] == [32000, 32000, 16000]
     torch.testing.assert_close(torch.cat(blocks), whole, rtol=0, atol=1e-5)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from dense_reference import DenseReference
 
-from speechbrain_wavjepa.convert import map_official_state
 from speechbrain_wavjepa.frontends import ConvFrontend
 from speechbrain_wavjepa.masking import BlockMasker
+from speechbrain_wavjepa.official_keys import map_official_state
 from speechbrain_wavjepa.predictor import Predictor
 from speechbrain_wavjepa.targets import TargetEncoder
 from speechbrain_wavjepa.transformer import TransformerEncoder

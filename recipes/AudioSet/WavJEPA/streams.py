@@ -9,13 +9,14 @@ from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
 
+from speechbrain_wavjepa.data.batches import ClipCollator
 from speechbrain_wavjepa.data.held_out import hold_out
 from speechbrain_wavjepa.data.manifest import describe_shards
 from speechbrain_wavjepa.data.names import shard_name, shard_place
 from speechbrain_wavjepa.data.sources import expand_shards
 from speechbrain_wavjepa.data.survey import survey_shards
 from speechbrain_wavjepa.rooms import BRIRBank
-from speechbrain_wavjepa.shards import ClipCollator, ClipStream
+from speechbrain_wavjepa.shards import ClipStream
 
 logger = logging.getLogger(__name__)
 

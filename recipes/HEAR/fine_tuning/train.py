@@ -28,6 +28,10 @@ import speechbrain as sb
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from speechbrain_wavjepa.classifiers_old import (
+    LinearClassifier,
+    MultilabelClassifier,
+)
 from speechbrain_wavjepa.downstream.embedding_cache import SplitEmbeddings
 from speechbrain_wavjepa.downstream.labelled_clips import (
     LabelledClips,
@@ -45,7 +49,6 @@ from speechbrain_wavjepa.downstream.runs import (
 from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.hyperparams import read_settings
-from speechbrain_wavjepa.inference import LinearClassifier, MultilabelClassifier
 from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
 from speechbrain_wavjepa.pretrained import write_pretrained
 from speechbrain_wavjepa.utils.devices import find_device

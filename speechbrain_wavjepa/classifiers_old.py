@@ -1,0 +1,86 @@
+"""The modules that a pretrained folder names to hold the others together.
+
+SpeechBrain's WaveformEncoder wants one module from waveforms to tokens, its
+EncoderClassifier a classifier of embeddings.
+
+Shapes: B clips, T samples, C channels, N tokens, D dim.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+from torch import Tensor, nn
+
+from speechbrain_wavjepa.utils.strict_module import StrictModule
+
+
+class LinearClassifier(StrictModule):
+    """One linear layer on embeddings, where one class excludes the others.
+
+    Arguments
+    ---------
+    dim : int
+        Size of an embedding.
+    num_classes : int
+        Number of classes.
+
+    Example
+    -------
+    >>> LinearClassifier(16, 5)(torch.randn(3, 1, 16)).shape
+    torch.Size([3, 1, 5])
+    """
+
+    def __init__(self, dim: int, num_classes: int):
+        super().__init__()
+        self.linear = nn.Linear(dim, num_classes)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Compute log-probabilities [B, N, classes] of [B, N, D]."""
+        return self.linear(embeddings).log_softmax(dim=-1)
+
+
+class MultilabelClassifier(LinearClassifier):
+    """One linear layer on embeddings, where no label excludes another.
+
+    Arguments
+    ---------
+    dim : int
+        Size of an embedding.
+    num_classes : int
+        Number of labels.
+
+    Example
+    -------
+    >>> scores = MultilabelClassifier(16, 5)(torch.randn(3, 1, 16))
+    >>> labels_that_are_heard = scores.exp() > 0.5
+    >>> labels_that_are_heard.shape
+    torch.Size([3, 1, 5])
+    """
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Compute log-probabilities [B, N, labels] of [B, N, D]."""
+        return nn.functional.logsigmoid(self.linear(embeddings))
+
+
+class MissingClassifier(nn.Module):
+    """Stands where EncoderClassifier looks for a classifier and none is.
+
+    Raises
+    ------
+    ValueError
+        Whenever it is asked to classify.
+
+    Example
+    -------
+    >>> MissingClassifier()(torch.randn(3, 1, 16))
+    Traceback (most recent call last):
+    ...
+    ValueError: This pretrained folder has an encoder and no classifier: ...
+    """
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Explain that there is no classifier."""
+        raise ValueError(
+            "This pretrained folder has an encoder and no classifier: call "
+            "encode_batch, and train a classifier on its embeddings."
+        )
