@@ -23,8 +23,8 @@ import numpy as np
 import soundfile
 import torch
 
-from speechbrain_wavjepa import audio
 from speechbrain_wavjepa.data.clips import decode_clip
+from speechbrain_wavjepa.processing import audio
 from speechbrain_wavjepa.shards import ClipStream
 
 CLIP_SECONDS = 10

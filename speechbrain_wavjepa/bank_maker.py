@@ -23,7 +23,7 @@ from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.data.shard_writer import write_shard
 from speechbrain_wavjepa.heads import Head, MeasuredHead, SphericalHead
 from speechbrain_wavjepa.rooms import RECEIVERS, encode_responses
-from speechbrain_wavjepa.utils.extras import require
+from speechbrain_wavjepa.utils.environment import require
 from speechbrain_wavjepa.utils.files import (
     atomic_file,
     claim,

@@ -26,6 +26,7 @@ class LinearClassifier(StrictModule):
 
     Example
     -------
+    >>> import torch
     >>> LinearClassifier(16, 5)(torch.randn(3, 1, 16)).shape
     torch.Size([3, 1, 5])
     """
@@ -51,6 +52,7 @@ class MultilabelClassifier(LinearClassifier):
 
     Example
     -------
+    >>> import torch
     >>> scores = MultilabelClassifier(16, 5)(torch.randn(3, 1, 16))
     >>> labels_that_are_heard = scores.exp() > 0.5
     >>> labels_that_are_heard.shape
@@ -72,6 +74,7 @@ class MissingClassifier(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> MissingClassifier()(torch.randn(3, 1, 16))
     Traceback (most recent call last):
     ...

@@ -35,7 +35,7 @@ from speechbrain_wavjepa.streaming import (
     stream_file,
 )
 from speechbrain_wavjepa.token_encoder import TokenEncoder
-from speechbrain_wavjepa.utils.devices import find_device
+from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,
     atomic_file,

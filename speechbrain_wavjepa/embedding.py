@@ -15,9 +15,9 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.audio import standardize, valid_lengths
+from speechbrain_wavjepa.processing.audio import standardize, valid_lengths
+from speechbrain_wavjepa.processing.windows import TokenGrid, Window
 from speechbrain_wavjepa.utils.strict_module import StrictModule
-from speechbrain_wavjepa.window_layout import TokenGrid, Window
 
 
 class WavJEPAEmbedding(StrictModule):

@@ -22,8 +22,8 @@ from typing import Protocol, Union
 import numpy as np
 import torch
 
-from speechbrain_wavjepa.audio import resample
-from speechbrain_wavjepa.utils.extras import require
+from speechbrain_wavjepa.processing.audio import resample
+from speechbrain_wavjepa.utils.environment import require
 
 SPEED_OF_SOUND = 343.0  # m/s
 MAX_VALUES = 2**27  # of a dataset: 30,000 directions of 2048 samples

@@ -19,7 +19,6 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.audio import resample, rms_normalize
 from speechbrain_wavjepa.data.clips import (
     UNKNOWN_LENGTH,
     ForwardFile,
@@ -27,6 +26,7 @@ from speechbrain_wavjepa.data.clips import (
     decoding_problem,
 )
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
+from speechbrain_wavjepa.processing.audio import resample, rms_normalize
 
 MAX_SECONDS = 60.0  # read at once of a longer recording
 PARTS = 60  # places at which reading of a longer recording begins

@@ -11,7 +11,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.audio import (
+from speechbrain_wavjepa.processing.audio import (
     MAX_CHANNELS,
     MIN_RATE,
     apply_channel_policy,

@@ -31,7 +31,6 @@ from speechbrain.utils.fetching import (
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.audio import resample
 from speechbrain_wavjepa.classifier_settings import (
     describe_classifier,
     try_classifier,
@@ -54,6 +53,7 @@ from speechbrain_wavjepa.model_settings import (
     describe_model,
 )
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
+from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
 from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.utils.files import atomic_folder, hash_file

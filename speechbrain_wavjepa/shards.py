@@ -29,11 +29,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from speechbrain_wavjepa.audio import apply_channel_policy
 from speechbrain_wavjepa.data.clips import Clip, decode_clip
 from speechbrain_wavjepa.data.members import Member, iterate_members
 from speechbrain_wavjepa.data.names import Shard, printable, shard_name
-from speechbrain_wavjepa.data.seeds import stable_seed
 from speechbrain_wavjepa.data.sources import check_shards, expand_shards
 from speechbrain_wavjepa.data.stream_order import (
     check_split,
@@ -42,6 +40,8 @@ from speechbrain_wavjepa.data.stream_order import (
     shuffle_block,
     split_shards,
 )
+from speechbrain_wavjepa.processing.audio import apply_channel_policy
+from speechbrain_wavjepa.utils.seed import stable_seed
 
 # the whole data path is imported from here
 logger = logging.getLogger(__name__)

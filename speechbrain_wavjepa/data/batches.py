@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.data.clips import Clip
-from speechbrain_wavjepa.data.seeds import stable_seed
 from speechbrain_wavjepa.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.utils.seed import stable_seed
 
 
 @dataclasses.dataclass

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from speechbrain_wavjepa.audio import MIN_RATE
 from speechbrain_wavjepa.data.names import Segment, Shard
 from speechbrain_wavjepa.data.urls import is_remote
+from speechbrain_wavjepa.processing.audio import MIN_RATE
 
 MAX_BYTES = 512 * 1024**2  # some million clips
 VARIABLES = {".csv": re.compile(r"\$([\w.]+)"), ".json": re.compile(r"{(\w+)}")}

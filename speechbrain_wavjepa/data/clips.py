@@ -22,7 +22,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa import audio
+from speechbrain_wavjepa.processing import audio
 
 MAX_CHANNELS = 64
 MAX_RATE = 768_000

@@ -16,13 +16,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa import audio
 from speechbrain_wavjepa.data.clips import (
     UNKNOWN_LENGTH,
     ForwardFile,
     check_header,
     decoding_problem,
 )
+from speechbrain_wavjepa.processing import audio
 
 # A second of the file is a whole number of samples at any other rate, and
 # longer than the resampling filter.

@@ -12,7 +12,7 @@ from typing import Optional
 
 import torch
 
-from speechbrain_wavjepa.data.seeds import stable_seed
+from speechbrain_wavjepa.utils.seed import stable_seed
 
 SHARDS, BLOCK = 0, 1  # kinds of draws, so that no two share a seed
 SPLIT = ("rank", "world_size", "worker", "num_workers")

@@ -15,7 +15,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.processing.audio import resample
 
 RATE = 44100
 FRAME = 4096

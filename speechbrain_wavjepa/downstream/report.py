@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from speechbrain_wavjepa.downstream.report_plots import plot_scores
 from speechbrain_wavjepa.downstream.suites import (
     ARCH_PRINTED_SCORES,
     ARCH_PUBLISHED,
@@ -24,6 +23,7 @@ from speechbrain_wavjepa.downstream.suites import (
     generalizability,
 )
 from speechbrain_wavjepa.downstream.task_scores import TaskScore, read_scores
+from speechbrain_wavjepa.utils.plots import plot_scores
 
 # The rows of the paper's ARCH table that are printed beside ours.
 ARCH_SHOWN = ("WavJEPA B", "AudioSet HuBERT L", "speech WavLM L", BASELINE)

@@ -22,10 +22,10 @@ from tiny_run import (
     write_corpus,
 )
 
-from speechbrain_wavjepa.checkpoints import find_damage
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.schedulers import WarmupCosine
+from speechbrain_wavjepa.utils.checkpoints import find_damage
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import soundfile
 import torch
 
-from speechbrain_wavjepa.audio import resample
 from speechbrain_wavjepa.noises import NoiseFolder
+from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.rooms import RoomScene
 from speechbrain_wavjepa.scene_sampler import SceneSampler
 from speechbrain_wavjepa.scenes import SceneMixer

@@ -4,7 +4,7 @@ import pytest
 import torch
 from official import read_numbers
 
-from speechbrain_wavjepa.audio import resample
+from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.scene_sampler import fit_noise
 from speechbrain_wavjepa.scenes import SceneMixer, SceneParts, convolve
 

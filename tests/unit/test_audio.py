@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchaudio
 
-from speechbrain_wavjepa import audio
+from speechbrain_wavjepa.processing import audio
 
 
 @pytest.mark.parametrize("level_db", [-14.0, -30.0])

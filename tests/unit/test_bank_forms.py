@@ -13,9 +13,9 @@ from speechbrain_wavjepa.bank_import import import_bank
 from speechbrain_wavjepa.bank_maker import make_bank
 from speechbrain_wavjepa.noises import NoiseFolder
 from speechbrain_wavjepa.rooms import BRIRBank
-from speechbrain_wavjepa.scene_plots import plot_scene
 from speechbrain_wavjepa.scene_sampler import SceneSampler
 from speechbrain_wavjepa.scenes import SceneMixer
+from speechbrain_wavjepa.utils.plots import plot_scene
 
 PLACE = {"azimuth": 40.0, "elevation": 0.0}
 ABOUT = {"sample_rate": 16000, "source": PLACE, "noise": [PLACE, PLACE]}

@@ -7,14 +7,17 @@ import sys
 
 import torch
 
-from speechbrain_wavjepa.checkpoints import AtomicCheckpointer, find_damage
+from speechbrain_wavjepa.utils.checkpoints import (
+    AtomicCheckpointer,
+    find_damage,
+)
 
 # Each child replaces a checkpoint of zeros by one of ones, and is killed at
 # its first file operation, the next one at its second, and so on until one
 # gets to the end.
 KILLED_SAVES = """
 import json, os, signal, sys, torch
-from speechbrain_wavjepa.checkpoints import AtomicCheckpointer
+from speechbrain_wavjepa.utils.checkpoints import AtomicCheckpointer
 
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
@@ -63,7 +66,7 @@ print(json.dumps(results))
 # more room.
 FULL_DISK = """
 import resource, sys, torch
-from speechbrain_wavjepa.checkpoints import AtomicCheckpointer
+from speechbrain_wavjepa.utils.checkpoints import AtomicCheckpointer
 model = torch.nn.Linear(400, 500)
 torch.nn.init.constant_(model.bias, 2)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
@@ -77,7 +80,7 @@ except OSError as error:
 # last of which needs both processes.
 TWO_PROCESSES = """
 import pathlib, sys, torch
-from speechbrain_wavjepa.checkpoints import AtomicCheckpointer
+from speechbrain_wavjepa.utils.checkpoints import AtomicCheckpointer
 
 folder, rendezvous, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.distributed.init_process_group(

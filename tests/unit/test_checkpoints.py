@@ -16,7 +16,7 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_wavjepa.checkpoints import (
+from speechbrain_wavjepa.utils.checkpoints import (
     CHECKSUM_FILE,
     AtomicCheckpointer,
     find_damage,
@@ -25,7 +25,7 @@ from speechbrain_wavjepa.checkpoints import (
 # Saves without end; the same number goes into two files of every checkpoint.
 SAVER = """
 import sys, torch
-from speechbrain_wavjepa.checkpoints import AtomicCheckpointer
+from speechbrain_wavjepa.utils.checkpoints import AtomicCheckpointer
 first, second = torch.nn.Linear(200, 200), torch.nn.Linear(200, 200)
 checkpointer = AtomicCheckpointer(
     sys.argv[1], {"first": first, "second": second}

@@ -12,7 +12,6 @@ import soundfile
 import torch
 from shard_factory import encode, make_clip
 
-from speechbrain_wavjepa import audio
 from speechbrain_wavjepa.data.clips import (
     FILTER_SECONDS,
     choose_part,
@@ -20,6 +19,7 @@ from speechbrain_wavjepa.data.clips import (
     read_waveform,
 )
 from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.processing import audio
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("WAVJEPA_TEST_DATA", ROOT / "../shared/data"))

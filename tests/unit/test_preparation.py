@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.audio import resample
 from speechbrain_wavjepa.preparation import (
     FileNormalizer,
     LevelNorm,
     RawWaveform,
-    valid_lengths,
 )
+from speechbrain_wavjepa.processing.audio import resample, valid_lengths
 
 
 def test_a_file_keeps_its_channels_and_gets_the_rate():

@@ -13,7 +13,7 @@ from train import WavJEPABrain, check_settings
 
 from speechbrain_wavjepa.data import manifest
 from speechbrain_wavjepa.data.manifest import describe_shards
-from speechbrain_wavjepa.step_log import StepLog
+from speechbrain_wavjepa.utils.train_logger import StepLog
 
 
 def make_run(optimizer_step=0, step=0):

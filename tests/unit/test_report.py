@@ -10,12 +10,9 @@ from speechbrain_wavjepa.downstream.report import (
     format_scores,
     main,
 )
-from speechbrain_wavjepa.downstream.report_plots import (
-    plot_confusion,
-    plot_scores,
-)
 from speechbrain_wavjepa.downstream.suites import ARCH_PUBLISHED, ARCH_TASKS
 from speechbrain_wavjepa.downstream.task_scores import TaskScore, read_scores
+from speechbrain_wavjepa.utils.plots import plot_confusion, plot_scores
 
 
 def write(folder, **results):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from speechbrain_wavjepa.scene_plots import plot_scene
+from speechbrain_wavjepa.utils.plots import plot_scene
 
 PLACE = {"azimuth": 40.0, "elevation": 60.0, "distance": 2.0}
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from speechbrain_wavjepa.audio import standardize
+from speechbrain_wavjepa.processing.audio import standardize
+from speechbrain_wavjepa.processing.windows import random_windows
 from speechbrain_wavjepa.scene_sampler import SceneSampler, fit_noise
 from speechbrain_wavjepa.scenes import (
     SceneMixer,
@@ -13,7 +14,6 @@ from speechbrain_wavjepa.scenes import (
     convolve,
     fast_length,
 )
-from speechbrain_wavjepa.windows import random_windows
 
 
 def make_parts(num_scenes=2, num_samples=3000, taps=400, **changes):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechbrain_wavjepa.frontends import ConvFrontend
-from speechbrain_wavjepa.window_layout import TokenGrid
+from speechbrain_wavjepa.processing.windows import TokenGrid
 
 GRID = TokenGrid(160, 240, 32160, 200)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.windows import random_windows
+from speechbrain_wavjepa.processing.windows import random_windows
 
 
 def numbered_clips(num_clips, num_samples):

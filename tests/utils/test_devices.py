@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_wavjepa.utils.devices import find_device
+from speechbrain_wavjepa.utils.environment import find_device
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

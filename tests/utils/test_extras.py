@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_wavjepa.utils.extras import require
+from speechbrain_wavjepa.utils.environment import require
 
 
 def test_a_missing_package_names_the_extra():

@@ -26,7 +26,6 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_wavjepa.audio import resample
 from speechbrain_wavjepa.data.clips import open_clip
 from speechbrain_wavjepa.data.manifest import (
     MANIFEST_NAME,
@@ -44,6 +43,7 @@ from speechbrain_wavjepa.data.shard_check import (
 from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
 from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES
 from speechbrain_wavjepa.data.sources import find_clips as list_clips
+from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.utils.experiment import run_script
 from speechbrain_wavjepa.utils.files import hold, path_inside
 from speechbrain_wavjepa.utils.processes import count_cores

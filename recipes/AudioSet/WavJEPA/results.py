@@ -18,12 +18,15 @@ from speechbrain_wavjepa.downstream.learning_table import (
     learning_table,
 )
 from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
-from speechbrain_wavjepa.plots import plot_learning_curve, plot_masks
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
 from speechbrain_wavjepa.rooms import RECEIVERS
-from speechbrain_wavjepa.scene_plots import plot_scene
 from speechbrain_wavjepa.scenes import SceneMixer
 from speechbrain_wavjepa.utils.files import atomic_file
+from speechbrain_wavjepa.utils.plots import (
+    plot_learning_curve,
+    plot_masks,
+    plot_scene,
+)
 
 logger = logging.getLogger(__name__)
 

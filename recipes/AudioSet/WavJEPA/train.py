@@ -40,8 +40,9 @@ from streams import (
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from speechbrain_wavjepa.audio import standardize
-from speechbrain_wavjepa.collapse import (
+from speechbrain_wavjepa.processing.audio import standardize
+from speechbrain_wavjepa.processing.windows import random_windows
+from speechbrain_wavjepa.utils.collapse import (
     effective_rank,
     mean_deviation,
     pool_windows,
@@ -61,7 +62,6 @@ from speechbrain_wavjepa.utils.processes import (
     on_end_signals,
 )
 from speechbrain_wavjepa.wavjepa import masked_mse
-from speechbrain_wavjepa.windows import random_windows
 
 logger = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.hyperparams import read_settings
 from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
 from speechbrain_wavjepa.pretrained import write_pretrained
-from speechbrain_wavjepa.utils.devices import find_device
+from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import atomic_file
 

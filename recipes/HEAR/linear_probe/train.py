@@ -23,7 +23,6 @@ from speechbrain_wavjepa.downstream.embedding_cache import embed_task
 from speechbrain_wavjepa.downstream.grid import sample_grid
 from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
 from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
-from speechbrain_wavjepa.downstream.report_plots import plot_confusion
 from speechbrain_wavjepa.downstream.runs import (
     build,
     check_numbers,
@@ -36,9 +35,10 @@ from speechbrain_wavjepa.downstream.runs import (
 from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
 from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
 from speechbrain_wavjepa.embed_files import hash_model
-from speechbrain_wavjepa.utils.devices import find_device
+from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import is_made
+from speechbrain_wavjepa.utils.plots import plot_confusion
 
 logger = logging.getLogger(__name__)
 
