@@ -59,8 +59,8 @@ def write_tiny_pretrained(folder, channels):
     """Write a pretrained folder of dim 16 with a token every 10 ms."""
     # here, since importing the toolkit takes seconds and few tests need it
     from speechbrain_wavjepa.frontends import ConvFrontend
+    from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
     from speechbrain_wavjepa.pretrained import write_pretrained
-    from speechbrain_wavjepa.transformer import TransformerEncoder
     from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 
     torch.manual_seed(channels)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from speechbrain_wavjepa.nnet.positions import channel_time_positions
 from speechbrain_wavjepa.official_keys import map_to_official_state
-from speechbrain_wavjepa.positions import channel_time_positions
 
 
 class DenseReference(nn.Module):

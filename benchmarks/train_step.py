@@ -21,9 +21,9 @@ from dense_reference import DenseReference, draw_masks_one_by_one
 
 from speechbrain_wavjepa.frontends import ConvFrontend
 from speechbrain_wavjepa.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
 from speechbrain_wavjepa.predictor import Predictor
 from speechbrain_wavjepa.targets import TargetEncoder
-from speechbrain_wavjepa.transformer import TransformerEncoder
 from speechbrain_wavjepa.wavjepa import WavJEPA, masked_mse
 
 WINDOW_SAMPLES = 32160

@@ -43,7 +43,7 @@ class WavJEPAEmbedding(StrictModule):
     overlap : float
         Part of a window that the next one hears again, up to 0.5; tokens are
         cross-faded there.
-    layer_sum : speechbrain_wavjepa.layer_sum.LayerSum, optional
+    layer_sum : speechbrain_wavjepa.nnet.transformer.LayerSum, optional
         Learns how to sum all layers (default: the last one is taken).
     freeze : bool
         False lets gradients into the model, for fine-tuning.
@@ -60,7 +60,7 @@ class WavJEPAEmbedding(StrictModule):
     Example
     -------
     >>> from speechbrain_wavjepa.frontends import ConvFrontend
-    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
     >>> embedding = WavJEPAEmbedding(
     ...     WavJEPAEncoder(

@@ -16,7 +16,7 @@ from typing import Optional, Protocol
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.sparse_gradient import SparseGradientStack
+from speechbrain_wavjepa.nnet.sparse_conv import SparseGradientStack
 
 # (dim, kernel, stride) of each layer: 200 tokens of 10 ms from 2.01 s
 WAVJEPA_LAYERS = (

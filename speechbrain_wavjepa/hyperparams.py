@@ -33,7 +33,7 @@ frontend: !new:speechbrain_wavjepa.frontends.ConvFrontend
   channels: !ref <channels>
   share_weights: !ref <share_weights>
 
-context_encoder: !new:speechbrain_wavjepa.transformer.TransformerEncoder
+context_encoder: !new:speechbrain_wavjepa.nnet.TransformerEncoder
   dim: !ref <encoder_dim>
   depth: !ref <encoder_depth>
   num_heads: !ref <encoder_heads>
@@ -87,7 +87,7 @@ pretrainer: !new:speechbrain_wavjepa.pretrained.FolderPretrainer
   checksums: !ref <checksums>
 """
 LAYER_SUM = """\
-layer_sum: !new:speechbrain_wavjepa.layer_sum.LayerSum
+layer_sum: !new:speechbrain_wavjepa.nnet.LayerSum
   num_layers: !ref <encoder_depth>
 
 """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.frontends import ConvFrontend
-from speechbrain_wavjepa.positions import channel_time_positions
+from speechbrain_wavjepa.nnet.positions import channel_time_positions
 
 STRIDES = (5, 2, 2, 2, 2, 2)  # no file tells them
 # Heads of the released models, by dim: shapes do not tell them either.

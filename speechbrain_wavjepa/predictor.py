@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.masking import BlockMask
-from speechbrain_wavjepa.packing import Packing
-from speechbrain_wavjepa.transformer import (
+from speechbrain_wavjepa.nnet.transformer import (
+    Packing,
     TransformerEncoder,
     initialize_linear,
 )

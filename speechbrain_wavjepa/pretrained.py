@@ -42,7 +42,6 @@ from speechbrain_wavjepa.hyperparams import (
     read_settings,
     write_hyperparams,
 )
-from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_card import write_card
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
@@ -52,6 +51,7 @@ from speechbrain_wavjepa.model_settings import (
     check_sizes,
     describe_model,
 )
+from speechbrain_wavjepa.nnet.transformer import LayerSum
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
@@ -129,7 +129,7 @@ def write_pretrained(
     Example
     -------
     >>> from speechbrain_wavjepa.frontends import ConvFrontend
-    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> model = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
     ... )

@@ -14,7 +14,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.transformer import TransformerEncoder
+from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
 
 
 class TargetEncoder(nn.Module):

@@ -36,7 +36,7 @@ class TokenEncoder(StrictModule):
     >>> from speechbrain_wavjepa.embedding import WavJEPAEmbedding
     >>> from speechbrain_wavjepa.frontends import ConvFrontend
     >>> from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
-    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
     >>> model = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.masking import BlockMask
-from speechbrain_wavjepa.packing import Packing
-from speechbrain_wavjepa.positions import channel_time_positions
-from speechbrain_wavjepa.transformer import initialize_linear
+from speechbrain_wavjepa.nnet.positions import channel_time_positions
+from speechbrain_wavjepa.nnet.transformer import Packing, initialize_linear
 from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
@@ -65,13 +64,13 @@ class WavJEPAEncoder(StrictModule):
     ---------
     frontend : speechbrain_wavjepa.frontends.Frontend
         Waveform to tokens.
-    context_encoder : speechbrain_wavjepa.transformer.TransformerEncoder
+    context_encoder : speechbrain_wavjepa.nnet.transformer.TransformerEncoder
         The encoder that is trained, and used afterwards.
 
     Example
     -------
     >>> from speechbrain_wavjepa.frontends import ConvFrontend
-    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> model = WavJEPAEncoder(
     ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),
     ...     context_encoder=TransformerEncoder(dim=16, depth=2, num_heads=2),
@@ -158,7 +157,7 @@ class WavJEPA(WavJEPAEncoder):
     ---------
     frontend : speechbrain_wavjepa.frontends.Frontend
         Waveform to tokens.
-    context_encoder : speechbrain_wavjepa.transformer.TransformerEncoder
+    context_encoder : speechbrain_wavjepa.nnet.transformer.TransformerEncoder
         The encoder that is trained, and used afterwards.
     target_encoder : speechbrain_wavjepa.targets.TargetEncoder
         Its moving average.
@@ -171,7 +170,7 @@ class WavJEPA(WavJEPAEncoder):
     >>> from speechbrain_wavjepa.masking import BlockMasker
     >>> from speechbrain_wavjepa.predictor import Predictor
     >>> from speechbrain_wavjepa.targets import TargetEncoder
-    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> context_encoder = TransformerEncoder(dim=16, depth=2, num_heads=2)
     >>> model = WavJEPA(
     ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),

@@ -59,7 +59,7 @@ def learning_table(
     Example
     -------
     >>> from speechbrain_wavjepa.frontends import ConvFrontend
-    >>> from speechbrain_wavjepa.transformer import TransformerEncoder
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
     >>> random_encoder = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)

@@ -138,7 +138,7 @@ wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
     dim: 8
     layers: [[8, 240, 160]]
     channels: {channels}
-  context_encoder: !new:speechbrain_wavjepa.transformer.TransformerEncoder
+  context_encoder: !new:speechbrain_wavjepa.nnet.TransformerEncoder
     dim: 16
     depth: 2
     num_heads: 4
@@ -161,7 +161,7 @@ pretrainer: !new:speechbrain_wavjepa.pretrained.FolderPretrainer
 @pytest.mark.parametrize("freeze", [True, False])
 @pytest.mark.parametrize("sums", [True, False])
 def test_inside_another_recipe(folder, channels, freeze, sums):
-    layer_sum = "layer_sum: !new:speechbrain_wavjepa.layer_sum.LayerSum [2]"
+    layer_sum = "layer_sum: !new:speechbrain_wavjepa.nnet.LayerSum [2]"
     hparams = load_hyperpyyaml(
         RECIPE.format(
             checksum=read_settings(folder)["checksums"]["wavjepa"],

@@ -14,7 +14,7 @@ from speechbrain_wavjepa.classifiers_old import (
 from speechbrain_wavjepa.embed_files import hash_model
 from speechbrain_wavjepa.export import export_program
 from speechbrain_wavjepa.hyperparams import read_settings
-from speechbrain_wavjepa.layer_sum import LayerSum
+from speechbrain_wavjepa.nnet.transformer import LayerSum
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
 from speechbrain_wavjepa.weights import write_weights
 

@@ -23,8 +23,8 @@ from tiny_run import (
 )
 
 from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.nnet.schedulers import WarmupCosine
 from speechbrain_wavjepa.pretrained import load_pretrained
-from speechbrain_wavjepa.schedulers import WarmupCosine
 from speechbrain_wavjepa.utils.checkpoints import find_damage
 
 

@@ -8,10 +8,10 @@ import torch
 
 from speechbrain_wavjepa.frontends import ConvFrontend
 from speechbrain_wavjepa.masking import BlockMask
+from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
 from speechbrain_wavjepa.official_keys import map_official_state
 from speechbrain_wavjepa.predictor import Predictor
 from speechbrain_wavjepa.targets import TargetEncoder
-from speechbrain_wavjepa.transformer import TransformerEncoder
 from speechbrain_wavjepa.wavjepa import WavJEPA
 
 FOLDER = Path(__file__).parent

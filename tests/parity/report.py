@@ -13,7 +13,7 @@ from official import (
     select,
 )
 
-from speechbrain_wavjepa.schedulers import EMADecay
+from speechbrain_wavjepa.nnet.schedulers import EMADecay
 from speechbrain_wavjepa.wavjepa import masked_mse
 
 

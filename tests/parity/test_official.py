@@ -11,12 +11,12 @@ from official import (
     select,
 )
 
+from speechbrain_wavjepa.nnet.positions import channel_time_positions
+from speechbrain_wavjepa.nnet.schedulers import EMADecay, WarmupCosine
 from speechbrain_wavjepa.official_keys import (
     map_official_state,
     map_to_official_state,
 )
-from speechbrain_wavjepa.positions import channel_time_positions
-from speechbrain_wavjepa.schedulers import EMADecay, WarmupCosine
 from speechbrain_wavjepa.wavjepa import masked_mse
 
 CASES = ("mono_tiny", "binaural_tiny")

@@ -5,10 +5,9 @@ import torch
 
 from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.frontends import ConvFrontend
-from speechbrain_wavjepa.layer_sum import LayerSum
+from speechbrain_wavjepa.nnet.transformer import LayerSum, TransformerEncoder
 from speechbrain_wavjepa.preparation import LevelNorm
 from speechbrain_wavjepa.processing.audio import standardize
-from speechbrain_wavjepa.transformer import TransformerEncoder
 from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 
 LAYERS = [[8, 10, 5], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 2, 2]]

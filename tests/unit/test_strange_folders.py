@@ -24,8 +24,8 @@ from speechbrain_wavjepa.classifiers_old import LinearClassifier
 from speechbrain_wavjepa.cli import main
 from speechbrain_wavjepa.export import export_program
 from speechbrain_wavjepa.hyperparams import list_code, read_settings
-from speechbrain_wavjepa.layer_sum import LayerSum
 from speechbrain_wavjepa.model_settings import build_encoder
+from speechbrain_wavjepa.nnet.transformer import LayerSum
 from speechbrain_wavjepa.official_writer import write_official
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
 from speechbrain_wavjepa.weights import read_weights, write_weights

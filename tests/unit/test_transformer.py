@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_wavjepa.packing import Packing
-from speechbrain_wavjepa.positions import (
+from speechbrain_wavjepa.nnet.positions import (
     channel_time_positions,
     time_positions,
 )
-from speechbrain_wavjepa.transformer import Attention, Block, TransformerEncoder
+from speechbrain_wavjepa.nnet.transformer import (
+    Attention,
+    Block,
+    Packing,
+    TransformerEncoder,
+)
 
 LENGTHS = torch.tensor([5, 1, 9, 9, 3])
 
