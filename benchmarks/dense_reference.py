@@ -24,12 +24,12 @@ class DenseReference(nn.Module):
 
     Arguments
     ---------
-    model : speechbrain_wavjepa.wavjepa.WavJEPA
+    model : speechbrain_wavjepa.lobes.wavjepa.WavJEPA
         Gives the architecture and the weights.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.wavjepa import WavJEPA  # doctest: +SKIP
+    >>> from speechbrain_wavjepa.lobes.wavjepa import WavJEPA  # doctest: +SKIP
     """
 
     def __init__(self, model):
@@ -177,7 +177,7 @@ def draw_masks_one_by_one(masker, num_windows, num_tokens, generator):
 
     Arguments
     ---------
-    masker : speechbrain_wavjepa.masking.BlockMasker
+    masker : speechbrain_wavjepa.lobes.masking.BlockMasker
         The settings.
     num_windows : int
         B, the number of windows.
@@ -195,7 +195,7 @@ def draw_masks_one_by_one(masker, num_windows, num_tokens, generator):
 
     Example
     -------
-    >>> from speechbrain_wavjepa.masking import BlockMasker
+    >>> from speechbrain_wavjepa.lobes import BlockMasker
     >>> context, targets = draw_masks_one_by_one(
     ...     BlockMasker(), 2, 200, np.random.default_rng(0)
     ... )

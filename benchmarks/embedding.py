@@ -27,16 +27,19 @@ import soundfile
 import torch
 from dense_reference import DenseReference
 
-from speechbrain_wavjepa.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.wavjepa import (
+    Predictor,
+    TargetEncoder,
+    WavJEPA,
+    WavJEPAEncoder,
+)
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
-from speechbrain_wavjepa.predictor import Predictor
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.processing.audio import rms_normalize, standardize
 from speechbrain_wavjepa.streaming import StreamingEmbedder, embed_file
-from speechbrain_wavjepa.targets import TargetEncoder
 from speechbrain_wavjepa.token_encoder import TokenEncoder
-from speechbrain_wavjepa.wavjepa import WavJEPA, WavJEPAEncoder
 
 SAMPLE_RATE = 16000
 HOPS = (800, 1600, 3200, 8000, 16000)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from dense_reference import draw_masks_one_by_one
 
-from speechbrain_wavjepa.masking import BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMasker
 
 NUM_TOKENS = 200
 ROUNDS = 20

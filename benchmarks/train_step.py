@@ -19,12 +19,15 @@ import numpy as np
 import torch
 from dense_reference import DenseReference, draw_masks_one_by_one
 
-from speechbrain_wavjepa.frontends import ConvFrontend
-from speechbrain_wavjepa.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.wavjepa import (
+    Predictor,
+    TargetEncoder,
+    WavJEPA,
+    masked_mse,
+)
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
-from speechbrain_wavjepa.predictor import Predictor
-from speechbrain_wavjepa.targets import TargetEncoder
-from speechbrain_wavjepa.wavjepa import WavJEPA, masked_mse
 
 WINDOW_SAMPLES = 32160
 NUM_TOKENS = 200

@@ -15,6 +15,7 @@ from typing import Any, Optional, Union
 
 import torch
 
+from speechbrain_wavjepa.lobes.wavjepa import WavJEPA
 from speechbrain_wavjepa.model_settings import build_wavjepa, check_sizes
 from speechbrain_wavjepa.official import list_keys, read_official
 from speechbrain_wavjepa.official_keys import (
@@ -22,7 +23,6 @@ from speechbrain_wavjepa.official_keys import (
     map_to_official_state,
 )
 from speechbrain_wavjepa.official_sizes import check_tables, derive_settings
-from speechbrain_wavjepa.wavjepa import WavJEPA
 
 
 def load_official(

@@ -12,7 +12,7 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.processing.audio import standardize
 from speechbrain_wavjepa.utils.files import atomic_file

@@ -27,7 +27,7 @@ HYPERPARAMS = """\
 # ############################################################################
 
 {values}
-frontend: !new:speechbrain_wavjepa.frontends.ConvFrontend
+frontend: !new:speechbrain_wavjepa.lobes.ConvFrontend
   dim: !ref <frontend_dim>
   layers: !ref <frontend_layers>
   channels: !ref <channels>
@@ -40,7 +40,7 @@ context_encoder: !new:speechbrain_wavjepa.nnet.TransformerEncoder
   mlp_ratio: !ref <encoder_mlp_ratio>
   norm_first: !ref <encoder_norm_first>
 
-wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
+wavjepa: !new:speechbrain_wavjepa.lobes.WavJEPAEncoder
   frontend: !ref <frontend>
   context_encoder: !ref <context_encoder>
 
@@ -55,7 +55,7 @@ compute_features: !new:speechbrain_wavjepa.preparation.RawWaveform
 mean_var_norm: !new:speechbrain_wavjepa.preparation.LevelNorm
   level_db: !ref <level_db>
 
-{layer_sum}embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
+{layer_sum}embedding_model: !new:speechbrain_wavjepa.lobes.WavJEPAEmbedding
   model: !ref <wavjepa>
   window_samples: !ref <window_samples>
   padding_in_statistics: !ref <padding_in_statistics>

@@ -7,12 +7,15 @@ Authors
 from collections.abc import Mapping
 
 from speechbrain_wavjepa.data.clips import MAX_RATE
-from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.wavjepa import (
+    Predictor,
+    TargetEncoder,
+    WavJEPA,
+    WavJEPAEncoder,
+)
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
-from speechbrain_wavjepa.predictor import Predictor
 from speechbrain_wavjepa.processing.audio import MAX_CHANNELS, MIN_RATE
-from speechbrain_wavjepa.targets import TargetEncoder
-from speechbrain_wavjepa.wavjepa import WavJEPA, WavJEPAEncoder
 
 # How clips are embedded; anything here may be changed when loading.
 RUNTIME_SETTINGS = {

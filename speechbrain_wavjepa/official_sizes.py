@@ -14,7 +14,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.nnet.positions import channel_time_positions
 
 STRIDES = (5, 2, 2, 2, 2, 2)  # no file tells them

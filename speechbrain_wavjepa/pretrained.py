@@ -35,13 +35,14 @@ from speechbrain_wavjepa.classifier_settings import (
     describe_classifier,
     try_classifier,
 )
-from speechbrain_wavjepa.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.hyperparams import (
     SETTINGS_FILE,
     get_checksum,
     read_settings,
     write_hyperparams,
 )
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.model_card import write_card
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,
@@ -57,7 +58,6 @@ from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.synthetic import SyntheticCorpus
 from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.utils.files import atomic_folder, hash_file
-from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.weights import (
     ENCODER_FILE,
     LAYER_SUM_FILE,
@@ -128,7 +128,7 @@ def write_pretrained(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> model = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)

@@ -27,17 +27,17 @@ class TokenEncoder(StrictModule):
     mean_var_norm : nn.Module
         speechbrain_wavjepa.preparation.LevelNorm.
     embedding_model : nn.Module
-        speechbrain_wavjepa.embedding.WavJEPAEmbedding.
+        speechbrain_wavjepa.lobes.embedding.WavJEPAEmbedding.
     sample_rate : int
         The rate that it takes.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.embedding import WavJEPAEmbedding
-    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import WavJEPAEmbedding
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
     >>> from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+    >>> from speechbrain_wavjepa.lobes import WavJEPAEncoder
     >>> model = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
     ... )

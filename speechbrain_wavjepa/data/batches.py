@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.data.clips import Clip
-from speechbrain_wavjepa.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
 from speechbrain_wavjepa.utils.seed import stable_seed
 
 

@@ -20,7 +20,7 @@ from speechbrain_wavjepa.downstream.probes import (
     linear_probe,
     log_mel_features,
 )
-from speechbrain_wavjepa.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 
 EMBEDDING_BATCH = 32
 
@@ -58,9 +58,9 @@ def learning_table(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+    >>> from speechbrain_wavjepa.lobes import WavJEPAEncoder
     >>> random_encoder = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
     ... )

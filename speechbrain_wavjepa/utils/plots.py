@@ -73,7 +73,7 @@ def plot_masks(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.masking import BlockMasker
+    >>> from speechbrain_wavjepa.lobes import BlockMasker
     >>> import torch
     >>> block_mask = BlockMasker()(1, 200)
     >>> path = getfixture("tmpdir") / "masks.png"

@@ -27,9 +27,9 @@ PAGES = [
 
 def test_the_model_needs_no_speechbrain():
     code = (
-        "import sys, speechbrain_wavjepa.embedding, "
-        "speechbrain_wavjepa.wavjepa, speechbrain_wavjepa.frontends, "
-        "speechbrain_wavjepa.targets, speechbrain_wavjepa.predictor\n"
+        "import sys, speechbrain_wavjepa.lobes.embedding, "
+        "speechbrain_wavjepa.lobes.wavjepa, speechbrain_wavjepa.lobes.frontends, "
+        "speechbrain_wavjepa.lobes.wavjepa, speechbrain_wavjepa.lobes.wavjepa\n"
         "assert 'speechbrain' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

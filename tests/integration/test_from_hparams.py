@@ -133,8 +133,8 @@ def test_tokens(folder, channels, tmp_path):
 
 
 RECIPE = """
-wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
-  frontend: !new:speechbrain_wavjepa.frontends.ConvFrontend
+wavjepa: !new:speechbrain_wavjepa.lobes.WavJEPAEncoder
+  frontend: !new:speechbrain_wavjepa.lobes.ConvFrontend
     dim: 8
     layers: [[8, 240, 160]]
     channels: {channels}
@@ -143,7 +143,7 @@ wavjepa: !new:speechbrain_wavjepa.wavjepa.WavJEPAEncoder
     depth: 2
     num_heads: 4
     mlp_ratio: 2.0
-embedding_model: !new:speechbrain_wavjepa.embedding.WavJEPAEmbedding
+embedding_model: !new:speechbrain_wavjepa.lobes.WavJEPAEmbedding
   model: !ref <wavjepa>
   freeze: {freeze}
   {layer_sum}

@@ -116,7 +116,7 @@ def test_two_runs_hear_the_same_scenes(data, tmp_path):
 # would have the clips of both
 COMPARE = """
 import torch
-from speechbrain_wavjepa.wavjepa import masked_mse
+from speechbrain_wavjepa.lobes.wavjepa import masked_mse
 step = train.WavJEPABrain.optimizers_step
 def compare_and_step(brain):
     batch, distributed = brain.batch, torch.distributed

@@ -13,8 +13,8 @@ from official import (
     select,
 )
 
+from speechbrain_wavjepa.lobes.wavjepa import masked_mse
 from speechbrain_wavjepa.nnet.schedulers import EMADecay
-from speechbrain_wavjepa.wavjepa import masked_mse
 
 
 def difference(ours, theirs):

@@ -6,7 +6,7 @@ import torch
 from speechbrain_wavjepa.data.batches import ClipCollator
 from speechbrain_wavjepa.data.clips import Clip
 from speechbrain_wavjepa.data.stream_order import first_position
-from speechbrain_wavjepa.masking import BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMasker
 
 
 def make_clips(lengths, channels=1, **position):

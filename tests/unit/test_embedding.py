@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.nnet.transformer import LayerSum, TransformerEncoder
 from speechbrain_wavjepa.preparation import LevelNorm
 from speechbrain_wavjepa.processing.audio import standardize
-from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
 
 LAYERS = [[8, 10, 5], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 2, 2]]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_wavjepa.masking import BlockMasker, sample_spans
+from speechbrain_wavjepa.lobes.masking import BlockMasker, sample_spans
 
 TABLE = json.loads(
     (Path(__file__).parents[1] / "parity" / "mask_statistics.json").read_text()

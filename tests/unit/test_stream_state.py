@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from speechbrain_wavjepa.data.batches import ClipCollator
 from speechbrain_wavjepa.data.stream_state import StreamState
-from speechbrain_wavjepa.masking import BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMasker
 from speechbrain_wavjepa.shards import ClipStream
 
 COUNTS = [3, 5, 2, 4, 6, 1]

@@ -10,7 +10,7 @@ from test_embedding import make_clips, make_model
 
 from speechbrain_wavjepa.data import file_blocks
 from speechbrain_wavjepa.data.file_blocks import read_blocks
-from speechbrain_wavjepa.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.streaming import (

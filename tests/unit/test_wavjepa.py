@@ -5,13 +5,16 @@ import pytest
 import torch
 from dense_reference import DenseReference
 
-from speechbrain_wavjepa.frontends import ConvFrontend
-from speechbrain_wavjepa.masking import BlockMasker
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.masking import BlockMasker
+from speechbrain_wavjepa.lobes.wavjepa import (
+    Predictor,
+    TargetEncoder,
+    WavJEPA,
+    masked_mse,
+)
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
 from speechbrain_wavjepa.official_keys import map_official_state
-from speechbrain_wavjepa.predictor import Predictor
-from speechbrain_wavjepa.targets import TargetEncoder
-from speechbrain_wavjepa.wavjepa import WavJEPA, masked_mse
 
 LAYERS = [[8, 10, 5], [8, 4, 4], [8, 8, 8]]  # 60 tokens from 9,640 samples
 SAMPLES = 9640

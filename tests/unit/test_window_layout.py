@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.processing.windows import TokenGrid
 
 GRID = TokenGrid(160, 240, 32160, 200)

@@ -40,6 +40,7 @@ from streams import (
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from speechbrain_wavjepa.lobes.wavjepa import masked_mse
 from speechbrain_wavjepa.processing.audio import standardize
 from speechbrain_wavjepa.processing.windows import random_windows
 from speechbrain_wavjepa.utils.collapse import (
@@ -61,7 +62,6 @@ from speechbrain_wavjepa.utils.processes import (
     largest,
     on_end_signals,
 )
-from speechbrain_wavjepa.wavjepa import masked_mse
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ class WavJEPAEmbedding(StrictModule):
 
     Arguments
     ---------
-    model : speechbrain_wavjepa.wavjepa.WavJEPAEncoder
+    model : speechbrain_wavjepa.lobes.wavjepa.WavJEPAEncoder
         The pretrained model.
     window_samples : int
         Samples of a window, as in pretraining.
@@ -59,9 +59,9 @@ class WavJEPAEmbedding(StrictModule):
 
     Example
     -------
-    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> from speechbrain_wavjepa.wavjepa import WavJEPAEncoder
+    >>> from speechbrain_wavjepa.lobes import WavJEPAEncoder
     >>> embedding = WavJEPAEmbedding(
     ...     WavJEPAEncoder(
     ...         ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)

@@ -8,18 +8,240 @@ blocks, A context tokens and R target tokens of all windows, D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
+
+The target encoder: an average of past context encoders, and its targets.
+
+Sources: WavJEPA (https://arxiv.org/abs/2509.23238) for the whole, data2vec
+(https://arxiv.org/abs/2202.03555) for the average over layers.
+
+Shapes: B windows, N tokens, D dim.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+
+The predictor: from context tokens to guesses of hidden target blocks.
+
+Source: WavJEPA (https://arxiv.org/abs/2509.23238), after I-JEPA
+(https://arxiv.org/abs/2301.08243).
+
+Shapes: B windows, K target blocks, N tokens, A context tokens of all
+windows, R target tokens of all blocks, D dim.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
 """
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.masking import BlockMask
+from speechbrain_wavjepa.lobes.masking import BlockMask
 from speechbrain_wavjepa.nnet.positions import channel_time_positions
-from speechbrain_wavjepa.nnet.transformer import Packing, initialize_linear
+from speechbrain_wavjepa.nnet.transformer import (
+    Packing,
+    TransformerEncoder,
+    initialize_linear,
+)
 from speechbrain_wavjepa.utils.strict_module import StrictModule
+
+
+class TargetEncoder(nn.Module):
+    """An exponential moving average of the context encoder.
+
+    It sees all tokens and says what the predictor should have guessed: the
+    mean of its last layers, each normalised. It never receives gradients.
+
+    Arguments
+    ---------
+    context_encoder : TransformerEncoder
+        The encoder to copy at the start and to follow afterwards.
+    top_k_layers : int
+        How many of the last layers are averaged.
+    target_norm : str
+        "joint": one mean and one variance for each window and layer, over
+        tokens and features together (what the authors' released code
+        computes, hence the published figures). "feature": one mean and
+        variance for each feature over the tokens (instance norm in the
+        paper's words, data2vec's choice). With one layer "joint" normalises
+        nothing, as the released code.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer layers than top_k_layers, or the norm is unknown.
+
+    Example
+    -------
+    >>> context_encoder = TransformerEncoder(dim=8, depth=3, num_heads=2)
+    >>> target_encoder = TargetEncoder(context_encoder, top_k_layers=2)
+    >>> target_encoder(torch.randn(2, 200, 8)).shape
+    torch.Size([2, 200, 8])
+    >>> target_encoder.update(context_encoder, decay=0.999)
+    """
+
+    def __init__(
+        self,
+        context_encoder: TransformerEncoder,
+        top_k_layers: int = 8,
+        target_norm: str = "joint",
+    ):
+        super().__init__()
+        if not 1 <= top_k_layers <= context_encoder.depth:
+            raise ValueError(
+                f"top_k_layers={top_k_layers} must lie between 1 and the "
+                f"context encoder's depth, {context_encoder.depth}."
+            )
+        if target_norm not in ("joint", "feature"):
+            raise ValueError(
+                f"target_norm must be 'joint' or 'feature', got "
+                f"{target_norm!r}."
+            )
+        self.encoder = copy.deepcopy(context_encoder).requires_grad_(False)
+        self.top_k_layers = top_k_layers
+        self.target_norm = target_norm
+
+    @torch.no_grad()
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Compute the targets [B, N, D] of all tokens [B, N, D]."""
+        first = self.encoder.depth - self.top_k_layers
+        total = 0.0
+        for index, output in enumerate(self.encoder.layer_outputs(tokens)):
+            if index >= first:
+                total = total + self._normalize(output)
+        return total / self.top_k_layers
+
+    def _normalize(self, output: Tensor) -> Tensor:
+        """Normalise one layer's output, in float32 at least."""
+        output = output.to(torch.promote_types(output.dtype, torch.float32))
+        if self.target_norm == "feature":
+            output = output.transpose(1, 2)  # [B, D, N]
+            output = nn.functional.instance_norm(output, eps=1e-5)
+            return output.transpose(1, 2)
+        if self.top_k_layers == 1:
+            return output
+        return nn.functional.layer_norm(output, output.shape[1:], eps=1e-5)
+
+    @torch.no_grad()
+    def update(self, context_encoder: TransformerEncoder, decay: float):
+        """Move towards the context encoder: decay * old + (1 - decay) * new.
+
+        One grouped operation over all parameters, in their own precision.
+
+        Arguments
+        ---------
+        context_encoder : TransformerEncoder
+            The encoder after its optimizer step.
+        decay : float
+            Weight of the old value, from ``schedulers.EMADecay``.
+        """
+        torch._foreach_lerp_(
+            list(self.encoder.parameters()),
+            list(context_encoder.parameters()),
+            1 - decay,
+        )
+
+
+class Predictor(nn.Module):
+    """Guesses the targets of each block from the context.
+
+    Each target block is a sequence of its own: the window's context tokens
+    and, at the block's places, mask tokens. Nothing else is computed.
+
+    Arguments
+    ---------
+    encoder_dim : int
+        Size of the encoders' tokens.
+    dim : int
+        Size of the predictor's tokens.
+    depth : int
+        Number of blocks.
+    num_heads : int
+        Attention heads of each block.
+    mlp_ratio : float
+        Width of the feed-forward networks over dim.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.lobes import BlockMasker
+    >>> predictor = Predictor(encoder_dim=16, dim=8, depth=2, num_heads=2)
+    >>> block_mask = BlockMasker()(2, 200)
+    >>> context = torch.randn(int(block_mask.context_mask.sum()), 16)
+    >>> prediction = predictor(context, block_mask, torch.randn(200, 8))
+    >>> bool(prediction.shape[0] == block_mask.target_masks.sum())
+    True
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int = 768,
+        dim: int = 384,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+    ):
+        super().__init__()
+        self.dim = dim
+        self.input_projection = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.encoder = TransformerEncoder(dim, depth, num_heads, mlp_ratio)
+        self.output_projection = nn.Linear(dim, encoder_dim)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.input_projection.apply(initialize_linear)
+        self.output_projection.apply(initialize_linear)
+
+    def forward(
+        self, context: Tensor, block_mask: BlockMask, positions: Tensor
+    ) -> Tensor:
+        """Predict the tokens of every target block.
+
+        Arguments
+        ---------
+        context : [A, encoder_dim]
+            Encoded context tokens, window after window.
+        block_mask : BlockMask
+            On the CPU; says which tokens these are and which to predict.
+        positions : [N, dim]
+            Position table.
+
+        Returns
+        -------
+        [R, encoder_dim]
+            Predictions in the order of ``target_masks.nonzero()``.
+        """
+        device = context.device
+        context_mask, target_masks = block_mask
+        num_blocks = target_masks.shape[1]
+        seen = context_mask[:, None] | target_masks  # [B, K, N]
+        window, _, place = seen.nonzero(as_tuple=True)  # [M] each
+        is_target = target_masks[seen]  # [M]
+        # row of each context token in the flat context
+        order = context_mask.flatten().cumsum(0) - 1  # [B*N]
+        row = order[window * context_mask.shape[1] + place]
+        context_rows = (~is_target).nonzero().squeeze(1)
+        target_rows = is_target.nonzero().squeeze(1)
+        lengths = seen.sum(dim=2).flatten()  # [B*K]
+        assert len(lengths) == len(context_mask) * num_blocks
+
+        # positions and residual stream stay in float32 under autocast
+        tokens = self.mask_token[0].expand(len(row), -1)  # [M, dim]
+        projected = self.input_projection(context).to(tokens)
+        source = row[context_rows].to(device, non_blocking=True)
+        tokens = tokens.index_copy(
+            0,
+            context_rows.to(device, non_blocking=True),
+            projected.index_select(0, source),
+        )
+        place = place.to(device, non_blocking=True)
+        tokens = tokens + positions.index_select(0, place)
+        predicted = self.encoder(
+            tokens,
+            Packing.from_lengths(lengths, device),
+            output_rows=target_rows.to(device, non_blocking=True),
+        )
+        return self.output_projection(predicted)
 
 
 class JEPAOutput(NamedTuple):
@@ -62,14 +284,14 @@ class WavJEPAEncoder(StrictModule):
 
     Arguments
     ---------
-    frontend : speechbrain_wavjepa.frontends.Frontend
+    frontend : speechbrain_wavjepa.lobes.frontends.Frontend
         Waveform to tokens.
     context_encoder : speechbrain_wavjepa.nnet.transformer.TransformerEncoder
         The encoder that is trained, and used afterwards.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.frontends import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> model = WavJEPAEncoder(
     ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),
@@ -155,21 +377,21 @@ class WavJEPA(WavJEPAEncoder):
 
     Arguments
     ---------
-    frontend : speechbrain_wavjepa.frontends.Frontend
+    frontend : speechbrain_wavjepa.lobes.frontends.Frontend
         Waveform to tokens.
     context_encoder : speechbrain_wavjepa.nnet.transformer.TransformerEncoder
         The encoder that is trained, and used afterwards.
-    target_encoder : speechbrain_wavjepa.targets.TargetEncoder
+    target_encoder : speechbrain_wavjepa.lobes.wavjepa.TargetEncoder
         Its moving average.
-    predictor : speechbrain_wavjepa.predictor.Predictor
+    predictor : speechbrain_wavjepa.lobes.wavjepa.Predictor
         Guesses targets from the context.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.frontends import ConvFrontend
-    >>> from speechbrain_wavjepa.masking import BlockMasker
-    >>> from speechbrain_wavjepa.predictor import Predictor
-    >>> from speechbrain_wavjepa.targets import TargetEncoder
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import BlockMasker
+    >>> from speechbrain_wavjepa.lobes import Predictor
+    >>> from speechbrain_wavjepa.lobes import TargetEncoder
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> context_encoder = TransformerEncoder(dim=16, depth=2, num_heads=2)
     >>> model = WavJEPA(

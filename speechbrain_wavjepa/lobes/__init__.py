@@ -1,0 +1,31 @@
+"""The model: front-ends, masks, WavJEPA and its embedding of clips.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend, Frontend
+from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.wavjepa import (
+    JEPAOutput,
+    Predictor,
+    TargetEncoder,
+    WavJEPA,
+    WavJEPAEncoder,
+    masked_mse,
+)
+
+__all__ = [
+    "BlockMask",
+    "BlockMasker",
+    "ConvFrontend",
+    "Frontend",
+    "JEPAOutput",
+    "Predictor",
+    "TargetEncoder",
+    "WavJEPA",
+    "WavJEPAEmbedding",
+    "WavJEPAEncoder",
+    "masked_mse",
+]
