@@ -23,9 +23,9 @@ import numpy as np
 import soundfile
 import torch
 
-from speechbrain_wavjepa.data.clips import decode_clip
+from speechbrain_wavjepa.dataio.clips import decode_clip
+from speechbrain_wavjepa.dataio.stream import ClipStream
 from speechbrain_wavjepa.processing import audio
-from speechbrain_wavjepa.shards import ClipStream
 
 CLIP_SECONDS = 10
 CLIPS_PER_SHARD = 24

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from speechbrain_wavjepa.bank_files import MAX_BYTES, index_tar
 from speechbrain_wavjepa.bank_layouts import ForeignScene, list_scenes
 from speechbrain_wavjepa.bank_maker import check_settings
-from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.rooms import EARS, encode_responses, receivers_of
 from speechbrain_wavjepa.utils.files import (

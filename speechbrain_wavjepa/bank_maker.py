@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
-from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.heads import Head, MeasuredHead, SphericalHead
 from speechbrain_wavjepa.rooms import RECEIVERS, encode_responses
 from speechbrain_wavjepa.utils.environment import require

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
-from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
+from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.hyperparams import SETTINGS_FILE, read_settings
 from speechbrain_wavjepa.model_settings import (
     ENCODER_SETTINGS,

@@ -6,7 +6,7 @@ Authors
 
 from collections.abc import Mapping
 
-from speechbrain_wavjepa.data.clips import MAX_RATE
+from speechbrain_wavjepa.dataio.clips import MAX_RATE
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.lobes.wavjepa import (
     Predictor,

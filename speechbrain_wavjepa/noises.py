@@ -19,13 +19,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.data.clips import (
+from speechbrain_wavjepa.dataio.clips import (
     UNKNOWN_LENGTH,
     ForwardFile,
     check_header,
     decoding_problem,
 )
-from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES, is_clip_name
+from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.processing.audio import resample, rms_normalize
 
 MAX_SECONDS = 60.0  # read at once of a longer recording

@@ -35,6 +35,7 @@ from speechbrain_wavjepa.classifier_settings import (
     describe_classifier,
     try_classifier,
 )
+from speechbrain_wavjepa.dataio.synthetic import SyntheticCorpus
 from speechbrain_wavjepa.hyperparams import (
     SETTINGS_FILE,
     get_checksum,
@@ -55,7 +56,6 @@ from speechbrain_wavjepa.model_settings import (
 from speechbrain_wavjepa.nnet.transformer import LayerSum
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.processing.audio import resample
-from speechbrain_wavjepa.synthetic import SyntheticCorpus
 from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.utils.files import atomic_folder, hash_file
 from speechbrain_wavjepa.weights import (

@@ -81,7 +81,7 @@ class BRIRBank:
 
     Example
     -------
-    >>> from speechbrain_wavjepa.data.shard_writer import write_shard
+    >>> from speechbrain_wavjepa.dataio.writer import write_shard
     >>> folder = getfixture("tmp_path") / "train"
     >>> folder.mkdir()
     >>> about = {"sample_rate": 16000, "receivers": ["left", "right"]}

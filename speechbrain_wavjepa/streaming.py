@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.data.file_blocks import read_blocks
+from speechbrain_wavjepa.dataio.clips import read_blocks
 from speechbrain_wavjepa.processing.audio import level_gain
 from speechbrain_wavjepa.processing.windows import Window
 from speechbrain_wavjepa.token_encoder import TokenEncoder

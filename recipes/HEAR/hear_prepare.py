@@ -22,7 +22,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from speechbrain_wavjepa.data.sources import is_clip_name
+from speechbrain_wavjepa.dataio.shards import is_clip_name
 from speechbrain_wavjepa.downstream.naturalistic import write_naturalistic
 from speechbrain_wavjepa.downstream.task_writer import (
     read_class_folders,

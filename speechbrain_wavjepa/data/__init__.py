@@ -1,1 +1,1 @@
-"""The data path below ``speechbrain_wavjepa.shards``: from bytes to batches."""
+"""The data path below ``speechbrain_wavjepa.dataio.stream``: from bytes to batches."""

@@ -16,25 +16,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.data.clips import (
+from speechbrain_wavjepa.dataio.clips import (
     open_clip,
     read_pieces,
     read_waveform,
 )
-from speechbrain_wavjepa.data.manifest import (
+from speechbrain_wavjepa.dataio.members import Member, iterate_members
+from speechbrain_wavjepa.dataio.shards import (
+    Shard,
+    expand_shards,
+    printable,
+    shard_name,
+    shard_path,
+)
+from speechbrain_wavjepa.dataio.writer import (
     MANIFEST_NAME,
     find_change,
     find_entry,
     read_manifest,
 )
-from speechbrain_wavjepa.data.members import Member, iterate_members
-from speechbrain_wavjepa.data.names import (
-    Shard,
-    printable,
-    shard_name,
-    shard_path,
-)
-from speechbrain_wavjepa.data.sources import expand_shards
 from speechbrain_wavjepa.utils.files import path_inside
 from speechbrain_wavjepa.utils.processes import worker_map
 

@@ -17,7 +17,7 @@ from typing import Any, Union
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.data.file_blocks import read_blocks
+from speechbrain_wavjepa.dataio.clips import read_blocks
 
 MAX_JSON = 2**26  # bytes
 MAX_TABLE = 2**26  # bytes

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional, Union
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_wavjepa.data.sources import is_clip_name
+from speechbrain_wavjepa.dataio.shards import is_clip_name
 from speechbrain_wavjepa.downstream import files as reading
 from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.utils.files import (

@@ -3,7 +3,7 @@
 Windows keep different numbers of tokens, so the tokens of a batch travel as
 one flat matrix: linear layers and norms touch no padding at all, and only
 the attention core, a few per cent of the work, sees the sequences side by
-side. A :class:`~speechbrain_wavjepa.nnet.transformer.Packing` says where each token
+side. A :class:`Packing` says where each token
 belongs.
 
 Sources: "An Image is Worth 16x16 Words" (https://arxiv.org/abs/2010.11929),

@@ -133,7 +133,7 @@ def test_a_disturbed_run_resumes_bitwise(shards, tmp_path, num_workers):
 # the fifth training batch never comes
 WAITING = """
 import os, signal, time
-from speechbrain_wavjepa.data.batches import ClipCollator
+from speechbrain_wavjepa.dataio.batch import ClipCollator
 collate, batches = ClipCollator.__call__, []
 def wait(*arguments):
     batches.append(arguments)

@@ -16,7 +16,7 @@ from tiny_run import (
     write_corpus,
 )
 
-from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.rooms import encode_responses
 

@@ -33,7 +33,7 @@ TINY = {
 }
 CORPUS = """
 import sys
-from speechbrain_wavjepa.synthetic import SyntheticCorpus
+from speechbrain_wavjepa.dataio.synthetic import SyntheticCorpus
 SyntheticCorpus(60, clip_seconds=2.5, seed=1).write_shards(sys.argv[1], 15)
 """
 # sends a signal to all processes of a run, or kills one of its workers, when

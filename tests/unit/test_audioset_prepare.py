@@ -15,11 +15,12 @@ import pytest
 import soundfile
 from shard_factory import encode, make_clip
 
-from speechbrain_wavjepa.data import shard_check, shard_writer
-from speechbrain_wavjepa.data.members import iterate_members
-from speechbrain_wavjepa.data.names import printable
+from speechbrain_wavjepa.data import shard_check
 from speechbrain_wavjepa.data.shard_check import ClipPool
-from speechbrain_wavjepa.shards import ClipStream
+from speechbrain_wavjepa.dataio import writer as shard_writer
+from speechbrain_wavjepa.dataio.members import iterate_members
+from speechbrain_wavjepa.dataio.shards import printable
+from speechbrain_wavjepa.dataio.stream import ClipStream
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.data.batches import ClipCollator
-from speechbrain_wavjepa.data.clips import Clip
-from speechbrain_wavjepa.data.stream_order import first_position
+from speechbrain_wavjepa.dataio.batch import ClipCollator
+from speechbrain_wavjepa.dataio.clips import Clip
+from speechbrain_wavjepa.dataio.stream import first_position
 from speechbrain_wavjepa.lobes.masking import BlockMasker
 
 

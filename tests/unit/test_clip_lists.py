@@ -12,10 +12,12 @@ from speechbrain.dataio.dataio import (
     read_audio,
 )
 
-from speechbrain_wavjepa.data.clip_lists import read_clip_list
-from speechbrain_wavjepa.data.clips import read_waveform
-from speechbrain_wavjepa.data.names import Segment
-from speechbrain_wavjepa.data.sources import expand_shards
+from speechbrain_wavjepa.dataio.clips import read_waveform
+from speechbrain_wavjepa.dataio.shards import (
+    Segment,
+    expand_shards,
+    read_clip_list,
+)
 
 RANGES = [(0, 800), (100, 300), (400, 400), (0, 9999)]
 

@@ -12,13 +12,13 @@ import soundfile
 import torch
 from shard_factory import encode, make_clip
 
-from speechbrain_wavjepa.data.clips import (
+from speechbrain_wavjepa.dataio.clips import (
     FILTER_SECONDS,
     choose_part,
     decode_clip,
     read_waveform,
 )
-from speechbrain_wavjepa.data.members import iterate_members
+from speechbrain_wavjepa.dataio.members import iterate_members
 from speechbrain_wavjepa.processing import audio
 
 ROOT = Path(__file__).parents[2]

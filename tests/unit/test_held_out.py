@@ -5,8 +5,8 @@ import json
 import pytest
 from shard_factory import make_clip, write_shards
 
-from speechbrain_wavjepa.data.held_out import _choose_files, hold_out
-from speechbrain_wavjepa.data.names import Segment
+from speechbrain_wavjepa.dataio.shards import Segment
+from speechbrain_wavjepa.dataio.survey import _choose_files, hold_out
 
 
 def touch(folder, names):

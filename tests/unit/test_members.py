@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from shard_factory import make_clip, write_shards, write_tar
 
-from speechbrain_wavjepa.data import members
-from speechbrain_wavjepa.data.clips import decode_clip
-from speechbrain_wavjepa.data.members import Member, iterate_members
+from speechbrain_wavjepa.dataio import members
+from speechbrain_wavjepa.dataio.clips import decode_clip
+from speechbrain_wavjepa.dataio.members import Member, iterate_members
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("WAVJEPA_TEST_DATA", ROOT / "../shared/data"))

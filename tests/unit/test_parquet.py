@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 from shard_factory import make_clip
 
-from speechbrain_wavjepa.data.members import iterate_members
-from speechbrain_wavjepa.data.survey import survey_shards
-from speechbrain_wavjepa.shards import ClipStream
+from speechbrain_wavjepa.dataio.members import iterate_members
+from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.dataio.survey import survey_shards
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_a_server_that_is_away_is_no_damaged_row_group(tmp_path, monkeypatch):
                 raise ConnectionError("the hub is away")
             return super().read(*size)
 
-    from speechbrain_wavjepa.data import parquet
+    from speechbrain_wavjepa.dataio import members as parquet
 
     monkeypatch.setattr(parquet, "open_url", Away)
     with pytest.raises(ConnectionError, match="the hub is away"):
@@ -165,6 +165,8 @@ def test_stream_over_http_equals_local(tmp_path):
 
 def test_without_pyarrow_the_error_has_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "speechbrain_wavjepa.data.parquet", False)
+    monkeypatch.delitem(
+        sys.modules, "speechbrain_wavjepa.dataio.members", False
+    )
     with pytest.raises(ImportError, match=r'pip install "speechbrain-wavjepa'):
         list(iterate_members(str(tmp_path / "0.parquet")))

@@ -11,8 +11,8 @@ from results import picture
 from speechbrain.utils.epoch_loop import EpochCounter
 from train import WavJEPABrain, check_settings
 
-from speechbrain_wavjepa.data import manifest
-from speechbrain_wavjepa.data.manifest import describe_shards
+from speechbrain_wavjepa.dataio import writer as manifest
+from speechbrain_wavjepa.dataio.writer import describe_shards
 from speechbrain_wavjepa.utils.train_logger import StepLog
 
 

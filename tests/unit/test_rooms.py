@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.data.clips import decode_clip
-from speechbrain_wavjepa.data.shard_writer import write_shard
+from speechbrain_wavjepa.dataio.clips import decode_clip
+from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.noises import NoiseFolder
 from speechbrain_wavjepa.rooms import BRIRBank, encode_responses
 from speechbrain_wavjepa.scene_sampler import SceneSampler

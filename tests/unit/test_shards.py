@@ -8,9 +8,9 @@ import pytest
 from shard_factory import make_clip, write_shards, write_tar
 from torch.utils.data import DataLoader
 
-from speechbrain_wavjepa.data.batches import ClipCollator
-from speechbrain_wavjepa.data.survey import survey_shards
-from speechbrain_wavjepa.shards import ClipStream
+from speechbrain_wavjepa.dataio.batch import ClipCollator
+from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.dataio.survey import survey_shards
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("WAVJEPA_TEST_DATA", ROOT / "../shared/data"))

@@ -4,9 +4,12 @@ import huggingface_hub
 import pytest
 from shard_factory import make_clip
 
-from speechbrain_wavjepa.data.sources import expand_shards, name_shards
-from speechbrain_wavjepa.data.urls import open_url
-from speechbrain_wavjepa.shards import ClipStream
+from speechbrain_wavjepa.dataio.shards import (
+    expand_shards,
+    name_shards,
+    open_url,
+)
+from speechbrain_wavjepa.dataio.stream import ClipStream
 
 
 def touch(folder, *names):

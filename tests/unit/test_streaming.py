@@ -8,8 +8,8 @@ import soundfile
 import torch
 from test_embedding import make_clips, make_model
 
-from speechbrain_wavjepa.data import file_blocks
-from speechbrain_wavjepa.data.file_blocks import read_blocks
+from speechbrain_wavjepa.dataio import clips as file_blocks
+from speechbrain_wavjepa.dataio.clips import read_blocks
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.processing.audio import resample

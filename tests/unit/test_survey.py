@@ -5,10 +5,9 @@ import json
 import pytest
 from shard_factory import make_clip, write_shards
 
-from speechbrain_wavjepa.data import survey
-from speechbrain_wavjepa.data.names import Segment
-from speechbrain_wavjepa.data.sources import expand_shards
-from speechbrain_wavjepa.data.survey import Survey, survey_shards
+from speechbrain_wavjepa.dataio import survey
+from speechbrain_wavjepa.dataio.shards import Segment, expand_shards
+from speechbrain_wavjepa.dataio.survey import Survey, survey_shards
 
 
 def write_files(folder, lengths):

@@ -9,9 +9,12 @@ import torch
 import torchaudio
 from other_processes import hold_elsewhere
 
-from speechbrain_wavjepa.shards import ClipStream
-from speechbrain_wavjepa.synthetic import CLASSES, SyntheticCorpus
-from speechbrain_wavjepa.synthetic_sounds import SOUNDS
+from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.dataio.synthetic import (
+    CLASSES,
+    SOUNDS,
+    SyntheticCorpus,
+)
 
 SUFFIXES = ("flac", "json")
 

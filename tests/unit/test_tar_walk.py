@@ -7,8 +7,8 @@ import tarfile
 import pytest
 from shard_factory import write_tar
 
-from speechbrain_wavjepa.data.sources import is_clip_name
-from speechbrain_wavjepa.data.tar_walk import TarDamage, TarMember, walk_tar
+from speechbrain_wavjepa.dataio.members import TarDamage, TarMember, walk_tar
+from speechbrain_wavjepa.dataio.shards import is_clip_name
 
 
 def make_members(count=6, size=3000):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from speechbrain_wavjepa.data import urls
+from speechbrain_wavjepa.dataio import shards as urls
 
 CONTENT = bytes(range(256)) * 400
 

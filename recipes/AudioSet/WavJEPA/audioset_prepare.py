@@ -26,23 +26,23 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_wavjepa.data.clips import open_clip
-from speechbrain_wavjepa.data.manifest import (
-    MANIFEST_NAME,
-    find_change,
-    read_manifest,
-    write_manifest,
-)
-from speechbrain_wavjepa.data.members import MAX_MEMBER_BYTES
-from speechbrain_wavjepa.data.names import printable
 from speechbrain_wavjepa.data.shard_check import (
     ClipPool,
     check_shards,
     read_whole,
 )
-from speechbrain_wavjepa.data.shard_writer import encode_flac, write_shard
-from speechbrain_wavjepa.data.sources import AUDIO_SUFFIXES
-from speechbrain_wavjepa.data.sources import find_clips as list_clips
+from speechbrain_wavjepa.dataio.clips import open_clip
+from speechbrain_wavjepa.dataio.members import MAX_MEMBER_BYTES
+from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, printable
+from speechbrain_wavjepa.dataio.shards import find_clips as list_clips
+from speechbrain_wavjepa.dataio.writer import (
+    MANIFEST_NAME,
+    encode_flac,
+    find_change,
+    read_manifest,
+    write_manifest,
+    write_shard,
+)
 from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.utils.experiment import run_script
 from speechbrain_wavjepa.utils.files import hold, path_inside

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_wavjepa.data.batches import ClipCollator
-from speechbrain_wavjepa.data.held_out import hold_out
-from speechbrain_wavjepa.data.manifest import describe_shards
-from speechbrain_wavjepa.data.names import shard_name, shard_place
-from speechbrain_wavjepa.data.sources import expand_shards
-from speechbrain_wavjepa.data.survey import survey_shards
+from speechbrain_wavjepa.dataio.batch import ClipCollator
+from speechbrain_wavjepa.dataio.shards import (
+    expand_shards,
+    shard_name,
+    shard_place,
+)
+from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.dataio.survey import hold_out, survey_shards
+from speechbrain_wavjepa.dataio.writer import describe_shards
 from speechbrain_wavjepa.rooms import BRIRBank
-from speechbrain_wavjepa.shards import ClipStream
 
 logger = logging.getLogger(__name__)
 

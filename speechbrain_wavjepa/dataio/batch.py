@@ -17,7 +17,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.data.clips import Clip
+from speechbrain_wavjepa.dataio.clips import Clip
 from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
 from speechbrain_wavjepa.utils.seed import stable_seed
 
