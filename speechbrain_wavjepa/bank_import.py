@@ -14,12 +14,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_wavjepa.bank_files import MAX_BYTES, index_tar
+from speechbrain_wavjepa.augment.brir import (
+    EARS,
+    MAX_BYTES,
+    encode_responses,
+    index_tar,
+    receivers_of,
+)
+from speechbrain_wavjepa.augment.room_simulation import check_settings
 from speechbrain_wavjepa.bank_layouts import ForeignScene, list_scenes
-from speechbrain_wavjepa.bank_maker import check_settings
 from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.processing.audio import resample
-from speechbrain_wavjepa.rooms import EARS, encode_responses, receivers_of
 from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,
     claim,

@@ -18,7 +18,8 @@ from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
-from speechbrain_wavjepa.bank_files import (
+from speechbrain_wavjepa.augment.brir import (
+    EARS,
     MAX_BYTES,
     decode_array,
     decode_json,
@@ -26,7 +27,6 @@ from speechbrain_wavjepa.bank_files import (
     read_file,
     read_member,
 )
-from speechbrain_wavjepa.rooms import EARS
 from speechbrain_wavjepa.utils.files import path_inside
 
 

@@ -22,6 +22,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from speechbrain_wavjepa.augment.brir import RECEIVERS, BRIRBank
+from speechbrain_wavjepa.augment.noises import NoiseFolder
+from speechbrain_wavjepa.augment.scenes import SceneSampler
 from speechbrain_wavjepa.dataio.shards import is_clip_name
 from speechbrain_wavjepa.downstream.naturalistic import write_naturalistic
 from speechbrain_wavjepa.downstream.task_writer import (
@@ -30,9 +33,6 @@ from speechbrain_wavjepa.downstream.task_writer import (
     write_task,
 )
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.noises import NoiseFolder
-from speechbrain_wavjepa.rooms import RECEIVERS, BRIRBank
-from speechbrain_wavjepa.scene_sampler import SceneSampler
 from speechbrain_wavjepa.utils.experiment import run_script
 from speechbrain_wavjepa.utils.files import fingerprint_files, path_inside
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from speechbrain_wavjepa.augment.brir import RECEIVERS
+from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneParts
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.rooms import RECEIVERS
-from speechbrain_wavjepa.scenes import SceneMixer, SceneParts
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,
@@ -79,8 +79,8 @@ def write_naturalistic(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.rooms import RoomScene
-    >>> from speechbrain_wavjepa.scene_sampler import SceneSampler
+    >>> from speechbrain_wavjepa.augment.brir import RoomScene
+    >>> from speechbrain_wavjepa.augment import SceneSampler
     >>> bank = [RoomScene("0", torch.randn(2, 3, 800), {"t60": 0.3})]
     >>> sampler = SceneSampler(bank, noises=[torch.randn(48000)])
     >>> task = HearTask(getfixture("task_folder"))

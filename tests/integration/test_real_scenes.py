@@ -3,11 +3,10 @@
 import soundfile
 import torch
 
-from speechbrain_wavjepa.noises import NoiseFolder
+from speechbrain_wavjepa.augment.brir import RoomScene
+from speechbrain_wavjepa.augment.noises import NoiseFolder
+from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneSampler
 from speechbrain_wavjepa.processing.audio import resample
-from speechbrain_wavjepa.rooms import RoomScene
-from speechbrain_wavjepa.scene_sampler import SceneSampler
-from speechbrain_wavjepa.scenes import SceneMixer
 
 
 def read_responses(folder):

@@ -4,9 +4,13 @@ import pytest
 import torch
 from official import read_numbers
 
+from speechbrain_wavjepa.augment.scenes import (
+    SceneMixer,
+    SceneParts,
+    convolve,
+    fit_noise,
+)
 from speechbrain_wavjepa.processing.audio import resample
-from speechbrain_wavjepa.scene_sampler import fit_noise
-from speechbrain_wavjepa.scenes import SceneMixer, SceneParts, convolve
 
 FLOAT32 = {"rtol": 1e-6, "atol": 1e-6}  # against numbers stored in float32
 

@@ -12,8 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from speechbrain_wavjepa import bank_files
-from speechbrain_wavjepa.bank_files import (
+from speechbrain_wavjepa.augment import brir as bank_files
+from speechbrain_wavjepa.augment.brir import (
     decode_array,
     decode_json,
     index_tar,

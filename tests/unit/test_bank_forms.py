@@ -9,12 +9,11 @@ import soundfile
 import torch
 from test_bank_import import add, encode, make_responses
 
+from speechbrain_wavjepa.augment.brir import BRIRBank
+from speechbrain_wavjepa.augment.noises import NoiseFolder
+from speechbrain_wavjepa.augment.room_simulation import make_bank
+from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneSampler
 from speechbrain_wavjepa.bank_import import import_bank
-from speechbrain_wavjepa.bank_maker import make_bank
-from speechbrain_wavjepa.noises import NoiseFolder
-from speechbrain_wavjepa.rooms import BRIRBank
-from speechbrain_wavjepa.scene_sampler import SceneSampler
-from speechbrain_wavjepa.scenes import SceneMixer
 from speechbrain_wavjepa.utils.plots import plot_scene
 
 PLACE = {"azimuth": 40.0, "elevation": 0.0}

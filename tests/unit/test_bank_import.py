@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from other_processes import hold_elsewhere
 
+from speechbrain_wavjepa.augment.brir import BRIRBank
 from speechbrain_wavjepa.bank_import import import_bank
-from speechbrain_wavjepa.rooms import BRIRBank
 
 
 def make_responses(seed, positions=2, taps=640):

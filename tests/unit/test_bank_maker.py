@@ -7,10 +7,10 @@ import shutil
 import pytest
 from other_processes import hold_elsewhere
 
-from speechbrain_wavjepa import bank_maker
-from speechbrain_wavjepa.bank_maker import make_bank
-from speechbrain_wavjepa.heads import SphericalHead
-from speechbrain_wavjepa.rooms import BRIRBank
+from speechbrain_wavjepa.augment import room_simulation as bank_maker
+from speechbrain_wavjepa.augment.brir import BRIRBank
+from speechbrain_wavjepa.augment.hrtf import SphericalHead
+from speechbrain_wavjepa.augment.room_simulation import make_bank
 
 SMALL = {
     "num_rooms": 3,

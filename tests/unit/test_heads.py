@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from speechbrain_wavjepa.heads import (
+from speechbrain_wavjepa.augment.hrtf import (
     SPEED_OF_SOUND,
     MeasuredHead,
     SphericalHead,

@@ -7,10 +7,10 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_wavjepa.augment.brir import RoomScene
+from speechbrain_wavjepa.augment.scenes import SceneSampler
 from speechbrain_wavjepa.downstream.naturalistic import write_naturalistic
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.rooms import RoomScene
-from speechbrain_wavjepa.scene_sampler import SceneSampler
 
 
 def make_sampler(gains=(1.0, 0.5, 0.7), delay=100):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from speechbrain_wavjepa.heads import SPEED_OF_SOUND, SphericalHead
-from speechbrain_wavjepa.reverberation import measure_t60
-from speechbrain_wavjepa.room_simulation import (
+from speechbrain_wavjepa.augment.hrtf import SPEED_OF_SOUND, SphericalHead
+from speechbrain_wavjepa.augment.room_simulation import (
     Room,
     draw_places,
     draw_room,
+    measure_t60,
     simulate,
 )
 

@@ -8,11 +8,11 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_wavjepa.augment.brir import BRIRBank, encode_responses
+from speechbrain_wavjepa.augment.noises import NoiseFolder
+from speechbrain_wavjepa.augment.scenes import SceneSampler
 from speechbrain_wavjepa.dataio.clips import decode_clip
 from speechbrain_wavjepa.dataio.writer import write_shard
-from speechbrain_wavjepa.noises import NoiseFolder
-from speechbrain_wavjepa.rooms import BRIRBank, encode_responses
-from speechbrain_wavjepa.scene_sampler import SceneSampler
 
 ABOUT = {"sample_rate": 16000, "receivers": ["left", "right"]}
 

@@ -5,15 +5,16 @@ import math
 import pytest
 import torch
 
-from speechbrain_wavjepa.processing.audio import standardize
-from speechbrain_wavjepa.processing.windows import random_windows
-from speechbrain_wavjepa.scene_sampler import SceneSampler, fit_noise
-from speechbrain_wavjepa.scenes import (
+from speechbrain_wavjepa.augment.scenes import (
     SceneMixer,
     SceneParts,
+    SceneSampler,
     convolve,
     fast_length,
+    fit_noise,
 )
+from speechbrain_wavjepa.processing.audio import standardize
+from speechbrain_wavjepa.processing.windows import random_windows
 
 
 def make_parts(num_scenes=2, num_samples=3000, taps=400, **changes):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.synthetic_noises import SyntheticNoises
+from speechbrain_wavjepa.augment.noises import SyntheticNoises
 
 
 def test_same_seed_same_noise_whatever_was_drawn_before():

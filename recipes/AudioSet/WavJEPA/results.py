@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from streams import is_synthetic, make_scene_sampler
 
+from speechbrain_wavjepa.augment.brir import RECEIVERS
+from speechbrain_wavjepa.augment.scenes import SceneMixer
 from speechbrain_wavjepa.downstream.learning_table import (
     format_tables,
     learning_table,
 )
 from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
 from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
-from speechbrain_wavjepa.rooms import RECEIVERS
-from speechbrain_wavjepa.scenes import SceneMixer
 from speechbrain_wavjepa.utils.files import atomic_file
 from speechbrain_wavjepa.utils.plots import (
     plot_learning_curve,

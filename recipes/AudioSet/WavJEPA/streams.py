@@ -9,6 +9,7 @@ from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
 
+from speechbrain_wavjepa.augment.brir import BRIRBank
 from speechbrain_wavjepa.dataio.batch import ClipCollator
 from speechbrain_wavjepa.dataio.shards import (
     expand_shards,
@@ -18,7 +19,6 @@ from speechbrain_wavjepa.dataio.shards import (
 from speechbrain_wavjepa.dataio.stream import ClipStream
 from speechbrain_wavjepa.dataio.survey import hold_out, survey_shards
 from speechbrain_wavjepa.dataio.writer import describe_shards
-from speechbrain_wavjepa.rooms import BRIRBank
 
 logger = logging.getLogger(__name__)
 
