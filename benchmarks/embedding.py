@@ -27,6 +27,15 @@ import soundfile
 import torch
 from dense_reference import DenseReference
 
+from speechbrain_wavjepa.inference.encoder import (
+    LevelNorm,
+    RawWaveform,
+    TokenEncoder,
+)
+from speechbrain_wavjepa.inference.streaming import (
+    StreamingEmbedder,
+    embed_file,
+)
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.lobes.wavjepa import (
@@ -36,10 +45,7 @@ from speechbrain_wavjepa.lobes.wavjepa import (
     WavJEPAEncoder,
 )
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
-from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
 from speechbrain_wavjepa.processing.audio import rms_normalize, standardize
-from speechbrain_wavjepa.streaming import StreamingEmbedder, embed_file
-from speechbrain_wavjepa.token_encoder import TokenEncoder
 
 SAMPLE_RATE = 16000
 HOPS = (800, 1600, 3200, 8000, 16000)

@@ -24,8 +24,8 @@ from speechbrain_wavjepa.downstream.probe_bank import INITIALIZATIONS
 from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
 from speechbrain_wavjepa.downstream.probe_training import Rows, train_probes
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.embed_files import hash_model
-from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 
 
 def build_probe(point, dim, num_labels):

@@ -192,7 +192,7 @@ def run_embed(
     Embedded 1 files: .../embeddings.npz
     0
     """
-    from speechbrain_wavjepa.embed_files import embed_files
+    from speechbrain_wavjepa.inference.files import embed_files
 
     report = embed_files(places, model, output, timestamps, device, overwrite)
     if report.computed or not report.embedded:
@@ -303,18 +303,18 @@ def run_info(folder: str) -> int:
     checksums              match
     0
     """
-    from speechbrain_wavjepa.hyperparams import (
+    from speechbrain_wavjepa.inference.config import (
         get_checksum,
         list_code,
         read_settings,
     )
-    from speechbrain_wavjepa.utils.files import path_inside
-    from speechbrain_wavjepa.weights import (
+    from speechbrain_wavjepa.inference.pretrained import (
         ENCODER_FILE,
         PRETRAINING_FILE,
         check_file,
         read_weights,
     )
+    from speechbrain_wavjepa.utils.files import path_inside
 
     settings = read_settings(folder)
     training = settings.pop("training", None)
@@ -379,7 +379,7 @@ def run_export(folder: str, output: str, overwrite: bool = False) -> int:
     Largest difference from the model: ...
     0
     """
-    from speechbrain_wavjepa.export import export_program
+    from speechbrain_wavjepa.inference.export import export_program
 
     _refuse_existing(output, overwrite)
     errors = export_program(folder, output)

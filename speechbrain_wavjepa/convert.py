@@ -15,8 +15,8 @@ from typing import Any, Optional, Union
 
 import torch
 
+from speechbrain_wavjepa.inference.config import build_wavjepa, check_sizes
 from speechbrain_wavjepa.lobes.wavjepa import WavJEPA
-from speechbrain_wavjepa.model_settings import build_wavjepa, check_sizes
 from speechbrain_wavjepa.official import list_keys, read_official
 from speechbrain_wavjepa.official_keys import (
     map_official_state,
@@ -176,7 +176,7 @@ def convert_official(
     ValueError: There is no file nowhere.ckpt.
     """
     # here, because only this needs the toolkit
-    from speechbrain_wavjepa.pretrained import write_pretrained
+    from speechbrain_wavjepa.inference.pretrained import write_pretrained
 
     model, report = load_official(source, **options)
     runtime = ("sample_rate", "window_samples")

@@ -17,7 +17,7 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.weights import (
+from speechbrain_wavjepa.inference.pretrained import (
     check_archive,
     check_file,
     check_weights,

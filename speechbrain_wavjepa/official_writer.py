@@ -11,21 +11,22 @@ from typing import Any, Union
 
 import torch
 
-from speechbrain_wavjepa.hyperparams import get_checksum, read_settings
-from speechbrain_wavjepa.model_settings import (
+from speechbrain_wavjepa.inference.config import (
     ENCODER_SETTINGS,
     PRETRAINING_SETTINGS,
     check_kinds,
     check_sizes,
+    get_checksum,
+    read_settings,
 )
-from speechbrain_wavjepa.official_keys import map_to_official_state
-from speechbrain_wavjepa.official_sizes import OUR_NAMES, make_tables
-from speechbrain_wavjepa.utils.files import atomic_file
-from speechbrain_wavjepa.weights import (
+from speechbrain_wavjepa.inference.pretrained import (
     ENCODER_FILE,
     PRETRAINING_FILE,
     read_weights,
 )
+from speechbrain_wavjepa.official_keys import map_to_official_state
+from speechbrain_wavjepa.official_sizes import OUR_NAMES, make_tables
+from speechbrain_wavjepa.utils.files import atomic_file
 
 KINDS = {
     **ENCODER_SETTINGS,

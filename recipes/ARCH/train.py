@@ -33,7 +33,7 @@ from speechbrain_wavjepa.downstream.runs import (
     name_run,
 )
 from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
-from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.inference.files import hash_model
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import fingerprint, is_made

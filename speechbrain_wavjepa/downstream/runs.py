@@ -18,7 +18,7 @@ from typing import Any, Union
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
-from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.inference.config import read_settings
 from speechbrain_wavjepa.utils.experiment import read_made_with
 from speechbrain_wavjepa.utils.files import atomic_folder, claim, fingerprint
 

@@ -16,7 +16,7 @@ from speechbrain_wavjepa.downstream.task_writer import (
     write_task,
 )
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.weights import read_weights
+from speechbrain_wavjepa.inference.pretrained import read_weights
 
 TONES = {"high": 3000, "low": 300}
 COUNTS = {"train": 16, "valid": 8, "test": 8}

@@ -10,10 +10,12 @@ from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.encoders import WaveformEncoder
 
-from speechbrain_wavjepa.classifiers_old import LinearClassifier
-from speechbrain_wavjepa.hyperparams import read_settings
-from speechbrain_wavjepa.model_settings import build_encoder
-from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.inference.classifiers import LinearClassifier
+from speechbrain_wavjepa.inference.config import build_encoder, read_settings
+from speechbrain_wavjepa.inference.pretrained import (
+    load_pretrained,
+    write_pretrained,
+)
 
 SIZES = {
     "frontend_dim": 8,
@@ -147,10 +149,10 @@ embedding_model: !new:speechbrain_wavjepa.lobes.WavJEPAEmbedding
   model: !ref <wavjepa>
   freeze: {freeze}
   {layer_sum}
-classifier: !new:speechbrain_wavjepa.classifiers_old.LinearClassifier
+classifier: !new:speechbrain_wavjepa.inference.LinearClassifier
   dim: 16
   num_classes: 2
-pretrainer: !new:speechbrain_wavjepa.pretrained.FolderPretrainer
+pretrainer: !new:speechbrain_wavjepa.inference.FolderPretrainer
   loadables:
     wavjepa: !ref <wavjepa>
   checksums:

@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from speechbrain_wavjepa.hear import (
+from speechbrain_wavjepa.inference.hear import (
     get_scene_embeddings,
     get_timestamp_embeddings,
     load_model,
@@ -29,7 +29,7 @@ def validator(monkeypatch):
 @pytest.mark.filterwarnings("error")
 def test_the_public_validator(validator, request, capsys, device, folder):
     validator.ValidateModel(
-        "speechbrain_wavjepa.hear",
+        "speechbrain_wavjepa.inference.hear",
         str(request.getfixturevalue(folder)),
         str(device),
     )()

@@ -7,16 +7,19 @@ import torch
 from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 
-from speechbrain_wavjepa.classifiers_old import (
+from speechbrain_wavjepa.inference.classifiers import (
     LinearClassifier,
     MultilabelClassifier,
 )
-from speechbrain_wavjepa.embed_files import hash_model
-from speechbrain_wavjepa.export import export_program
-from speechbrain_wavjepa.hyperparams import read_settings
+from speechbrain_wavjepa.inference.config import read_settings
+from speechbrain_wavjepa.inference.export import export_program
+from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.inference.pretrained import (
+    load_pretrained,
+    write_pretrained,
+    write_weights,
+)
 from speechbrain_wavjepa.nnet.transformer import LayerSum
-from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
-from speechbrain_wavjepa.weights import write_weights
 
 LABELS = ["dog", "rain", "siren"]
 

@@ -6,8 +6,8 @@ from official import read_json, read_masks, read_numbers
 
 from speechbrain_wavjepa.cli import main
 from speechbrain_wavjepa.convert import load_official
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 from speechbrain_wavjepa.lobes.wavjepa import masked_mse
-from speechbrain_wavjepa.pretrained import load_pretrained
 
 
 def write_lightning(path, numbers, settings):

@@ -5,7 +5,7 @@ import re
 import torch
 from torch import nn
 
-from speechbrain_wavjepa.model_settings import build_wavjepa
+from speechbrain_wavjepa.inference.config import build_wavjepa
 from speechbrain_wavjepa.official_keys import map_to_official_state
 from speechbrain_wavjepa.official_sizes import make_tables
 from speechbrain_wavjepa.utils.files import hash_file

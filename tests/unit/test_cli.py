@@ -10,9 +10,12 @@ import pytest
 import soundfile
 from official_factory import make_model, official_weights, write_checkpoint
 
-from speechbrain_wavjepa import convert, embed_files, export, weights
+from speechbrain_wavjepa import convert
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.inference import export
+from speechbrain_wavjepa.inference import files as embed_files
+from speechbrain_wavjepa.inference import pretrained as weights
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 
 
 def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):

@@ -17,7 +17,7 @@ from torch import nn
 
 from speechbrain_wavjepa.cli import main
 from speechbrain_wavjepa.convert import format_report, load_official
-from speechbrain_wavjepa.pretrained import write_pretrained
+from speechbrain_wavjepa.inference.pretrained import write_pretrained
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -13,9 +13,12 @@ import torch
 from official_factory import make_model
 from pyarrow import parquet
 
-from speechbrain_wavjepa import embed_files as module
-from speechbrain_wavjepa.embed_files import embed_files, find_audio
-from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.inference import files as module
+from speechbrain_wavjepa.inference.files import embed_files, find_audio
+from speechbrain_wavjepa.inference.pretrained import (
+    load_pretrained,
+    write_pretrained,
+)
 from speechbrain_wavjepa.utils.files import hash_file
 
 

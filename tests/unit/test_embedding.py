@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from speechbrain_wavjepa.inference.encoder import LevelNorm
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
 from speechbrain_wavjepa.nnet.transformer import LayerSum, TransformerEncoder
-from speechbrain_wavjepa.preparation import LevelNorm
 from speechbrain_wavjepa.processing.audio import standardize
 
 LAYERS = [[8, 10, 5], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 2, 2]]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa import export
-from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.inference import export
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 
 
 @pytest.mark.parametrize("folder", ["pretrained_folder", "binaural_folder"])

@@ -13,7 +13,6 @@ import torch
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import DropChunk, DropFreq
 
-from speechbrain_wavjepa.classifiers_old import MultilabelClassifier
 from speechbrain_wavjepa.downstream.labelled_clips import (
     LabelledClips,
     batch_targets,
@@ -24,7 +23,8 @@ from speechbrain_wavjepa.downstream.task_writer import (
     write_task,
 )
 from speechbrain_wavjepa.downstream.tasks import HearTask
-from speechbrain_wavjepa.pretrained import load_pretrained
+from speechbrain_wavjepa.inference.classifiers import MultilabelClassifier
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "HEAR" / "fine_tuning"
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.preparation import (
+from speechbrain_wavjepa.inference.encoder import (
     FileNormalizer,
     LevelNorm,
     RawWaveform,

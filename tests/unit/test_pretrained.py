@@ -10,10 +10,13 @@ import torch
 from official_factory import make_model, sign
 from torch import nn
 
-from speechbrain_wavjepa.classifiers_old import LinearClassifier
-from speechbrain_wavjepa.hyperparams import Tagged, read_settings
-from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
-from speechbrain_wavjepa.weights import read_weights
+from speechbrain_wavjepa.inference.classifiers import LinearClassifier
+from speechbrain_wavjepa.inference.config import Tagged, read_settings
+from speechbrain_wavjepa.inference.pretrained import (
+    load_pretrained,
+    read_weights,
+    write_pretrained,
+)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from speechbrain_wavjepa.downstream.runs import (
     name_run,
     override,
 )
-from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.inference.files import hash_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HEAR = RECIPES / "HEAR/linear_probe/hparams/hear.yaml"

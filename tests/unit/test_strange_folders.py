@@ -19,16 +19,23 @@ from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.fetching import FetchConfig
 from speechbrain.utils.parameter_transfer import Pretrainer
 
-from speechbrain_wavjepa import hear
-from speechbrain_wavjepa.classifiers_old import LinearClassifier
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.export import export_program
-from speechbrain_wavjepa.hyperparams import list_code, read_settings
-from speechbrain_wavjepa.model_settings import build_encoder
+from speechbrain_wavjepa.inference import hear
+from speechbrain_wavjepa.inference.classifiers import LinearClassifier
+from speechbrain_wavjepa.inference.config import (
+    build_encoder,
+    list_code,
+    read_settings,
+)
+from speechbrain_wavjepa.inference.export import export_program
+from speechbrain_wavjepa.inference.pretrained import (
+    load_pretrained,
+    read_weights,
+    write_pretrained,
+    write_weights,
+)
 from speechbrain_wavjepa.nnet.transformer import LayerSum
 from speechbrain_wavjepa.official_writer import write_official
-from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
-from speechbrain_wavjepa.weights import read_weights, write_weights
 
 
 @pytest.fixture

@@ -10,16 +10,19 @@ from test_embedding import make_clips, make_model
 
 from speechbrain_wavjepa.dataio import clips as file_blocks
 from speechbrain_wavjepa.dataio.clips import read_blocks
-from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.preparation import LevelNorm, RawWaveform
-from speechbrain_wavjepa.processing.audio import resample
-from speechbrain_wavjepa.streaming import (
+from speechbrain_wavjepa.inference.encoder import (
+    LevelNorm,
+    RawWaveform,
+    TokenEncoder,
+)
+from speechbrain_wavjepa.inference.streaming import (
     StreamingEmbedder,
     embed_file,
     measure_file,
     stream_file,
 )
-from speechbrain_wavjepa.token_encoder import TokenEncoder
+from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.processing.audio import resample
 
 
 def make_encoder(channels=1, **options):

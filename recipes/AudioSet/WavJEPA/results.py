@@ -20,7 +20,10 @@ from speechbrain_wavjepa.downstream.learning_table import (
     learning_table,
 )
 from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
-from speechbrain_wavjepa.pretrained import load_pretrained, write_pretrained
+from speechbrain_wavjepa.inference.pretrained import (
+    load_pretrained,
+    write_pretrained,
+)
 from speechbrain_wavjepa.utils.files import atomic_file
 from speechbrain_wavjepa.utils.plots import (
     plot_learning_curve,

@@ -28,10 +28,6 @@ import speechbrain as sb
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from speechbrain_wavjepa.classifiers_old import (
-    LinearClassifier,
-    MultilabelClassifier,
-)
 from speechbrain_wavjepa.downstream.embedding_cache import SplitEmbeddings
 from speechbrain_wavjepa.downstream.labelled_clips import (
     LabelledClips,
@@ -47,10 +43,13 @@ from speechbrain_wavjepa.downstream.runs import (
     override,
 )
 from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
-from speechbrain_wavjepa.embed_files import hash_model
-from speechbrain_wavjepa.hyperparams import read_settings
-from speechbrain_wavjepa.model_settings import RUNTIME_SETTINGS
-from speechbrain_wavjepa.pretrained import write_pretrained
+from speechbrain_wavjepa.inference.classifiers import (
+    LinearClassifier,
+    MultilabelClassifier,
+)
+from speechbrain_wavjepa.inference.config import RUNTIME_SETTINGS, read_settings
+from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.inference.pretrained import write_pretrained
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import atomic_file

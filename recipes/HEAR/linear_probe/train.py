@@ -34,7 +34,7 @@ from speechbrain_wavjepa.downstream.runs import (
 )
 from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
 from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
-from speechbrain_wavjepa.embed_files import hash_model
+from speechbrain_wavjepa.inference.files import hash_model
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
 from speechbrain_wavjepa.utils.files import is_made

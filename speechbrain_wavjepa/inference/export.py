@@ -12,8 +12,8 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.pretrained import load_pretrained
 from speechbrain_wavjepa.processing.audio import standardize
 from speechbrain_wavjepa.utils.files import atomic_file
 

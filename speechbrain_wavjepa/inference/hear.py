@@ -15,8 +15,8 @@ from typing import Any, Union
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.pretrained import load_pretrained
-from speechbrain_wavjepa.token_encoder import TokenEncoder
+from speechbrain_wavjepa.inference.encoder import TokenEncoder
+from speechbrain_wavjepa.inference.pretrained import load_pretrained
 
 
 class HearModel(nn.Module):

@@ -23,18 +23,23 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, is_clip_name
-from speechbrain_wavjepa.hyperparams import SETTINGS_FILE, read_settings
-from speechbrain_wavjepa.model_settings import (
+from speechbrain_wavjepa.inference.config import (
     ENCODER_SETTINGS,
     RUNTIME_SETTINGS,
+    SETTINGS_FILE,
+    read_settings,
 )
-from speechbrain_wavjepa.pretrained import load_pretrained
-from speechbrain_wavjepa.streaming import (
+from speechbrain_wavjepa.inference.encoder import TokenEncoder
+from speechbrain_wavjepa.inference.pretrained import (
+    ENCODER_FILE,
+    LAYER_SUM_FILE,
+    load_pretrained,
+)
+from speechbrain_wavjepa.inference.streaming import (
     embed_file,
     measure_file,
     stream_file,
 )
-from speechbrain_wavjepa.token_encoder import TokenEncoder
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,
@@ -46,7 +51,6 @@ from speechbrain_wavjepa.utils.files import (
     hold,
     path_inside,
 )
-from speechbrain_wavjepa.weights import ENCODER_FILE, LAYER_SUM_FILE
 
 MADE_BY = "wavjepa embed"
 METADATA = "metadata"  # its name in a .npz and in a .parquet

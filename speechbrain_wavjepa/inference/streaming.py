@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.dataio.clips import read_blocks
+from speechbrain_wavjepa.inference.encoder import TokenEncoder
 from speechbrain_wavjepa.processing.audio import level_gain
 from speechbrain_wavjepa.processing.windows import Window
-from speechbrain_wavjepa.token_encoder import TokenEncoder
 
 
 class Measurement(NamedTuple):
@@ -61,7 +61,7 @@ def measure_file(encoder: TokenEncoder, path: Union[str, Path]) -> Measurement:
 
     Example
     -------
-    >>> from speechbrain_wavjepa.pretrained import load_pretrained
+    >>> from speechbrain_wavjepa.inference import load_pretrained
     >>> folder = getfixture("pretrained_folder")
     >>> encoder = load_pretrained(folder)
     >>> measure_file(encoder, folder / "example.wav").num_samples
@@ -110,7 +110,7 @@ def embed_file(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.pretrained import load_pretrained
+    >>> from speechbrain_wavjepa.inference import load_pretrained
     >>> folder = getfixture("pretrained_folder")
     >>> embed_file(load_pretrained(folder), folder / "example.wav").shape
     torch.Size([16])
@@ -162,7 +162,7 @@ def stream_file(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.pretrained import load_pretrained
+    >>> from speechbrain_wavjepa.inference import load_pretrained
     >>> folder = getfixture("pretrained_folder")
     >>> pieces = stream_file(load_pretrained(folder), folder / "example.wav")
     >>> torch.cat([tokens for tokens, _ in pieces]).shape
@@ -239,7 +239,7 @@ class StreamingEmbedder:
 
     Example
     -------
-    >>> from speechbrain_wavjepa.pretrained import load_pretrained
+    >>> from speechbrain_wavjepa.inference import load_pretrained
     >>> encoder = load_pretrained(getfixture("pretrained_folder"))
     >>> live = StreamingEmbedder(encoder, hop_samples=8000)
     >>> [len(live.push(torch.randn(4000))[0]) for _ in range(6)]

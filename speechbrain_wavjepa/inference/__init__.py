@@ -1,0 +1,43 @@
+"""Pretrained folders: write, load, embed, stream, export.
+
+Authors
+ * The speechbrain_wavjepa developers 2026
+"""
+
+from speechbrain_wavjepa.inference.classifiers import (
+    LinearClassifier,
+    MultilabelClassifier,
+)
+from speechbrain_wavjepa.inference.encoder import (
+    FileNormalizer,
+    LevelNorm,
+    RawWaveform,
+    TokenEncoder,
+)
+from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.inference.pretrained import (
+    FolderPretrainer,
+    load_pretrained,
+    write_pretrained,
+)
+from speechbrain_wavjepa.inference.streaming import (
+    StreamingEmbedder,
+    embed_file,
+    stream_file,
+)
+
+__all__ = [
+    "FileNormalizer",
+    "FolderPretrainer",
+    "LevelNorm",
+    "LinearClassifier",
+    "MultilabelClassifier",
+    "RawWaveform",
+    "StreamingEmbedder",
+    "TokenEncoder",
+    "embed_file",
+    "hash_model",
+    "load_pretrained",
+    "stream_file",
+    "write_pretrained",
+]
