@@ -253,11 +253,14 @@ def run_convert(
     if reverse and given:
         raise ValueError(f"--reverse takes all from the folder: leave {given}.")
     if reverse:
-        from speechbrain_wavjepa.official_writer import write_official
+        from speechbrain_wavjepa.integrations.official import write_official
 
         print(f"Wrote {write_official(source, target)} tensors to {target}.")
         return 0
-    from speechbrain_wavjepa.convert import convert_official, format_report
+    from speechbrain_wavjepa.integrations.official import (
+        convert_official,
+        format_report,
+    )
 
     print(format_report(convert_official(source, target, **options)))
     print(f"Wrote {target}.")

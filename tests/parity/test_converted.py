@@ -5,8 +5,8 @@ import torch
 from official import read_json, read_masks, read_numbers
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.convert import load_official
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.integrations.official import load_official
 from speechbrain_wavjepa.lobes.wavjepa import masked_mse
 
 

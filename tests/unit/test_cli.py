@@ -10,12 +10,12 @@ import pytest
 import soundfile
 from official_factory import make_model, official_weights, write_checkpoint
 
-from speechbrain_wavjepa import convert
 from speechbrain_wavjepa.cli import main
 from speechbrain_wavjepa.inference import export
 from speechbrain_wavjepa.inference import files as embed_files
 from speechbrain_wavjepa.inference import pretrained as weights
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.integrations import official as convert
 
 
 def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):

@@ -16,8 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.convert import format_report, load_official
 from speechbrain_wavjepa.inference.pretrained import write_pretrained
+from speechbrain_wavjepa.integrations.official import (
+    format_report,
+    load_official,
+)
 
 
 @pytest.mark.parametrize("channels", [1, 2])

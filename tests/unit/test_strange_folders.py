@@ -34,8 +34,8 @@ from speechbrain_wavjepa.inference.pretrained import (
     write_pretrained,
     write_weights,
 )
+from speechbrain_wavjepa.integrations.official import write_official
 from speechbrain_wavjepa.nnet.transformer import LayerSum
-from speechbrain_wavjepa.official_writer import write_official
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 import torch
 from dense_reference import DenseReference
 
+from speechbrain_wavjepa.integrations.official import map_official_state
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.lobes.masking import BlockMasker
 from speechbrain_wavjepa.lobes.wavjepa import (
@@ -14,7 +15,6 @@ from speechbrain_wavjepa.lobes.wavjepa import (
     masked_mse,
 )
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
-from speechbrain_wavjepa.official_keys import map_official_state
 
 LAYERS = [[8, 10, 5], [8, 4, 4], [8, 8, 8]]  # 60 tokens from 9,640 samples
 SAMPLES = 9640
