@@ -15,15 +15,16 @@ import time
 import torch
 from torch import nn
 
-from speechbrain_wavjepa.downstream.embedding_cache import (
-    embed_task,
-    make_targets,
+from speechbrain_wavjepa.evaluation.embeddings import embed_task, make_targets
+from speechbrain_wavjepa.evaluation.hear import SplitScorer
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation.probes import (
+    GRIDS,
+    INITIALIZATIONS,
+    Rows,
+    sample_grid,
+    train_probes,
 )
-from speechbrain_wavjepa.downstream.grid import GRIDS, sample_grid
-from speechbrain_wavjepa.downstream.probe_bank import INITIALIZATIONS
-from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
-from speechbrain_wavjepa.downstream.probe_training import Rows, train_probes
-from speechbrain_wavjepa.downstream.tasks import HearTask
 from speechbrain_wavjepa.inference.files import hash_model
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
 

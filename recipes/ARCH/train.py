@@ -19,12 +19,12 @@ from pathlib import Path
 import speechbrain as sb
 from arch_prepare import find_datasets, read_options
 
-from speechbrain_wavjepa.downstream.arch.datasets import fingerprint_dataset
-from speechbrain_wavjepa.downstream.arch.embeddings import embed_dataset
-from speechbrain_wavjepa.downstream.arch.evaluation import evaluate_dataset
-from speechbrain_wavjepa.downstream.arch.probe import check_settings
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
-from speechbrain_wavjepa.downstream.runs import (
+from speechbrain_wavjepa.evaluation.arch import check_settings, evaluate_dataset
+from speechbrain_wavjepa.evaluation.arch_dataset import fingerprint_dataset
+from speechbrain_wavjepa.evaluation.embeddings import embed_dataset
+from speechbrain_wavjepa.evaluation.report import ARCH_SCORES, read_score
+from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
     finish,
@@ -32,7 +32,6 @@ from speechbrain_wavjepa.downstream.runs import (
     list_settings,
     name_run,
 )
-from speechbrain_wavjepa.downstream.task_scores import ARCH_SCORES, read_score
 from speechbrain_wavjepa.inference.files import hash_model
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script

@@ -17,8 +17,8 @@ import soundfile
 from tqdm import tqdm
 
 from speechbrain_wavjepa.dataio.shards import is_clip_name
-from speechbrain_wavjepa.downstream import files as reading
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.evaluation import tables as reading
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,

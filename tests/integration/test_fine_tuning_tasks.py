@@ -10,12 +10,12 @@ from sklearn.metrics import average_precision_score
 from speechbrain.inference.classifiers import EncoderClassifier
 from test_fine_tuning import fine_tune
 
-from speechbrain_wavjepa.downstream.events import event_f_measure, find_events
 from speechbrain_wavjepa.downstream.task_writer import (
     LabelledFile,
     write_task,
 )
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.evaluation.events import event_f_measure, find_events
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.inference.pretrained import read_weights
 
 TONES = {"high": 3000, "low": 300}

@@ -4,11 +4,14 @@ import arch_factory
 import numpy as np
 import pytest
 
-from speechbrain_wavjepa.downstream.arch.datasets import fingerprint_dataset
 from speechbrain_wavjepa.downstream.arch.music import IRMAS_LABELS, MTT_TAGS
 from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.downstream.arch.speech import AUDIO_MNIST_FOLDS
-from speechbrain_wavjepa.downstream.arch.splits import fold_runs, split_off
+from speechbrain_wavjepa.evaluation.arch_dataset import (
+    fingerprint_dataset,
+    fold_runs,
+    split_off,
+)
 
 EXTRA = {"magna_tag_a_tune": [MTT_TAGS], "irmas": [IRMAS_LABELS]}
 

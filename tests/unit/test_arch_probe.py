@@ -10,24 +10,24 @@ import soundfile
 import torch
 from torch import nn
 
-from speechbrain_wavjepa.downstream.arch.datasets import (
+from speechbrain_wavjepa.evaluation.arch import (
+    ProbeSettings,
+    evaluate_dataset,
+    schedule_factor,
+    train_probe,
+)
+from speechbrain_wavjepa.evaluation.arch_dataset import (
     ArchDataset,
+    ArchRun,
     multi_hot,
     one_hot,
 )
-from speechbrain_wavjepa.downstream.arch.embeddings import (
+from speechbrain_wavjepa.evaluation.embeddings import (
     ClipEmbeddings,
     embed_dataset,
     read_mono,
 )
-from speechbrain_wavjepa.downstream.arch.evaluation import evaluate_dataset
-from speechbrain_wavjepa.downstream.arch.probe import (
-    ProbeSettings,
-    schedule_factor,
-    train_probe,
-)
-from speechbrain_wavjepa.downstream.arch.splits import ArchRun
-from speechbrain_wavjepa.downstream.probe_training import Rows
+from speechbrain_wavjepa.evaluation.probes import Rows
 
 CLIPS = list(range(60))
 RUN = ArchRun("test", CLIPS[:30], CLIPS[30:40], CLIPS[40:])

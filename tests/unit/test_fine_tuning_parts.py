@@ -13,16 +13,16 @@ import torch
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import DropChunk, DropFreq
 
-from speechbrain_wavjepa.downstream.labelled_clips import (
-    LabelledClips,
-    batch_targets,
-    collate_clips,
-)
 from speechbrain_wavjepa.downstream.task_writer import (
     LabelledFile,
     write_task,
 )
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.evaluation.embeddings import (
+    LabelledClips,
+    batch_targets,
+    collate_clips,
+)
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.inference.classifiers import MultilabelClassifier
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
 

@@ -5,16 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_wavjepa.downstream import probe_training
-from speechbrain_wavjepa.downstream.grid import (
+from speechbrain_wavjepa.evaluation import probes as probe_training
+from speechbrain_wavjepa.evaluation.probes import (
     GRIDS,
+    BankOptimizer,
     GridPoint,
-    sample_grid,
-)
-from speechbrain_wavjepa.downstream.probe_bank import BankOptimizer, ProbeBank
-from speechbrain_wavjepa.downstream.probe_training import (
+    ProbeBank,
     Rows,
     probe_loss,
+    sample_grid,
     train_probes,
 )
 

@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from speechbrain_wavjepa.downstream import probe_evaluation
-from speechbrain_wavjepa.downstream.events import (
+from speechbrain_wavjepa.evaluation import hear as probe_evaluation
+from speechbrain_wavjepa.evaluation.events import (
     Event,
     event_f_measure,
     find_events,
     segment_error_rate,
 )
-from speechbrain_wavjepa.downstream.scores import (
+from speechbrain_wavjepa.evaluation.metrics import (
     area_under_roc,
     chroma_accuracy,
     d_prime,

@@ -9,8 +9,8 @@ import torch
 
 from speechbrain_wavjepa.augment.brir import RoomScene
 from speechbrain_wavjepa.augment.scenes import SceneSampler
-from speechbrain_wavjepa.downstream.naturalistic import write_naturalistic
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation.naturalistic import write_naturalistic
 
 
 def make_sampler(gains=(1.0, 0.5, 0.7), delay=100):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_wavjepa.downstream.embedding_cache import embed_task
-from speechbrain_wavjepa.downstream.neighbours import (
+from speechbrain_wavjepa.evaluation.embeddings import embed_task
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation.quick_probe import (
     evaluate_neighbours,
     neighbour_probabilities,
 )
-from speechbrain_wavjepa.downstream.tasks import HearTask
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.downstream.probes import linear_probe
-from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
+from speechbrain_wavjepa.evaluation.hear_task import read_multiclass_folds
+from speechbrain_wavjepa.evaluation.quick_probe import linear_probe
 
 
 def test_probe_finds_what_is_linear_and_nothing_else():

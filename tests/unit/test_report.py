@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from speechbrain_wavjepa.downstream.report import (
+from speechbrain_wavjepa.evaluation.report import (
+    ARCH_PUBLISHED,
+    ARCH_TASKS,
+    TaskScore,
     format_scores,
     main,
+    read_scores,
 )
-from speechbrain_wavjepa.downstream.suites import ARCH_PUBLISHED, ARCH_TASKS
-from speechbrain_wavjepa.downstream.task_scores import TaskScore, read_scores
 from speechbrain_wavjepa.utils.plots import plot_confusion, plot_scores
 
 

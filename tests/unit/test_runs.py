@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_wavjepa.downstream.runs import (
+from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
     hash_encoder_settings,

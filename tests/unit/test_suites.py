@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_wavjepa.downstream.suites import (
+from speechbrain_wavjepa.evaluation.report import (
     ARCH_PRINTED_SCORES,
     ARCH_PUBLISHED,
     HEAR_PUBLISHED,

@@ -13,7 +13,7 @@ from speechbrain_wavjepa.downstream.task_writer import (
     read_table,
     write_task,
 )
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 
 
 @pytest.fixture

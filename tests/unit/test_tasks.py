@@ -12,15 +12,15 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.downstream import files
-from speechbrain_wavjepa.downstream.embedding_cache import (
+from speechbrain_wavjepa.evaluation import tables as files
+from speechbrain_wavjepa.evaluation.embeddings import (
     SplitEmbeddings,
     embed_task,
     make_targets,
 )
-from speechbrain_wavjepa.downstream.events import Event
-from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
-from speechbrain_wavjepa.downstream.tasks import HearTask, Run
+from speechbrain_wavjepa.evaluation.events import Event
+from speechbrain_wavjepa.evaluation.hear import SplitScorer
+from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
 
 
 @pytest.fixture

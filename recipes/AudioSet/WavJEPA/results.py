@@ -15,11 +15,11 @@ from streams import is_synthetic, make_scene_sampler
 
 from speechbrain_wavjepa.augment.brir import RECEIVERS
 from speechbrain_wavjepa.augment.scenes import SceneMixer
-from speechbrain_wavjepa.downstream.learning_table import (
+from speechbrain_wavjepa.evaluation.hear_task import read_multiclass_folds
+from speechbrain_wavjepa.evaluation.quick_probe import (
     format_tables,
     learning_table,
 )
-from speechbrain_wavjepa.downstream.tasks import read_multiclass_folds
 from speechbrain_wavjepa.inference.pretrained import (
     load_pretrained,
     write_pretrained,

@@ -28,21 +28,21 @@ import speechbrain as sb
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from speechbrain_wavjepa.downstream.embedding_cache import SplitEmbeddings
-from speechbrain_wavjepa.downstream.labelled_clips import (
+from speechbrain_wavjepa.evaluation.embeddings import (
     LabelledClips,
+    SplitEmbeddings,
     batch_targets,
     collate_clips,
 )
-from speechbrain_wavjepa.downstream.probe_evaluation import SplitScorer
-from speechbrain_wavjepa.downstream.runs import (
+from speechbrain_wavjepa.evaluation.hear import SplitScorer
+from speechbrain_wavjepa.evaluation.hear_task import HearTask, find_task
+from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
     list_settings,
     name_run,
     override,
 )
-from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
 from speechbrain_wavjepa.inference.classifiers import (
     LinearClassifier,
     MultilabelClassifier,

@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 import speechbrain as sb
 
-from speechbrain_wavjepa.downstream.embedding_cache import embed_task
-from speechbrain_wavjepa.downstream.grid import sample_grid
-from speechbrain_wavjepa.downstream.neighbours import evaluate_neighbours
-from speechbrain_wavjepa.downstream.probe_evaluation import evaluate_task
-from speechbrain_wavjepa.downstream.runs import (
+from speechbrain_wavjepa.evaluation.embeddings import embed_task
+from speechbrain_wavjepa.evaluation.hear import evaluate_task
+from speechbrain_wavjepa.evaluation.hear_task import HearTask, find_task
+from speechbrain_wavjepa.evaluation.probes import sample_grid
+from speechbrain_wavjepa.evaluation.quick_probe import evaluate_neighbours
+from speechbrain_wavjepa.evaluation.report import HEAR_SCORES, read_score
+from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
     finish,
@@ -32,8 +34,6 @@ from speechbrain_wavjepa.downstream.runs import (
     name_run,
     override,
 )
-from speechbrain_wavjepa.downstream.task_scores import HEAR_SCORES, read_score
-from speechbrain_wavjepa.downstream.tasks import HearTask, find_task
 from speechbrain_wavjepa.inference.files import hash_model
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script

@@ -12,18 +12,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_wavjepa.downstream.arch.datasets import (
+from speechbrain_wavjepa.evaluation.arch_dataset import (
     ArchDataset,
+    ArchRun,
     count_classes,
+    given_run,
     multi_hot,
     one_hot,
-)
-from speechbrain_wavjepa.downstream.arch.splits import (
-    ArchRun,
-    given_run,
     split_off,
 )
-from speechbrain_wavjepa.downstream.files import (
+from speechbrain_wavjepa.evaluation.tables import (
     find_files,
     read_rows,
     read_table,

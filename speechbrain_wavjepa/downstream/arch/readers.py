@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
-from speechbrain_wavjepa.downstream.arch.datasets import ArchDataset
 from speechbrain_wavjepa.downstream.arch.music import (
     read_fma_small,
     read_irmas,
@@ -30,6 +29,7 @@ from speechbrain_wavjepa.downstream.arch.speech import (
     read_ravdess,
     read_slurp,
 )
+from speechbrain_wavjepa.evaluation.arch_dataset import ArchDataset
 
 
 class ArchReader(NamedTuple):

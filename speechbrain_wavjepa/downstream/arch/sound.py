@@ -10,18 +10,16 @@ Authors
 
 from pathlib import Path
 
-from speechbrain_wavjepa.downstream.arch.datasets import (
+from speechbrain_wavjepa.evaluation.arch_dataset import (
     ArchDataset,
     count_classes,
-    multi_hot,
-    one_hot,
-)
-from speechbrain_wavjepa.downstream.arch.splits import (
     cyclic_runs,
     fold_runs,
     given_run,
+    multi_hot,
+    one_hot,
 )
-from speechbrain_wavjepa.downstream.files import find_files, read_table
+from speechbrain_wavjepa.evaluation.tables import find_files, read_table
 from speechbrain_wavjepa.utils.files import path_inside
 
 VALID_SHARE = 0.2  # of the folds that are not tested

@@ -11,19 +11,17 @@ Authors
 import re
 from pathlib import Path
 
-from speechbrain_wavjepa.downstream.arch.datasets import (
+from speechbrain_wavjepa.evaluation.arch_dataset import (
     ArchDataset,
-    multi_hot,
-    one_hot,
-)
-from speechbrain_wavjepa.downstream.arch.splits import (
     ArchRun,
     cyclic_runs,
     fold_runs,
     given_run,
+    multi_hot,
+    one_hot,
     split_off,
 )
-from speechbrain_wavjepa.downstream.files import (
+from speechbrain_wavjepa.evaluation.tables import (
     find_files,
     parse_json,
     read_text,

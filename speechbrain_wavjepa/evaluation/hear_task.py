@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from speechbrain_wavjepa.downstream.events import Event
-from speechbrain_wavjepa.downstream.files import (
+from speechbrain_wavjepa.evaluation.events import Event
+from speechbrain_wavjepa.evaluation.tables import (
     check_there,
     read_clip,
     read_json,

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.augment.brir import RECEIVERS
 from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneParts
-from speechbrain_wavjepa.downstream.tasks import HearTask
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,

@@ -22,26 +22,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.downstream.embedding_cache import (
+from speechbrain_wavjepa.evaluation.embeddings import (
     SplitEmbeddings,
     make_targets,
 )
-from speechbrain_wavjepa.downstream.events import (
+from speechbrain_wavjepa.evaluation.events import (
     EVENT_SCORES,
     LOWER_IS_BETTER,
     Event,
     find_events,
 )
-from speechbrain_wavjepa.downstream.grid import GridPoint
-from speechbrain_wavjepa.downstream.probe_training import (
+from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
+from speechbrain_wavjepa.evaluation.metrics import SCENE_SCORES
+from speechbrain_wavjepa.evaluation.probes import (
+    GridPoint,
     Rows,
     TrainedProbe,
     probe_loss,
     to_probabilities,
     train_probes,
 )
-from speechbrain_wavjepa.downstream.scores import SCENE_SCORES
-from speechbrain_wavjepa.downstream.tasks import HearTask, Run
 
 EVENT_GRID = {"median_filter_ms": [250], "min_duration": [125, 250]}
 MAX_CHOICES = 20  # of each of them, in a task's metadata
