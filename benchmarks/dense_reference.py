@@ -3,7 +3,7 @@
 All tokens run through ``torch.nn.TransformerEncoder`` under key padding
 masks, targets are normalised as one stack of layers, masks are drawn one by
 one. Parameter names are the authors', so that weights cross over by
-``speechbrain_wavjepa.integrations.official``. The tests hold the package against it, the
+``speechbrain_wavjepa.integrations``. The tests hold the package against it, the
 benchmarks time it; the package itself has no such path.
 
 Shapes: B windows, K target blocks, N tokens, D dim.

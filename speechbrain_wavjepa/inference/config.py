@@ -24,7 +24,6 @@ Authors
 """
 
 import math
-import pydoc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from typing import Any, NamedTuple, Optional, Union
 import ruamel.yaml
 import yaml
 from ruamel.yaml.constructor import SafeConstructor
-from torch import Tensor, nn
+from torch import nn
 
 from speechbrain_wavjepa.dataio.clips import MAX_RATE
 from speechbrain_wavjepa.inference.classifiers import (
@@ -41,7 +40,6 @@ from speechbrain_wavjepa.inference.classifiers import (
     MissingClassifier,
     MultilabelClassifier,
 )
-from speechbrain_wavjepa.inference.pretrained import load_weights
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.lobes.wavjepa import (
     Predictor,
@@ -417,59 +415,6 @@ def describe_classifier(
             'settings["classifier"] = {"class": "dotted.name", arguments}.'
         )
     return arguments.pop("class", name), arguments
-
-
-def try_classifier(
-    name: str,
-    arguments: Mapping[str, Any],
-    weights: Path,
-    embedding: Tensor,
-    num_labels: int,
-) -> None:
-    """Build a classifier of what was written and run it once.
-
-    Arguments
-    ---------
-    name : str
-        Dotted name of its class.
-    arguments : Mapping[str, Any]
-        What the class is built with.
-    weights : Path
-        The file of its weights.
-    embedding : [1, 1, D]
-        What it has to take.
-    num_labels : int
-        How many log-probabilities it has to give.
-
-    Raises
-    ------
-    ValueError
-        If it does not work.
-
-    Example
-    -------
-    >>> import torch
-    >>> from speechbrain_wavjepa.inference.pretrained import write_weights
-    >>> path = Path(getfixture("tmpdir")) / "classifier.ckpt"
-    >>> write_weights(LinearClassifier(16, 2).state_dict(), path)
-    >>> name = "speechbrain_wavjepa.inference.classifiers.LinearClassifier"
-    >>> arguments = {"dim": 16, "num_classes": 2}
-    >>> try_classifier(name, arguments, path, torch.randn(1, 1, 16), 2)
-    """
-    try:
-        classifier = pydoc.locate(name)(**arguments)
-        load_weights(classifier, weights)
-        scores = classifier.eval()(embedding)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"A classifier {name} built with {dict(arguments)} does not work "
-            f"on embeddings of shape {list(embedding.shape)}: {error}"
-        ) from error
-    if scores.shape != (1, 1, num_labels):
-        raise ValueError(
-            f"The classifier gives {list(scores.shape)} for one clip and "
-            f"{num_labels} labels: it must give [1, 1, {num_labels}]."
-        )
 
 
 SETTINGS_FILE = "hyperparams.yaml"
@@ -868,7 +813,7 @@ Tokens: `speechbrain.inference.encoders.WaveformEncoder` from the same folder;
 
 `from_hparams` evaluates hyperparams.yaml, as always in SpeechBrain: inspect
 folders from untrusted sources first, `wavjepa info FOLDER` lists what would
-run. `load_pretrained` in `speechbrain_wavjepa.inference.pretrained` loads the encoder
+run. `speechbrain_wavjepa.inference.load_pretrained` loads the encoder
 without evaluating it. The yaml holds checksums of all weights; every loader
 of `speechbrain_wavjepa` compares them.
 """

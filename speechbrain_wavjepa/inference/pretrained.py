@@ -20,6 +20,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import pydoc
 import functools
 import os
 import tempfile
@@ -53,7 +54,6 @@ from speechbrain_wavjepa.inference.config import (
     describe_model,
     get_checksum,
     read_settings,
-    try_classifier,
     write_card,
     write_hyperparams,
 )
@@ -651,3 +651,56 @@ def _load_labels(
     """Load a label encoder, if the file is that of the checksum."""
     check_file(path, sha256)
     encoder.load(path)
+
+
+def try_classifier(
+    name: str,
+    arguments: Mapping[str, Any],
+    weights: Path,
+    embedding: Tensor,
+    num_labels: int,
+) -> None:
+    """Build a classifier of what was written and run it once.
+
+    Arguments
+    ---------
+    name : str
+        Dotted name of its class.
+    arguments : Mapping[str, Any]
+        What the class is built with.
+    weights : Path
+        The file of its weights.
+    embedding : [1, 1, D]
+        What it has to take.
+    num_labels : int
+        How many log-probabilities it has to give.
+
+    Raises
+    ------
+    ValueError
+        If it does not work.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_wavjepa.inference.pretrained import write_weights
+    >>> path = Path(getfixture("tmpdir")) / "classifier.ckpt"
+    >>> write_weights(LinearClassifier(16, 2).state_dict(), path)
+    >>> name = "speechbrain_wavjepa.inference.classifiers.LinearClassifier"
+    >>> arguments = {"dim": 16, "num_classes": 2}
+    >>> try_classifier(name, arguments, path, torch.randn(1, 1, 16), 2)
+    """
+    try:
+        classifier = pydoc.locate(name)(**arguments)
+        load_weights(classifier, weights)
+        scores = classifier.eval()(embedding)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"A classifier {name} built with {dict(arguments)} does not work "
+            f"on embeddings of shape {list(embedding.shape)}: {error}"
+        ) from error
+    if scores.shape != (1, 1, num_labels):
+        raise ValueError(
+            f"The classifier gives {list(scores.shape)} for one clip and "
+            f"{num_labels} labels: it must give [1, 1, {num_labels}]."
+        )
