@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import yaml
+from arch_datasets import READERS, read_dataset
 
-from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.utils.experiment import run_script
 
 

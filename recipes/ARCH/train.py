@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import speechbrain as sb
+from arch_datasets import READERS, read_dataset
 from arch_prepare import find_datasets, read_options
 
-from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
 from speechbrain_wavjepa.evaluation.arch import check_settings, evaluate_dataset
 from speechbrain_wavjepa.evaluation.arch_dataset import fingerprint_dataset
 from speechbrain_wavjepa.evaluation.embeddings import embed_dataset

@@ -22,15 +22,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from speechbrain_wavjepa.augment.brir import RECEIVERS, BRIRBank
-from speechbrain_wavjepa.augment.noises import NoiseFolder
-from speechbrain_wavjepa.augment.scenes import SceneSampler
-from speechbrain_wavjepa.dataio.shards import is_clip_name
-from speechbrain_wavjepa.downstream.task_writer import (
+from task_writer import (
     read_class_folders,
     read_table,
     write_task,
 )
+
+from speechbrain_wavjepa.augment.brir import RECEIVERS, BRIRBank
+from speechbrain_wavjepa.augment.noises import NoiseFolder
+from speechbrain_wavjepa.augment.scenes import SceneSampler
+from speechbrain_wavjepa.dataio.shards import is_clip_name
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.evaluation.naturalistic import write_naturalistic
 from speechbrain_wavjepa.utils.experiment import run_script

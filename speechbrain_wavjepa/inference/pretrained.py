@@ -20,9 +20,9 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import pydoc
 import functools
 import os
+import pydoc
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence

@@ -60,9 +60,9 @@ def test_no_page_suggests_a_savedir(path):
 
 
 def test_a_missing_file_is_found():
-    files = ["package/audio.py", "tests/unit/test_audio.py", "recipes/A/a.yaml"]
+    files = ["package/audio.py", "tests/nnet/test_audio.py", "recipes/A/a.yaml"]
     text = (
-        "Read `audio.py`, `unit/test_audio.py`, `tests/unit` and `recipes/`,"
+        "Read `audio.py`, `nnet/test_audio.py`, `tests/nnet` and `recipes/`,"
         " https://example.org/docs/page.md, /path/to/my.yaml, *.npz;\n"
         "`vision.py`, `docs/` and\n    python train.py hparams/b.yaml --lr 1\n"
     )

@@ -8,12 +8,12 @@ import soundfile
 import torch
 from sklearn.metrics import average_precision_score
 from speechbrain.inference.classifiers import EncoderClassifier
-from test_fine_tuning import fine_tune
-
-from speechbrain_wavjepa.downstream.task_writer import (
+from task_writer import (
     LabelledFile,
     write_task,
 )
+from test_fine_tuning import fine_tune
+
 from speechbrain_wavjepa.evaluation.events import event_f_measure, find_events
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.inference.pretrained import read_weights

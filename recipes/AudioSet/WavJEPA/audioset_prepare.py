@@ -24,13 +24,13 @@ import sys
 from pathlib import Path
 
 import soundfile
-from tqdm import tqdm
-
-from speechbrain_wavjepa.data.shard_check import (
+from shard_check import (
     ClipPool,
     check_shards,
     read_whole,
 )
+from tqdm import tqdm
+
 from speechbrain_wavjepa.dataio.clips import open_clip
 from speechbrain_wavjepa.dataio.members import MAX_MEMBER_BYTES
 from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, printable

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shard_check
 import soundfile
+from shard_check import ClipPool
 from shard_factory import encode, make_clip
 
-from speechbrain_wavjepa.data import shard_check
-from speechbrain_wavjepa.data.shard_check import ClipPool
 from speechbrain_wavjepa.dataio import writer as shard_writer
 from speechbrain_wavjepa.dataio.members import iterate_members
 from speechbrain_wavjepa.dataio.shards import printable

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_embedding import make_clips, make_model
+from tiny_embedding import make_clips, make_model
 
 from speechbrain_wavjepa.dataio import clips as file_blocks
 from speechbrain_wavjepa.dataio.clips import read_blocks

@@ -3,10 +3,14 @@
 import arch_factory
 import numpy as np
 import pytest
+from arch_datasets import (
+    AUDIO_MNIST_FOLDS,
+    IRMAS_LABELS,
+    MTT_TAGS,
+    READERS,
+    read_dataset,
+)
 
-from speechbrain_wavjepa.downstream.arch.music import IRMAS_LABELS, MTT_TAGS
-from speechbrain_wavjepa.downstream.arch.readers import READERS, read_dataset
-from speechbrain_wavjepa.downstream.arch.speech import AUDIO_MNIST_FOLDS
 from speechbrain_wavjepa.evaluation.arch_dataset import (
     fingerprint_dataset,
     fold_runs,

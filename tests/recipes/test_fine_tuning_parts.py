@@ -12,11 +12,11 @@ import speechbrain as sb
 import torch
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import DropChunk, DropFreq
-
-from speechbrain_wavjepa.downstream.task_writer import (
+from task_writer import (
     LabelledFile,
     write_task,
 )
+
 from speechbrain_wavjepa.evaluation.embeddings import (
     LabelledClips,
     batch_targets,

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-
-from speechbrain_wavjepa.downstream.task_writer import (
+from task_writer import (
     read_class_folders,
     read_table,
     write_task,
 )
+
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
 
 

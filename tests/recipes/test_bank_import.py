@@ -7,10 +7,10 @@ import tarfile
 
 import numpy as np
 import pytest
+from brir_import import import_bank
 from other_processes import hold_elsewhere
 
 from speechbrain_wavjepa.augment.brir import BRIRBank
-from speechbrain_wavjepa.bank_import import import_bank
 
 
 def make_responses(seed, positions=2, taps=640):

@@ -1,1 +1,0 @@
-"""The data path below ``speechbrain_wavjepa.dataio.stream``: from bytes to batches."""

@@ -1,1 +1,0 @@
-"""Evaluation of representations on labelled sound."""
