@@ -35,6 +35,7 @@ test: lint
 lint: $(INSTALLED)
 	"$(RUN)/ruff" check .
 	"$(RUN)/ruff" format --check .
+	"$(RUN)/lint-imports" --no-logo
 	"$(RUN)/yamllint" --strict .
 	"$(RUN)/codespell"
 

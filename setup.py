@@ -27,6 +27,7 @@ TEST = [
     *ONNX,
     *HUGGING_FACE,
     "codespell>=2.2",
+    "import-linter>=2.5",
     "pytest>=7",
     "pytest-xdist>=3.5",
     "ruff>=0.12",

@@ -28,8 +28,8 @@ import torch
 from dense_reference import DenseReference
 
 from speechbrain_wavjepa.inference.encoder import (
-    LevelNorm,
-    RawWaveform,
+    ChannelSelector,
+    RMSNormalizer,
     TokenEncoder,
 )
 from speechbrain_wavjepa.inference.streaming import (
@@ -56,7 +56,7 @@ def make_encoder(device, **options):
     torch.manual_seed(0)
     model = WavJEPAEncoder(ConvFrontend(), TransformerEncoder())
     encoder = TokenEncoder(
-        RawWaveform(), LevelNorm(), WavJEPAEmbedding(model, **options)
+        ChannelSelector(), RMSNormalizer(), WavJEPAEmbedding(model, **options)
     )
     return encoder.to(device).eval()
 

@@ -20,7 +20,7 @@ import torch
 from dense_reference import DenseReference, draw_masks_one_by_one
 
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
 from speechbrain_wavjepa.lobes.wavjepa import (
     Predictor,
     TargetEncoder,
@@ -109,7 +109,7 @@ class ReferenceStep(OursStep):
         drawn = draw_masks_one_by_one(
             MASKER, num_windows, NUM_TOKENS, self.generator
         )
-        return BlockMask(*(torch.from_numpy(mask) for mask in drawn))
+        return JEPAMask(*(torch.from_numpy(mask) for mask in drawn))
 
     def loss(self, waveform, block_mask):
         """Run the forward pass on all tokens."""

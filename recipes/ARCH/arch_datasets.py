@@ -53,14 +53,14 @@ from speechbrain_wavjepa.evaluation.arch_dataset import (
     one_hot,
     split_off,
 )
-from speechbrain_wavjepa.evaluation.tables import (
+from speechbrain_wavjepa.utils.files import path_inside
+from speechbrain_wavjepa.utils.tables import (
     find_files,
     parse_json,
     read_rows,
     read_table,
     read_text,
 )
-from speechbrain_wavjepa.utils.files import path_inside
 
 VALID_SHARE = 0.2  # of the folds that are not tested
 VIVAE_SPEAKERS = [f"S{number:02d}" for number in range(1, 12)]

@@ -84,7 +84,7 @@ def write_table(hparams):
             scores = json.loads(path.read_text())["scores"].values()
             cells = [hparams["model_name"], num_parameters, True, name]
             for score in scores:
-                cells += [score["mean"], score["deviation"]]
+                cells += [score["mean"], score["std"]]
             rows.append("\t".join(map(str, cells)))
     (folder / TABLE).write_text("\n".join(rows) + "\n")
 

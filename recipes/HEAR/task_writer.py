@@ -16,9 +16,10 @@ from typing import NamedTuple, Optional, Union
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_wavjepa.dataio.clips import read_clip
 from speechbrain_wavjepa.dataio.shards import is_clip_name
-from speechbrain_wavjepa.evaluation import tables as reading
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.utils import tables as reading
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,
@@ -338,7 +339,7 @@ def _write_split(
     clips.mkdir(parents=True)
     entries, lengths = {}, set()
     for number, (path, labels, _) in enumerate(files):
-        waveform = reading.read_clip(path, sample_rate)
+        waveform = read_clip(path, sample_rate)
         name = f"{number:05d}_{path.stem}.wav"
         soundfile.write(clips / name, waveform.numpy(), sample_rate, "PCM_16")
         lengths.add(len(waveform))

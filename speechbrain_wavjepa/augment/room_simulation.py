@@ -45,14 +45,12 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-import pyroomacoustics
 from tqdm import tqdm
 
 from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.augment.brir import RECEIVERS, encode_responses
 from speechbrain_wavjepa.augment.hrtf import (
     SPEED_OF_SOUND,
-    EarDirectivity,
     Head,
     MeasuredHead,
     SphericalHead,
@@ -310,6 +308,10 @@ def _respond(
     room, places, sources, absorption, head, sample_rate, seed
 ) -> list[np.ndarray]:
     """Compute the responses [3, R] to each source at the receivers."""
+    pyroomacoustics = require("pyroomacoustics", "scenes")
+    # late, since it needs pyroomacoustics
+    from speechbrain_wavjepa.augment.directivity import EarDirectivity
+
     pyroomacoustics.random.seed(seed)
     simulated = pyroomacoustics.ShoeBox(
         room.size,
@@ -576,7 +578,6 @@ def make_scene(
     >>> key, about["room"], about["receivers"]
     ('room-0000-0001', 'room-0000', ['left', 'right', 'omni'])
     """
-    # late: they need pyroomacoustics, which other recipes do without
 
     room_number, scene = number
     head = _cached_head(hrtf, sample_rate)

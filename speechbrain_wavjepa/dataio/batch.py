@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.dataio.clips import Clip
-from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
 from speechbrain_wavjepa.utils.seed import stable_seed
 
 
@@ -32,7 +32,7 @@ class ClipBatch:
         The clips, with zeros behind the end of each.
     lengths : [B]
         Valid samples of each clip.
-    block_mask : BlockMask or None
+    block_mask : JEPAMask or None
         Masks of B * W windows. They stay on the CPU, where the model turns
         them into gather indices.
     keys : list of str
@@ -57,7 +57,7 @@ class ClipBatch:
 
     waveform: Tensor
     lengths: Tensor
-    block_mask: Optional[BlockMask]
+    block_mask: Optional[JEPAMask]
     keys: list[str]
     seed: int
     position: dict

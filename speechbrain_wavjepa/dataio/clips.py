@@ -31,10 +31,12 @@ import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.processing import audio
+from speechbrain_wavjepa.utils.tables import check_there
 
 MAX_CHANNELS = 64
 MAX_RATE = 768_000
 VALUES_AT_ONCE = 2**20  # decoded at once, whatever a header claims
+MAX_CLIP_VALUES = 2**28  # of a clip, all channels: 4.6 hours at 16 kHz
 UNKNOWN_LENGTH = 2**62  # a stream of unknown length claims more frames
 # The filter of audio.resample reaches 64 / 0.9476 periods of the lower rate
 # to each side, so that much is read behind the end of a clip.
@@ -128,7 +130,7 @@ def decode_clip(
     waveform, rate = read_waveform(
         data, seconds, FILTER_SECONDS, start, stop, draw
     )  # [T, C]
-    waveform = audio.apply_channel_policy(waveform, channels, channel_policy)
+    waveform = audio.select_channels(waveform, channels, channel_policy)
     waveform = audio.resample(waveform, rate, sample_rate)[:clip_samples]
     # one number tells: not finite if a value is not, or is absurdly large
     if not math.isfinite(torch.linalg.vector_norm(waveform)):
@@ -501,3 +503,48 @@ def _resample_blocks(
             f"it ends after {start} of the {file.frames} frames that its "
             "header claims"
         )
+
+
+def read_clip(path: Path, sample_rate: int) -> Tensor:
+    """Read a clip at a rate; what is read is bounded, whatever its header says.
+
+    Arguments
+    ---------
+    path : Path
+        An audio file.
+    sample_rate : int
+        The wanted rate in Hz.
+
+    Returns
+    -------
+    [T, C]
+        The clip.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, no regular file, empty, broken, longer than hours,
+        or holds NaN.
+
+    Example
+    -------
+    >>> read_clip(getfixture("pretrained_folder") / "example.wav", 8000).shape
+    torch.Size([16080, 1])
+    """
+    check_there(path)
+    blocks, count = [], 0
+    try:
+        for block in read_blocks(path, sample_rate):
+            blocks.append(block)
+            count += block.numel()
+            if count > MAX_CLIP_VALUES:
+                raise ValueError(
+                    f"{path} has over {MAX_CLIP_VALUES} samples: cut it "
+                    "into clips."
+                )
+    except TypeError as error:  # soundfile's, of a name that ends in .raw
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    clip = torch.cat(blocks)
+    if not bool(clip.isfinite().all()):
+        raise ValueError(f"{path} holds NaN or Inf.")
+    return clip

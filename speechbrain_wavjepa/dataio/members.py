@@ -33,7 +33,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Optional, Union
+from typing import Any, BinaryIO, NamedTuple, Optional, Union
 
 from speechbrain_wavjepa.dataio.shards import (
     Segment,
@@ -44,6 +44,7 @@ from speechbrain_wavjepa.dataio.shards import (
     suffix_of,
 )
 from speechbrain_wavjepa.dataio.writer import find_entry
+from speechbrain_wavjepa.utils.environment import require
 
 MAX_MEMBER_BYTES = 256 * 1024**2
 
@@ -129,8 +130,7 @@ def iterate_members(
     if suffix_of(shard) == ".tar":
         members = _read_tar(shard, max_bytes)
     else:
-        # imported late: pyarrow is an extra
-
+        require("pyarrow", "data")
         members = read_parquet(shard, start, max_bytes)
     index, problem = 0, "the shard holds no clip"
     try:
@@ -389,15 +389,6 @@ def _find_pax_path(data: bytes) -> bytes:
     return b""
 
 
-try:
-    import pyarrow
-    import pyarrow.parquet
-except ImportError as error:
-    raise ImportError(
-        "Parquet shards are read with pyarrow, which is not installed: "
-        'pip install "speechbrain-wavjepa[data]"'
-    ) from error
-
 ROWS_AT_ONCE = 16
 MAX_FETCHED_BYTES = 4 * 1024**3
 
@@ -452,7 +443,7 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
             first += num_rows
 
 
-def open_table(file: BinaryIO) -> "pyarrow.parquet.ParquetFile":
+def open_table(file: BinaryIO):
     """Read the metadata of a parquet file of clips.
 
     Arguments
@@ -478,8 +469,8 @@ def open_table(file: BinaryIO) -> "pyarrow.parquet.ParquetFile":
     ValueError: not a whole parquet file: ...
     """
     try:
-        table = pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
+        table = require("pyarrow.parquet", "data").ParquetFile(file)
+    except (_pyarrow().ArrowException, OSError) as error:
         if _is_from_outside(error):
             raise
         raise ValueError(f"not a whole parquet file: {error}") from error
@@ -507,16 +498,23 @@ def _is_from_outside(error: Exception) -> bool:
     return isinstance(error, OSError) and type(error) is not OSError
 
 
-def _holds_clips(schema: "pyarrow.Schema") -> bool:
+def _pyarrow():
+    """Import what reads parquet files."""
+    return require("pyarrow", "data")
+
+
+def _holds_clips(schema: Any) -> bool:
     """Say whether audio {bytes, ...} is among the columns."""
     if "audio" not in schema.names:
         return False
     kind = schema.field("audio").type
-    return pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return (
+        _pyarrow().types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    )
 
 
 def _read_group(
-    table: "pyarrow.parquet.ParquetFile",
+    table: Any,
     group: int,
     columns: list[str],
     first: int,
@@ -529,7 +527,7 @@ def _read_group(
             for row in batch.to_pylist():
                 yield _read_row(row, index, max_bytes)
                 index += 1
-    except (pyarrow.ArrowException, OSError) as error:
+    except (_pyarrow().ArrowException, OSError) as error:
         if _is_from_outside(error):
             raise
         num_lost = first + table.metadata.row_group(group).num_rows - index

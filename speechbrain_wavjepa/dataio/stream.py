@@ -63,7 +63,7 @@ from speechbrain_wavjepa.dataio.shards import (
     printable,
     shard_name,
 )
-from speechbrain_wavjepa.processing.audio import apply_channel_policy
+from speechbrain_wavjepa.processing.audio import select_channels
 from speechbrain_wavjepa.utils.seed import stable_seed
 
 SHARDS, BLOCK = 0, 1  # kinds of draws, so that no two share a seed
@@ -475,7 +475,7 @@ class ClipStream(IterableDataset):
                 raise ValueError(
                     f"{name} must lie between {low} and {high}, got {value}."
                 )
-        apply_channel_policy(torch.zeros(1, 1), channels, channel_policy)
+        select_channels(torch.zeros(1, 1), channels, channel_policy)
         is_spec = isinstance(shards, (str, os.PathLike))
         self.shards = expand_shards(shards) if is_spec else list(shards)
         check_shards(self.shards)

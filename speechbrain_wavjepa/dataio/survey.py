@@ -276,7 +276,6 @@ def _count_packed(shard: str) -> int:
     """Count the clips of a local tar or parquet file by its headers."""
     with open_url(shard) as file:
         if suffix_of(shard) == ".parquet":
-            # imported late: pyarrow is an extra
             from speechbrain_wavjepa.dataio.members import open_table
 
             return open_table(file).metadata.num_rows

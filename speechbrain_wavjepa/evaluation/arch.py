@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from speechbrain_wavjepa.evaluation.metrics import (
     top1_accuracy,
 )
 from speechbrain_wavjepa.evaluation.probes import Rows
+from speechbrain_wavjepa.utils.environment import require
 
 PROBES = ("linear", "non_linear")
 SELECTIONS = ("last", "best")
@@ -284,10 +284,11 @@ def multiclass_scores(
     >>> multiclass_scores(np.eye(2)[[0, 1, 1]], np.eye(2)[[0, 1, 0]])
     {'accuracy': 0.666..., 'f1_macro': 0.666...}
     """
+    metrics = require("sklearn.metrics", "eval")
     true, found = targets.argmax(axis=1), logits.argmax(axis=1)
     return {
         "accuracy": top1_accuracy(logits, targets),
-        "f1_macro": float(f1_score(true, found, average="macro")),
+        "f1_macro": float(metrics.f1_score(true, found, average="macro")),
     }
 
 
@@ -315,10 +316,11 @@ def multilabel_scores(
     >>> multilabel_scores(np.array([[0.8, 0.3], [0.2, 0.9]]), np.eye(2))
     {'map_macro': 1.0, 'map_weighted': 1.0}
     """
+    metrics = require("sklearn.metrics", "eval")
     with warnings.catch_warnings():
         # of labels without a positive: evaluate_dataset names them
         warnings.filterwarnings("ignore", "No positive", UserWarning)
-        weighted = average_precision_score(
+        weighted = metrics.average_precision_score(
             targets, probabilities, average="weighted"
         )
         return {
@@ -356,7 +358,7 @@ def evaluate_dataset(
     -------
     dict[str, Any]
         "main_score", the name; "scores", for each score its mean over runs
-        and the deviation of that over repetitions; "runs", all figures;
+        and the std of that over repetitions; "runs", all figures;
         "notes", what a reader must know.
 
     Raises
@@ -379,7 +381,7 @@ def evaluate_dataset(
     ...     pets, ClipEmbeddings(targets, {}), ProbeSettings()
     ... )
     >>> found["scores"]["accuracy"]
-    {'mean': 1.0, 'deviation': 0.0}
+    {'mean': 1.0, 'std': 0.0}
     """
     notes = list(dataset.notes)
     if embeddings.unreadable:
@@ -465,5 +467,5 @@ def _summarize(figures: list[dict], name: str) -> dict[str, float]:
     ]
     return {
         "mean": statistics.fmean(means),
-        "deviation": statistics.pstdev(means),
+        "std": statistics.pstdev(means),
     }

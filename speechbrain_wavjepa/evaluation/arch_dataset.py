@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
+from speechbrain_wavjepa.utils.environment import require
 from speechbrain_wavjepa.utils.files import fingerprint, hash_file
 
 SPLIT_SEED = 42  # of ARCH's random splits
@@ -86,9 +86,9 @@ def split_off(clips: Sequence[int], share: float) -> tuple[list, list]:
             f"{len(clips)} clips cannot be divided into training and "
             "validation: is the data set complete?"
         )
-    kept, held_out = train_test_split(
-        list(clips), test_size=share, random_state=SPLIT_SEED
-    )
+    kept, held_out = require(
+        "sklearn.model_selection", "eval"
+    ).train_test_split(list(clips), test_size=share, random_state=SPLIT_SEED)
     return kept, held_out
 
 

@@ -43,9 +43,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from speechbrain_wavjepa.dataio.clips import read_clip
 from speechbrain_wavjepa.evaluation.arch_dataset import ArchDataset, name_files
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
-from speechbrain_wavjepa.evaluation.tables import read_clip
 from speechbrain_wavjepa.utils.files import atomic_folder, fingerprint, hold
 
 SECONDS_AT_ONCE = 80  # of sound in a batch, where clips have one length

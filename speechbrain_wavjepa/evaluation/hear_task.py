@@ -21,18 +21,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from speechbrain_wavjepa.dataio.clips import read_clip
 from speechbrain_wavjepa.evaluation.events import Event
-from speechbrain_wavjepa.evaluation.tables import (
-    check_there,
-    read_clip,
-    read_json,
-    read_table,
-)
 from speechbrain_wavjepa.utils.files import (
     fingerprint,
     hash_file,
     path_inside,
 )
+from speechbrain_wavjepa.utils.tables import check_there, read_json, read_table
 
 SPLIT_MODES = {
     "trainvaltest": False,

@@ -13,7 +13,8 @@ import statistics
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+
+from speechbrain_wavjepa.utils.environment import require
 
 # Twelve pitch classes to an octave.
 PITCH_CLASSES = 12
@@ -94,8 +95,9 @@ def mean_average_precision(
     >>> mean_average_precision(probabilities, np.array([[0, 1], [1, 0]]))
     1.0
     """
+    metrics = require("sklearn.metrics", "eval")
     return float(
-        average_precision_score(targets, probabilities, average="macro")
+        metrics.average_precision_score(targets, probabilities, average="macro")
     )
 
 
@@ -152,8 +154,9 @@ def d_prime(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 def _areas(probabilities: np.ndarray, targets: np.ndarray) -> list[float]:
     """Compute the area of each label."""
+    metrics = require("sklearn.metrics", "eval")
     return [
-        roc_auc_score(target, probability)
+        metrics.roc_auc_score(target, probability)
         if 0 < target.sum() < len(target)
         else math.nan
         for probability, target in zip(probabilities.T, targets.T)

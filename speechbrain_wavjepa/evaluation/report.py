@@ -29,8 +29,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
-from speechbrain_wavjepa.evaluation.tables import read_json
 from speechbrain_wavjepa.utils.plots import plot_scores
+from speechbrain_wavjepa.utils.tables import read_json
 
 # The tasks of the paper's HEAR suite, by their short names.
 HEAR_TASKS = {
@@ -215,7 +215,7 @@ class TaskScore(NamedTuple):
         The task's folder.
     score : float
         Its primary score, the mean over folds.
-    deviation : float, optional
+    std : float, optional
         HEAR: the sample standard deviation over folds. ARCH: that over
         repetitions.
 
@@ -228,7 +228,7 @@ class TaskScore(NamedTuple):
 
     task: str
     score: float
-    deviation: Optional[float] = None
+    std: Optional[float] = None
 
     @property
     def short_name(self) -> str:
@@ -238,9 +238,9 @@ class TaskScore(NamedTuple):
     @property
     def percent(self) -> str:
         """Write the figure."""
-        if self.deviation is None:
+        if self.std is None:
             return f"{100 * self.score:.1f}"
-        return f"{100 * self.score:.1f} ± {100 * self.deviation:.1f}"
+        return f"{100 * self.score:.1f} ± {100 * self.std:.1f}"
 
 
 def read_score(path: Path) -> TaskScore:
@@ -282,13 +282,13 @@ def read_score(path: Path) -> TaskScore:
 
 
 def _find_score(name: str, results: dict) -> tuple:
-    """Find a score, and its deviation if it has one."""
+    """Find a score, and its std if it has one."""
     if name == ARCH_SCORES:
         main_score = results["scores"][results["main_score"]]
         repeated = any(run["repetition"] for run in results["runs"])
         return (
             main_score["mean"],
-            main_score["deviation"] if repeated else None,
+            main_score["std"] if repeated else None,
         )
     if "aggregated_scores" in results:
         folds = results["aggregated_scores"]
@@ -526,8 +526,7 @@ def _report(options: argparse.Namespace) -> None:
         print(f"{format_ranking(ranking)}\n")
     bars = {
         model: {
-            s.short_name: (100 * s.score, 100 * (s.deviation or 0))
-            for s in scores
+            s.short_name: (100 * s.score, 100 * (s.std or 0)) for s in scores
         }
         for model, scores in models.items()
     }

@@ -9,9 +9,9 @@ from speechbrain_wavjepa.inference.classifiers import (
     MultilabelClassifier,
 )
 from speechbrain_wavjepa.inference.encoder import (
-    FileNormalizer,
-    LevelNorm,
-    RawWaveform,
+    AudioNormalizer,
+    ChannelSelector,
+    RMSNormalizer,
     TokenEncoder,
 )
 from speechbrain_wavjepa.inference.files import hash_model
@@ -27,12 +27,12 @@ from speechbrain_wavjepa.inference.streaming import (
 )
 
 __all__ = [
-    "FileNormalizer",
+    "AudioNormalizer",
     "FolderPretrainer",
-    "LevelNorm",
+    "RMSNormalizer",
     "LinearClassifier",
     "MultilabelClassifier",
-    "RawWaveform",
+    "ChannelSelector",
     "StreamingEmbedder",
     "TokenEncoder",
     "embed_file",

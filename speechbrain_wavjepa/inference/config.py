@@ -445,14 +445,14 @@ wavjepa: !new:speechbrain_wavjepa.lobes.WavJEPAEncoder
   context_encoder: !ref <context_encoder>
 
 # keeps all channels of a file: their mean may be silence
-audio_normalizer: !new:speechbrain_wavjepa.inference.FileNormalizer
+audio_normalizer: !new:speechbrain_wavjepa.inference.AudioNormalizer
   sample_rate: !ref <sample_rate>
 
-compute_features: !new:speechbrain_wavjepa.inference.RawWaveform
+compute_features: !new:speechbrain_wavjepa.inference.ChannelSelector
   channels: !ref <channels>
   policy: !ref <channel_policy>
 
-mean_var_norm: !new:speechbrain_wavjepa.inference.LevelNorm
+mean_var_norm: !new:speechbrain_wavjepa.inference.RMSNormalizer
   level_db: !ref <level_db>
 
 {layer_sum}embedding_model: !new:speechbrain_wavjepa.lobes.WavJEPAEmbedding

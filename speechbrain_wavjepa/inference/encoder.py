@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from speechbrain_wavjepa.processing.audio import (
     MAX_CHANNELS,
     MIN_RATE,
-    apply_channel_policy,
     resample,
     rms_normalize,
+    select_channels,
     valid_lengths,
 )
 from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
-class FileNormalizer:
+class AudioNormalizer:
     """Brings what a file holds to the model's rate and keeps all channels.
 
     SpeechBrain's ``load_audio`` calls it under the name ``audio_normalizer``.
@@ -45,7 +45,7 @@ class FileNormalizer:
 
     Example
     -------
-    >>> FileNormalizer(16000)(torch.randn(44100, 2), 44100).shape
+    >>> AudioNormalizer(16000)(torch.randn(44100, 2), 44100).shape
     torch.Size([16000, 2])
     """
 
@@ -98,7 +98,7 @@ def check_file(num_samples: int, sample_rate: int) -> None:
         )
 
 
-class RawWaveform(nn.Module):
+class ChannelSelector(nn.Module):
     """Gives clips the model's channels.
 
     Arguments
@@ -110,13 +110,13 @@ class RawWaveform(nn.Module):
 
     Example
     -------
-    >>> RawWaveform(channels=2)(torch.randn(3, 16000)).shape
+    >>> ChannelSelector(channels=2)(torch.randn(3, 16000)).shape
     torch.Size([3, 16000, 2])
     """
 
     def __init__(self, channels: int = 1, policy: str = "first"):
         super().__init__()
-        apply_channel_policy(torch.zeros(1, 1), channels, policy)
+        select_channels(torch.zeros(1, 1), channels, policy)
         self.channels = channels
         self.policy = policy
 
@@ -147,13 +147,11 @@ class RawWaveform(nn.Module):
                 f"{wavs.shape[2]} in {list(wavs.shape)}: are the axes "
                 "[clips, samples, channels]? Select the ears or one channel."
             )
-        flat = apply_channel_policy(
-            wavs.flatten(0, 1), self.channels, self.policy
-        )
+        flat = select_channels(wavs.flatten(0, 1), self.channels, self.policy)
         return flat.unflatten(0, wavs.shape[:2])
 
 
-class LevelNorm(nn.Module):
+class RMSNormalizer(nn.Module):
     """Brings clips to a root-mean-square level, all channels alike.
 
     Arguments
@@ -163,7 +161,7 @@ class LevelNorm(nn.Module):
 
     Example
     -------
-    >>> clip = LevelNorm(-20.0)(torch.randn(1, 16000, 1))
+    >>> clip = RMSNormalizer(-20.0)(torch.randn(1, 16000, 1))
     >>> round(20 * clip.square().mean().sqrt().log10().item(), 2)
     -20.0
     """
@@ -189,9 +187,9 @@ class TokenEncoder(StrictModule):
     Arguments
     ---------
     compute_features : nn.Module
-        speechbrain_wavjepa.inference.encoder.RawWaveform.
+        speechbrain_wavjepa.inference.encoder.ChannelSelector.
     mean_var_norm : nn.Module
-        speechbrain_wavjepa.inference.encoder.LevelNorm.
+        speechbrain_wavjepa.inference.encoder.RMSNormalizer.
     embedding_model : nn.Module
         speechbrain_wavjepa.lobes.embedding.WavJEPAEmbedding.
     sample_rate : int
@@ -201,14 +199,14 @@ class TokenEncoder(StrictModule):
     -------
     >>> from speechbrain_wavjepa.lobes import WavJEPAEmbedding
     >>> from speechbrain_wavjepa.lobes import ConvFrontend
-    >>> from speechbrain_wavjepa.inference import LevelNorm, RawWaveform
+    >>> from speechbrain_wavjepa.inference import RMSNormalizer, ChannelSelector
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> from speechbrain_wavjepa.lobes import WavJEPAEncoder
     >>> model = WavJEPAEncoder(
     ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
     ... )
     >>> encoder = TokenEncoder(
-    ...     RawWaveform(), LevelNorm(), WavJEPAEmbedding(model)
+    ...     ChannelSelector(), RMSNormalizer(), WavJEPAEmbedding(model)
     ... )
     >>> encoder(torch.randn(3, 16000))["embeddings"].shape
     torch.Size([3, 99, 16])

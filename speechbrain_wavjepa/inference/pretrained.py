@@ -58,8 +58,8 @@ from speechbrain_wavjepa.inference.config import (
     write_hyperparams,
 )
 from speechbrain_wavjepa.inference.encoder import (
-    LevelNorm,
-    RawWaveform,
+    ChannelSelector,
+    RMSNormalizer,
     TokenEncoder,
 )
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
@@ -550,8 +550,8 @@ def load_pretrained(
         key: value for key, value in runtime.items() if key not in preparation
     }
     return TokenEncoder(
-        RawWaveform(found["channels"], runtime["channel_policy"]),
-        LevelNorm(runtime["level_db"]),
+        ChannelSelector(found["channels"], runtime["channel_policy"]),
+        RMSNormalizer(runtime["level_db"]),
         WavJEPAEmbedding(model, layer_sum=layer_sum, **options),
         runtime["sample_rate"],
     ).eval()
@@ -683,7 +683,7 @@ def try_classifier(
     Example
     -------
     >>> import torch
-    >>> from speechbrain_wavjepa.inference.pretrained import write_weights
+    >>> from speechbrain_wavjepa.inference import LinearClassifier
     >>> path = Path(getfixture("tmpdir")) / "classifier.ckpt"
     >>> write_weights(LinearClassifier(16, 2).state_dict(), path)
     >>> name = "speechbrain_wavjepa.inference.classifiers.LinearClassifier"

@@ -6,7 +6,7 @@ Authors
 
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend, Frontend
-from speechbrain_wavjepa.lobes.masking import BlockMask, BlockMasker
+from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
 from speechbrain_wavjepa.lobes.wavjepa import (
     JEPAOutput,
     Predictor,
@@ -17,7 +17,7 @@ from speechbrain_wavjepa.lobes.wavjepa import (
 )
 
 __all__ = [
-    "BlockMask",
+    "JEPAMask",
     "BlockMasker",
     "ConvFrontend",
     "Frontend",

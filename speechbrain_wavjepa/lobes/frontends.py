@@ -188,7 +188,7 @@ class ConvFrontend(nn.Module):
         if waveform.shape[2] != self.channels:
             raise ValueError(
                 f"This front-end takes [B, T, {self.channels}] waveforms, got "
-                f"{list(waveform.shape)}: see audio.apply_channel_policy."
+                f"{list(waveform.shape)}: see audio.select_channels."
             )
         num_tokens = self.num_tokens(waveform.shape[1])
         if num_tokens == 0:

@@ -22,7 +22,7 @@ from torch import Tensor
 MAX_DRAWS = 1000
 
 
-class BlockMask(NamedTuple):
+class JEPAMask(NamedTuple):
     """The masks of a batch of windows.
 
     Arguments
@@ -126,7 +126,7 @@ class BlockMasker:
         num_tokens: int,
         channels: int = 1,
         generator: Optional[torch.Generator] = None,
-    ) -> BlockMask:
+    ) -> JEPAMask:
         """Draw the masks of a batch.
 
         Arguments
@@ -142,7 +142,7 @@ class BlockMasker:
 
         Returns
         -------
-        BlockMask
+        JEPAMask
             On the CPU, where the model turns it into gather indices.
         """
         self._check(num_tokens)
@@ -170,10 +170,10 @@ class BlockMasker:
         context, targets = torch.cat(contexts), torch.cat(targets)
         if self.channel_order == "aligned":
             # channel-major, as the tokens: all of one ear, then the other
-            return BlockMask(
+            return JEPAMask(
                 context.repeat(1, channels), targets.repeat(1, 1, channels)
             )
-        return BlockMask(
+        return JEPAMask(
             context.repeat_interleave(channels, dim=1),
             targets.repeat_interleave(channels, dim=2),
         )

@@ -38,7 +38,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.lobes.masking import BlockMask
+from speechbrain_wavjepa.lobes.masking import JEPAMask
 from speechbrain_wavjepa.nnet.positions import channel_time_positions
 from speechbrain_wavjepa.nnet.transformer import (
     Packing,
@@ -193,7 +193,7 @@ class Predictor(nn.Module):
         self.output_projection.apply(initialize_linear)
 
     def forward(
-        self, context: Tensor, block_mask: BlockMask, positions: Tensor
+        self, context: Tensor, block_mask: JEPAMask, positions: Tensor
     ) -> Tensor:
         """Predict the tokens of every target block.
 
@@ -201,7 +201,7 @@ class Predictor(nn.Module):
         ---------
         context : [A, encoder_dim]
             Encoded context tokens, window after window.
-        block_mask : BlockMask
+        block_mask : JEPAMask
             On the CPU; says which tokens these are and which to predict.
         positions : [N, dim]
             Position table.
@@ -413,14 +413,14 @@ class WavJEPA(WavJEPAEncoder):
         self.target_encoder = target_encoder
         self.predictor = predictor
 
-    def forward(self, waveform: Tensor, block_mask: BlockMask) -> JEPAOutput:
+    def forward(self, waveform: Tensor, block_mask: JEPAMask) -> JEPAOutput:
         """Predict the target blocks of windows from their context.
 
         Arguments
         ---------
         waveform : [B, T, C]
             Standardized windows.
-        block_mask : BlockMask
+        block_mask : JEPAMask
             Context and targets of each window, on the CPU.
 
         Returns

@@ -5,16 +5,16 @@ Authors
 """
 
 from speechbrain_wavjepa.processing.audio import (
-    apply_channel_policy,
     resample,
     rms_normalize,
+    select_channels,
     standardize,
 )
 from speechbrain_wavjepa.processing.windows import TokenGrid, random_windows
 
 __all__ = [
     "TokenGrid",
-    "apply_channel_policy",
+    "select_channels",
     "random_windows",
     "resample",
     "rms_normalize",

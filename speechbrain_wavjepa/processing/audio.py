@@ -179,7 +179,7 @@ def level_gain(rms: Tensor, level_db: float = -14.0) -> Tensor:
     return torch.where(rms > 0, 10 ** (level_db / 20) / rms, 1.0)
 
 
-def apply_channel_policy(
+def select_channels(
     waveform: Tensor, channels: int, policy: str = "first"
 ) -> Tensor:
     """Give a waveform the channel count that the model was made for.
@@ -208,7 +208,7 @@ def apply_channel_policy(
 
     Example
     -------
-    >>> apply_channel_policy(torch.randn(100, 4), channels=1).shape
+    >>> select_channels(torch.randn(100, 4), channels=1).shape
     torch.Size([100, 1])
     """
     if policy not in ("first", "mean"):

@@ -39,7 +39,7 @@ def effective_rank(features: Tensor) -> float:
     return (-(share * share.log()).sum()).exp().item()
 
 
-def mean_deviation(tokens: Tensor) -> float:
+def mean_std(tokens: Tensor) -> float:
     """Measure the standard deviation of each dimension, then average.
 
     Arguments
@@ -54,7 +54,7 @@ def mean_deviation(tokens: Tensor) -> float:
 
     Example
     -------
-    >>> mean_deviation(torch.ones(10, 4))
+    >>> mean_std(torch.ones(10, 4))
     0.0
     """
     return tokens.detach().float().std(dim=0).mean().item()

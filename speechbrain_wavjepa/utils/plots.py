@@ -33,8 +33,6 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import torchaudio
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from speechbrain_wavjepa.utils.environment import require
@@ -134,8 +132,8 @@ def plot_learning_curve(figures: list[dict], path: Union[str, Path]):
     ---------
     figures : list[dict]
         The lines of a ``StepLog``: "step" and, where logged, "loss",
-        "valid_loss", "learning_rate", "target_deviation",
-        "prediction_deviation" and "effective_rank".
+        "valid_loss", "learning_rate", "target_std",
+        "prediction_std" and "effective_rank".
     path : str or Path
         The picture to write.
 
@@ -161,7 +159,7 @@ def plot_learning_curve(figures: list[dict], path: Union[str, Path]):
         ("loss", ("loss", "valid_loss")),
         (
             "standard deviation",
-            ("target_deviation", "prediction_deviation"),
+            ("target_std", "prediction_std"),
         ),
         ("effective rank", ("effective_rank",)),
         ("learning rate", ("learning_rate",)),
@@ -422,7 +420,9 @@ def plot_scores(
     if generalizability:
         sizes.append(4)
     height = max(4, 0.3 * len(generalizability or ()))
-    figure = Figure(figsize=(sum(sizes) + NAMES, height))
+    figure = require("matplotlib.figure", "plots").Figure(
+        figsize=(sum(sizes) + NAMES, height)
+    )
     panels = figure.subplots(
         1,
         len(sizes),
@@ -441,7 +441,7 @@ def _show(name: str) -> str:
     return name[:MAX_NAME].replace("$", r"\$")
 
 
-def _draw_tasks(axes: Axes, models: Mapping, tasks: Sequence[str]) -> None:
+def _draw_tasks(axes, models: Mapping, tasks: Sequence[str]) -> None:
     """Draw a group of bars for each task."""
     width = 0.8 / len(models)
     for number, (model, row) in enumerate(models.items()):
@@ -459,9 +459,7 @@ def _draw_tasks(axes: Axes, models: Mapping, tasks: Sequence[str]) -> None:
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
 
-def _draw_ranking(
-    axes: Axes, scores: Mapping[str, float], ours: set[str]
-) -> None:
+def _draw_ranking(axes, scores: Mapping[str, float], ours: set[str]) -> None:
     """Draw a bar for each model, the best on top."""
     names = sorted(scores, key=lambda name: scores[name])
     colours = ["black" if name in ours else "silver" for name in names]
@@ -506,7 +504,7 @@ def plot_confusion(
     counts = np.zeros((len(labels), len(labels)))
     np.add.at(counts, (true, found), 1)
     size = min(2 + 0.35 * len(labels), MAX_INCHES)
-    figure = Figure(figsize=(size, size))
+    figure = require("matplotlib.figure", "plots").Figure(figsize=(size, size))
     axes = figure.subplots()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

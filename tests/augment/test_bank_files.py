@@ -195,7 +195,7 @@ def test_links_in_a_tar_are_not_followed(tmp_path):
 
 LIMITED = """
 import pathlib, resource, sys
-from speechbrain_wavjepa import bank_files
+from speechbrain_wavjepa.augment import brir as bank_files
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
 path = pathlib.Path(sys.argv[1])

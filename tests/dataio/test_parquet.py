@@ -164,9 +164,8 @@ def test_stream_over_http_equals_local(tmp_path):
 
 
 def test_without_pyarrow_the_error_has_the_command(tmp_path, monkeypatch):
+    (tmp_path / "0.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(
-        sys.modules, "speechbrain_wavjepa.dataio.members", False
-    )
-    with pytest.raises(ImportError, match=r'pip install "speechbrain-wavjepa'):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[data\]'"):
         list(iterate_members(str(tmp_path / "0.parquet")))

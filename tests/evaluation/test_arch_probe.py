@@ -173,7 +173,7 @@ def test_the_deviation_is_over_repetitions(tmp_path):
     accuracies = [run["scores"]["accuracy"] for run in found["runs"]]
     assert len(set(accuracies)) > 1
     assert found["scores"]["accuracy"]["mean"] == np.mean(accuracies)
-    assert found["scores"]["accuracy"]["deviation"] == np.std(accuracies)
+    assert found["scores"]["accuracy"]["std"] == np.std(accuracies)
 
 
 def write_tones(dataset):

@@ -68,12 +68,12 @@ def test_a_broken_file_of_scores_is_named(tmp_path, capsys, text, message):
     assert str(path) in capsys.readouterr().err
 
 
-def write_arch(folder, scores, deviation=0.0, repetition=0):
+def write_arch(folder, scores, std=0.0, repetition=0):
     for task, score in scores.items():
         (folder / task).mkdir(parents=True)
         results = {
             "main_score": "accuracy",
-            "scores": {"accuracy": {"mean": score, "deviation": deviation}},
+            "scores": {"accuracy": {"mean": score, "std": std}},
             "runs": [{"repetition": repetition}],
         }
         (folder / task / "arch-scores.json").write_text(json.dumps(results))
@@ -106,7 +106,7 @@ def test_a_folder_named_as_a_published_row_replaces_nothing(tmp_path, capsys):
 
 
 def test_one_data_set_of_arch_has_no_s_of_m(tmp_path, capsys):
-    write_arch(tmp_path, {"esc50": 0.5}, deviation=0.01, repetition=2)
+    write_arch(tmp_path, {"esc50": 0.5}, std=0.01, repetition=2)
     assert main([str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "50.0 ± 1.0" in printed and "s(m)" not in printed

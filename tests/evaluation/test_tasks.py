@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.evaluation import tables as files
+from speechbrain_wavjepa.dataio import clips
 from speechbrain_wavjepa.evaluation.embeddings import (
     SplitEmbeddings,
     embed_task,
@@ -21,6 +21,7 @@ from speechbrain_wavjepa.evaluation.embeddings import (
 from speechbrain_wavjepa.evaluation.events import Event
 from speechbrain_wavjepa.evaluation.hear import SplitScorer
 from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
+from speechbrain_wavjepa.utils import tables as files
 
 
 @pytest.fixture
@@ -380,7 +381,7 @@ def test_pipes_and_huge_files_are_refused(folder, monkeypatch):
             read()
     clip.unlink()
     soundfile.write(clip, np.zeros(1600), 16000)
-    monkeypatch.setattr(files, "MAX_VALUES", 1000)
+    monkeypatch.setattr(clips, "MAX_CLIP_VALUES", 1000)
     with pytest.raises(ValueError, match="0.wav has over 1000 samples"):
         task.read_clip("test", "0.wav")
     (folder / "test.json").unlink()

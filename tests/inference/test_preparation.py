@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from speechbrain_wavjepa.inference.encoder import (
-    FileNormalizer,
-    LevelNorm,
-    RawWaveform,
+    AudioNormalizer,
+    ChannelSelector,
+    RMSNormalizer,
 )
 from speechbrain_wavjepa.processing.audio import resample, valid_lengths
 
 
 def test_a_file_keeps_its_channels_and_gets_the_rate():
     audio = torch.randn(44100, 2)
-    normalizer = FileNormalizer(16000)
+    normalizer = AudioNormalizer(16000)
     assert torch.equal(normalizer(audio, 44100), resample(audio, 44100, 16000))
     assert normalizer(audio[:, 0], 16000).shape == (44100, 1)
 
@@ -27,7 +27,7 @@ def test_a_file_keeps_its_channels_and_gets_the_rate():
 )
 def test_files_that_cannot_be_heard(audio, rate, message):
     with pytest.raises(ValueError, match=message):
-        FileNormalizer(16000)(audio, rate)
+        AudioNormalizer(16000)(audio, rate)
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,15 @@ def test_files_that_cannot_be_heard(audio, rate, message):
 )
 def test_channels(channels, found, expected):
     clips = torch.randn(3, 100, found)
-    assert torch.equal(RawWaveform(channels)(clips), clips[:, :, expected])
+    assert torch.equal(ChannelSelector(channels)(clips), clips[:, :, expected])
 
 
 def test_the_mean_of_channels():
     clips = torch.randn(3, 100, 2)
     expected = clips.mean(dim=2, keepdim=True)
-    assert torch.equal(RawWaveform(1, "mean")(clips), expected)
+    assert torch.equal(ChannelSelector(1, "mean")(clips), expected)
     with pytest.raises(ValueError, match="'first' or 'mean', got 'last'"):
-        RawWaveform(1, "last")
+        ChannelSelector(1, "last")
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -52,7 +52,7 @@ def test_samples_must_be_finite(value):
     clips = torch.zeros(2, 100)
     clips[1, 50] = value
     with pytest.raises(ValueError, match="NaN or Inf"):
-        RawWaveform()(clips)
+        ChannelSelector()(clips)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_samples_must_be_finite(value):
 )
 def test_clips_that_cannot_be_heard(shape, channels, message):
     with pytest.raises(ValueError, match=message):
-        RawWaveform(channels)(torch.zeros(shape))
+        ChannelSelector(channels)(torch.zeros(shape))
 
 
 def test_level_leaves_out_padding_and_keeps_the_ears_apart():
@@ -76,8 +76,8 @@ def test_level_leaves_out_padding_and_keeps_the_ears_apart():
     clips[:, :, 1] *= 0.1
     padded = clips.clone()
     padded[1, 500:] = 77
-    levelled = LevelNorm(-20)(padded, torch.tensor([1.0, 0.5]))
-    alone = LevelNorm(-20)(clips[1:, :500])
+    levelled = RMSNormalizer(-20)(padded, torch.tensor([1.0, 0.5]))
+    alone = RMSNormalizer(-20)(clips[1:, :500])
     assert torch.equal(levelled[1, :500], alone[0])
     assert not levelled[1, 500:].any()
     level = 20 * levelled[0].square().mean().sqrt().log10()
@@ -86,7 +86,7 @@ def test_level_leaves_out_padding_and_keeps_the_ears_apart():
     torch.testing.assert_close(
         ratio[1] / ratio[0], clips[0].std(dim=0)[1] / clips[0].std(dim=0)[0]
     )
-    assert not LevelNorm()(torch.zeros(1, 100, 1)).any()
+    assert not RMSNormalizer()(torch.zeros(1, 100, 1)).any()
 
 
 def test_lengths():

@@ -75,7 +75,7 @@ def test_changes_when_loading(tmp_path, model):
 KILLED = """
 import os
 from official_factory import make_model
-from speechbrain_wavjepa import pretrained
+from speechbrain_wavjepa.inference import pretrained
 
 def die(*_):
     os._exit(9)

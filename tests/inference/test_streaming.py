@@ -11,8 +11,8 @@ from tiny_embedding import make_clips, make_model
 from speechbrain_wavjepa.dataio import clips as file_blocks
 from speechbrain_wavjepa.dataio.clips import read_blocks
 from speechbrain_wavjepa.inference.encoder import (
-    LevelNorm,
-    RawWaveform,
+    ChannelSelector,
+    RMSNormalizer,
     TokenEncoder,
 )
 from speechbrain_wavjepa.inference.streaming import (
@@ -27,8 +27,8 @@ from speechbrain_wavjepa.processing.audio import resample
 
 def make_encoder(channels=1, **options):
     return TokenEncoder(
-        RawWaveform(channels),
-        LevelNorm(),
+        ChannelSelector(channels),
+        RMSNormalizer(),
         WavJEPAEmbedding(make_model(channels), **options),
     )
 

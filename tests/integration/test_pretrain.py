@@ -50,7 +50,7 @@ def test_it_learns_and_leaves_its_results(shards, tmp_path):
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
     assert figures[-1]["step"] == 60
     for line in figures:
-        assert line["target_deviation"] > 0.1
+        assert line["target_std"] > 0.1
         assert line["effective_rank"] > 1.0
         assert line["gradient_norm"] > 0
     assert (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_embedding import make_clips, make_model
 
-from speechbrain_wavjepa.inference.encoder import LevelNorm
+from speechbrain_wavjepa.inference.encoder import RMSNormalizer
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.nnet.transformer import LayerSum
 from speechbrain_wavjepa.processing.audio import standardize
@@ -16,7 +16,7 @@ def test_padding_and_neighbours_change_nothing(channels, overlap):
     embedding = WavJEPAEmbedding(
         make_model(channels), overlap=overlap, window_batch=3
     )
-    level = LevelNorm()
+    level = RMSNormalizer()
     lengths = [160, 1000, 1000, 32160, 40000, 80000]
     clips = [make_clips(length, channels)[0] for length in lengths]
     batch = torch.full((len(clips), 80000, channels), 1e6)

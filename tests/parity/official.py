@@ -8,7 +8,7 @@ import torch
 
 from speechbrain_wavjepa.integrations.official import map_official_state
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.masking import BlockMask
+from speechbrain_wavjepa.lobes.masking import JEPAMask
 from speechbrain_wavjepa.lobes.wavjepa import Predictor, TargetEncoder, WavJEPA
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
 
@@ -60,6 +60,6 @@ def select(numbers, prefix):
 
 def read_masks(numbers):
     """Turn the authors' masks into ours."""
-    return BlockMask(
+    return JEPAMask(
         ~numbers["input.ctx_masks"], numbers["input.target_indices"]
     )

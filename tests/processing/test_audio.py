@@ -98,13 +98,13 @@ def test_impossible_rates_are_refused(rate):
 
 def test_channel_policy():
     four = torch.arange(8.0).view(2, 4)
-    first = audio.apply_channel_policy(four, 1, "first")
+    first = audio.select_channels(four, 1, "first")
     assert first.tolist() == [[0.0], [4.0]]
-    mean = audio.apply_channel_policy(four, 1, "mean")
+    mean = audio.select_channels(four, 1, "mean")
     assert mean.tolist() == [[1.5], [5.5]]
-    both = audio.apply_channel_policy(first, 2)
+    both = audio.select_channels(first, 2)
     assert both.tolist() == [[0.0, 0.0], [4.0, 4.0]]
     with pytest.raises(ValueError, match="2 channels.*4"):
-        audio.apply_channel_policy(four, 2)
+        audio.select_channels(four, 2)
     with pytest.raises(ValueError, match="loudest"):
-        audio.apply_channel_policy(four, 1, "loudest")
+        audio.select_channels(four, 1, "loudest")

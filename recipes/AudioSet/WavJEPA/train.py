@@ -45,7 +45,7 @@ from speechbrain_wavjepa.processing.audio import standardize
 from speechbrain_wavjepa.processing.windows import random_windows
 from speechbrain_wavjepa.utils.collapse import (
     effective_rank,
-    mean_deviation,
+    mean_std,
     pool_windows,
 )
 from speechbrain_wavjepa.utils.experiment import (
@@ -339,8 +339,8 @@ class WavJEPABrain(sb.Brain):
             learning_rate=self.optimizer.param_groups[0]["lr"],
             ema_decay=self.hparams.ema_decay(self.optimizer_step - 1),
             gradient_norm=self.gradient_norm.item(),
-            target_deviation=mean_deviation(output.target.flatten(0, 1)),
-            prediction_deviation=mean_deviation(output.prediction),
+            target_std=mean_std(output.target.flatten(0, 1)),
+            prediction_std=mean_std(output.prediction),
             effective_rank=effective_rank(pooled),
             bad_clips=self.hparams.stream_state.num_bad,
             bad_scenes=self.hparams.stream_state.num_bad_scenes,

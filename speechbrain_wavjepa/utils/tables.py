@@ -14,15 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Union
 
-import torch
-from torch import Tensor
-
-from speechbrain_wavjepa.dataio.clips import read_blocks
-
 MAX_JSON = 2**26  # bytes
 MAX_TABLE = 2**26  # bytes
 MAX_ROWS = 2**21
-MAX_VALUES = 2**28  # of a clip, all channels: 4.6 hours at 16 kHz
 
 
 def check_there(path: Union[str, Path]) -> None:
@@ -284,50 +278,6 @@ def read_table(
     if not found:
         raise ValueError(f"{path} has a header and no row: is it whole?")
     return found
-
-
-def read_clip(path: Path, sample_rate: int) -> Tensor:
-    """Read a clip at a rate; what is read is bounded, whatever its header says.
-
-    Arguments
-    ---------
-    path : Path
-        An audio file.
-    sample_rate : int
-        The wanted rate in Hz.
-
-    Returns
-    -------
-    [T, C]
-        The clip.
-
-    Raises
-    ------
-    ValueError
-        If it is missing, no regular file, empty, broken, longer than hours,
-        or holds NaN.
-
-    Example
-    -------
-    >>> read_clip(getfixture("pretrained_folder") / "example.wav", 8000).shape
-    torch.Size([16080, 1])
-    """
-    check_there(path)
-    blocks, count = [], 0
-    try:
-        for block in read_blocks(path, sample_rate):
-            blocks.append(block)
-            count += block.numel()
-            if count > MAX_VALUES:
-                raise ValueError(
-                    f"{path} has over {MAX_VALUES} samples: cut it into clips."
-                )
-    except TypeError as error:  # soundfile's, of a name that ends in .raw
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    clip = torch.cat(blocks)
-    if not bool(clip.isfinite().all()):
-        raise ValueError(f"{path} holds NaN or Inf.")
-    return clip
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
