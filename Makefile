@@ -38,6 +38,7 @@ lint: $(INSTALLED)
 	"$(RUN)/lint-imports" --no-logo
 	"$(RUN)/yamllint" --strict .
 	"$(RUN)/codespell"
+	"$(RUN)/lychee" --offline --no-progress --include-fragments .
 
 format: $(INSTALLED)
 	"$(RUN)/ruff" check --fix .

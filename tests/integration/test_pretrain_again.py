@@ -15,7 +15,7 @@ from tiny_run import (
     write_corpus,
 )
 
-SHORT = {"total_steps": 12, "batches_per_epoch": 8, "warmup_steps": 2}
+SHORT = {"total_steps": 12, "steps_per_epoch": 8, "warmup_steps": 2}
 
 
 @pytest.fixture(scope="module")

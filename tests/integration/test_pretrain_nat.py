@@ -24,7 +24,7 @@ PLACE = {"azimuth": 40.0, "elevation": 0.0, "distance": 2.0}
 PLAIN = {
     "yaml": "wavjepa_nat_mini.yaml",
     "synthetic_rooms": "null",
-    "batches_per_epoch": 20,
+    "steps_per_epoch": 20,
     "total_steps": 20,
 }
 
@@ -167,7 +167,7 @@ def two_processes(tmp_path_factory):
         clip_seconds=None,
         num_workers=1,
         total_steps=8,
-        batches_per_epoch=5,
+        steps_per_epoch=5,
         ckpt_interval_steps=5,
     )  # fmt: skip
     printed = run(change(command, folder / "compare.py", COMPARE))

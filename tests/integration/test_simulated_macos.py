@@ -65,7 +65,7 @@ def test_a_run_on_a_bank_of_plain_arrays_ends_with_a_model(macos, tmp_path):
         run,
         yaml="wavjepa_nat_mini.yaml",
         brir_folder=tmp_path / "bank",
-        batches_per_epoch=10,
+        steps_per_epoch=10,
         total_steps=10,
         num_workers=1,
     )

@@ -147,9 +147,6 @@ def test_close_ends_what_tensorboard_has_started(tmp_path):
 @pytest.mark.parametrize("save_folder", ["b/save", "a", "a/../b/save"])
 def test_checkpoints_belong_to_their_output_folder(save_folder):
     settings = {
-        "grad_accumulation_factor": 1,
-        "batches_per_epoch": 1,
-        "ckpt_interval_steps": 1,
         "output_folder": "a",
         "precision": "fp32",
     }

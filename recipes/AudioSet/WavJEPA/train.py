@@ -38,7 +38,6 @@ from streams import (
     make_synthetic_data,
 )
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from speechbrain_wavjepa.lobes.wavjepa import masked_mse
 from speechbrain_wavjepa.processing.audio import standardize
@@ -66,17 +65,17 @@ from speechbrain_wavjepa.utils.processes import (
 logger = logging.getLogger(__name__)
 
 # Settings that change nothing in the model, and those that describe_data reads
-UNCOUNTED = {
-    "__set_seed", "batches_per_epoch", "brir_folder", "checkpointer",
-    "checkpoints_to_keep", "ckpt_interval_steps", "compare_with",
-    "data_folder", "data_root", "epoch_counter", "log_interval_steps",
-    "max_bad_fraction",
-    "noise_folder", "nonfinite_patience", "output_folder", "probe_folds",
-    "probe_task", "save_folder", "step_log", "stream_state",
-    "synthetic_corpus", "synthetic_folder", "synthetic_rooms",
-    "synthetic_rooms_folder", "tensorboard_folder", "train_logger",
-    "train_shards", "valid_shards",
-}  # fmt: skip
+UNCOUNTED = set(
+    """
+    __set_seed brir_folder checkpointer checkpoints_to_keep
+    ckpt_interval_steps compare_with data_folder data_root epoch_counter
+    log_interval_steps max_bad_fraction noise_folder nonfinite_patience
+    output_folder probe_folds probe_task save_folder step_log steps_per_epoch
+    stream_state synthetic_corpus synthetic_folder synthetic_rooms
+    synthetic_rooms_folder tensorboard_folder train_dataloader_opts
+    train_logger train_shards valid_dataloader_opts valid_shards
+    """.split()
+)
 # Run options of SpeechBrain that this recipe does not follow
 UNUSED_OPTIONS = {
     "data_parallel_backend": "start it with torchrun",
@@ -125,7 +124,7 @@ class WavJEPABrain(sb.Brain):
 
     def optimizers_step(self):
         """Clip all gradients and step, unless they are not finite."""
-        learning_rate = self.hparams.learning_rate(self.optimizer_step)
+        learning_rate = self.hparams.lr_scheduler(self.optimizer_step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(
@@ -170,14 +169,6 @@ class WavJEPABrain(sb.Brain):
             )
             if self.optimizer_step % self.hparams.log_interval_steps == 0:
                 self.log_step(outputs, loss.item())
-        self.progress.set_postfix(
-            loss=f"{loss.item():.3f}",
-            lr=f"{self.optimizer.param_groups[0]['lr']:.1e}",
-            refresh=False,
-        )
-        self.progress.update(batch.batchsize)
-
-    progress = tqdm(disable=True)
 
     signal = 0  # one that asks this process to end
     waiting_after = None  # the batch after which the next one is waited for
@@ -190,8 +181,8 @@ class WavJEPABrain(sb.Brain):
         advice = (
             f"{RESUME}. If it happens again, lower num_workers "
             f"({self.hparams.num_workers}), shuffle_buffer "
-            f"({self.hparams.shuffle_buffer}) or clips_per_batch "
-            f"({self.hparams.clips_per_batch}) and begin in another "
+            f"({self.hparams.shuffle_buffer}) or batch_size "
+            f"({self.hparams.batch_size}) and begin in another "
             "output_folder."
         )
         try:
@@ -204,7 +195,6 @@ class WavJEPABrain(sb.Brain):
                 exit_by_signal(self.signal)
             raise
         finally:
-            self.progress.close()  # before an error is shown
             self.hparams.step_log.close()
 
     def note_signal(self, number, frame):
@@ -260,28 +250,18 @@ class WavJEPABrain(sb.Brain):
             )
 
     def on_stage_start(self, stage, epoch=None):
-        """Open a progress bar that counts clips."""
+        """Note that no batch is waited for yet."""
         self.waiting_after = None
-        training = stage == sb.Stage.TRAIN
-        clips = self.hparams.clips_per_batch if training else 0
-        steps_left = self.hparams.total_steps - self.optimizer_step
-        batches_left = steps_left * self.grad_accumulation_factor
-        batches = min(self.hparams.batches_per_epoch, self.step + batches_left)
-        self.progress = tqdm(
-            desc=f"epoch {epoch}, {stage.name.lower()}",
-            total=batches * clips or None,
-            initial=self.step * clips,
-            unit=" clips",
-            dynamic_ncols=True,
-            disable=self.noprogressbar or not if_main_process(),
-        )
 
     def evaluate_batch(self, batch, stage):
-        """Compute the loss of a held-out batch."""
-        self.progress.update(batch.batchsize)
+        """Compute the loss of a held-out batch, unless a signal asks to end.
+
+        SpeechBrain's saves nothing during validation.
+        """
         if self.signal_to_any:
             # as behind the last step of the epoch: it is validated anew
-            self.step = self.hparams.batches_per_epoch
+            options = self.hparams.train_dataloader_opts
+            self.step = options["looped_nominal_epoch"]
             self.avg_train_loss = self.train_loss
             self.save_checkpoint(end_of_epoch=False, meta={})
         return super().evaluate_batch(batch, stage)
@@ -289,7 +269,6 @@ class WavJEPABrain(sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """After validation, log the epoch and save a checkpoint."""
         self.waiting_after = None
-        self.progress.close()
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
@@ -407,14 +386,6 @@ def use_debug_folder(hparams_file, overrides):
 
 def check_settings(hparams):
     """Check settings that depend on each other."""
-    accumulation = hparams["grad_accumulation_factor"]
-    for key in ("batches_per_epoch", "ckpt_interval_steps"):
-        if hparams[key] % accumulation:
-            raise ValueError(
-                f"{key}={hparams[key]} must be a multiple of "
-                f"grad_accumulation_factor={accumulation}, so that no "
-                "gradient is lost between two steps."
-            )
     save, output = (
         Path(hparams[name]).resolve()
         for name in ("save_folder", "output_folder")
@@ -430,21 +401,28 @@ def check_settings(hparams):
 
 
 def report_settings(hparams):
-    """Print how much a step and the whole run hear."""
+    """Print the size of a step and of the whole run."""
     accumulation = hparams["grad_accumulation_factor"]
-    batches = hparams["batches_per_epoch"]
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    clips = hparams["clips_per_batch"] * processes
-    hours = clips * batches * hparams["clip_seconds"] / 3600
-    epochs = hparams["total_steps"] * accumulation / batches
+    clips = hparams["batch_size"] * processes * accumulation
+    steps = hparams["steps_per_epoch"]
     logger.info(
-        f"Effective batch: {clips * accumulation} clips x "
-        f"{hparams['windows_per_clip']} windows = "
-        f"{clips * accumulation * hparams['windows_per_clip']} windows on "
-        f"{processes} process(es); {hours:.1f} hours of audio in a "
-        f"nominal epoch of {batches} batches; {hparams['total_steps']} steps "
-        f"are {epochs:g} nominal epochs."
+        f"Effective batch: {clips} clips x {hparams['windows_per_clip']} "
+        f"windows = {clips * hparams['windows_per_clip']} windows on "
+        f"{processes} process(es). Nominal epoch: {steps} steps, "
+        f"{clips * steps * hparams['clip_seconds'] / 3600:.1f} hours of audio. "
+        f"Run: {hparams['total_steps']} steps."
     )
+
+
+def dataio_prepare(hparams):
+    """Prepare the streams of training and validation and the collator."""
+    make_synthetic_data(hparams)
+    train_data, valid_data = make_streams(hparams)
+    collate_fn = make_collator(hparams)
+    for options in ("train_dataloader_opts", "valid_dataloader_opts"):
+        hparams[options]["collate_fn"] = collate_fn
+    return train_data, valid_data
 
 
 def main():
@@ -456,13 +434,9 @@ def main():
     check_settings(hparams)
 
     # all that can be wrong shows before anything is written
-    make_synthetic_data(hparams)
-    train_stream, valid_stream = make_streams(hparams)
-    loader_options = {
-        "batch_size": hparams["clips_per_batch"],
-        "collate_fn": make_collator(hparams),
-    }
-    example = next(iter(DataLoader(valid_stream, **loader_options)))
+    train_data, valid_data = dataio_prepare(hparams)
+    valid_options = hparams["valid_dataloader_opts"]
+    example = next(iter(DataLoader(valid_data, **valid_options)))
     brain = WavJEPABrain(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
@@ -473,7 +447,7 @@ def main():
     probe, data = None, {}
     if if_main_process():
         logger.info("Looking at the data that the output folder belongs to.")
-        data = describe_data(hparams, train_stream, valid_stream)
+        data = describe_data(hparams, train_data, valid_data)
         probe = None if run_opts.debug else load_probe(hparams)
     made_with = read_made_with(hparams_file, overrides, UNCOUNTED, data)
     with experiment(
@@ -489,16 +463,13 @@ def main():
             draw_input(brain, hparams, example)
         brain.fit(
             hparams["epoch_counter"],
-            train_stream,
-            valid_stream,
-            progressbar=False,  # the Brain has its own
+            train_data,
+            valid_data,
             train_loader_kwargs={
-                "num_workers": hparams["num_workers"],
-                "looped_nominal_epoch": hparams["batches_per_epoch"],
                 "pin_memory": "cuda" in brain.device,
-                **loader_options,
+                **hparams["train_dataloader_opts"],
             },
-            valid_loader_kwargs=loader_options,
+            valid_loader_kwargs=valid_options,
         )
         if if_main_process():
             # last, and without the other processes, which may have ended
