@@ -26,6 +26,7 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from results import draw_input, load_probe, write_results
+from resumable_brain import ResumableBrain
 from ruamel.yaml.constructor import DuplicateKeyError
 from speechbrain.utils.distributed import (
     ddp_init_group,
@@ -48,18 +49,10 @@ from speechbrain_wavjepa.utils.collapse import (
     pool_windows,
 )
 from speechbrain_wavjepa.utils.experiment import (
-    RESUME,
     experiment,
     log_early,
     read_made_with,
     run_script,
-)
-from speechbrain_wavjepa.utils.processes import (
-    LoaderWorkers,
-    exit_by_signal,
-    explain_dead_workers,
-    largest,
-    on_end_signals,
 )
 
 logger = logging.getLogger(__name__)
@@ -86,7 +79,7 @@ UNUSED_OPTIONS = {
 }
 
 
-class WavJEPABrain(sb.Brain):
+class WavJEPABrain(ResumableBrain):
     """Pretrains WavJEPA; every number it uses comes from the yaml."""
 
     def compute_forward(self, batch, stage):
@@ -116,14 +109,17 @@ class WavJEPABrain(sb.Brain):
     def check_loss_isfinite(self, loss):
         """Remember whose clips gave a loss that is not finite.
 
-        What follows from it is decided in ``optimizers_step``, alike on all
-        processes, since their gradients are averaged there.
+        SpeechBrain's decides on each process alone; ``optimizers_step``
+        decides alike on all, since their gradients are averaged by then.
         """
         if not torch.isfinite(loss):
             self.suspects.append(self.batch.keys)
 
     def optimizers_step(self):
-        """Clip all gradients and step, unless they are not finite."""
+        """Clip all gradients and step, unless they are not finite.
+
+        SpeechBrain's clips the first group of parameters only.
+        """
         learning_rate = self.hparams.lr_scheduler(self.optimizer_step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -170,66 +166,11 @@ class WavJEPABrain(sb.Brain):
             if self.optimizer_step % self.hparams.log_interval_steps == 0:
                 self.log_step(outputs, loss.item())
 
-    signal = 0  # one that asks this process to end
-    waiting_after = None  # the batch after which the next one is waited for
-
-    def fit(self, epoch_counter, *args, train_loader_kwargs, **kwargs):
-        """Train for total_steps, or until a signal asks to save and end."""
-        self.optimizer_step_limit = self.hparams.total_steps
-        epochs = self.nominal_epochs(epoch_counter)
-        options = {**train_loader_kwargs, "worker_init_fn": LoaderWorkers()}
-        advice = (
-            f"{RESUME}. If it happens again, lower num_workers "
-            f"({self.hparams.num_workers}), shuffle_buffer "
-            f"({self.hparams.shuffle_buffer}) or batch_size "
-            f"({self.hparams.batch_size}) and begin in another "
-            "output_folder."
-        )
-        try:
-            with explain_dead_workers(advice), on_end_signals(self.note_signal):
-                super().fit(
-                    epochs, *args, train_loader_kwargs=options, **kwargs
-                )
-        except ChildProcessError:
-            if self.signal:  # it came before the worker could ignore it
-                exit_by_signal(self.signal)
-            raise
-        finally:
-            self.hparams.step_log.close()
-
-    def note_signal(self, number, frame):
-        """Note a signal; the run ends as soon as its state can be saved.
-
-        A process that is alone saves at once while it waits for data, which
-        may take longer than what a cluster grants before it kills.
-        """
-        self.signal = number
-        if self.waiting_after == self.step and not self.distributed_launch:
-            self.waiting_after = None
-            self._save_intra_epoch_ckpt()
-
-    @property
-    def signal_to_any(self):
-        """A signal that asks one of the processes to end; 0 if none."""
-        return largest(self.signal, self.device)
-
-    def nominal_epochs(self, epoch_counter):
-        """Give nominal epochs until total_steps steps were taken."""
-        total_steps = self.hparams.total_steps
-        if not self.step and self.optimizer_step >= total_steps:
-            logger.info(f"All {total_steps} steps were taken before.")
-        # a recovered place in an epoch: its validation was interrupted
-        while self.step or self.optimizer_step < total_steps:
-            before = self.optimizer_step
-            yield next(epoch_counter)
-            if self.nonfinite_count and self.optimizer_step == before:
-                raise ValueError(
-                    f"No step of nominal epoch {epoch_counter.current} was "
-                    "finite: lower lr, or train with --precision fp32."
-                )
-
     def init_optimizers(self):
-        """Give the optimizer the trainable parameters only."""
+        """Give the optimizer the trainable parameters only.
+
+        SpeechBrain's adds the frozen ones of the target encoder.
+        """
         self.trainable = [
             parameter
             for parameter in self.modules.parameters()
@@ -239,32 +180,6 @@ class WavJEPABrain(sb.Brain):
         self.optimizers_dict = {"opt_class": self.optimizer}
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
         self.suspects = []
-
-    def on_fit_start(self):
-        """Prepare as usual, then forget logs behind the recovered step."""
-        super().on_fit_start()
-        if if_main_process():
-            # an epoch's last step is 0 once it was validated and saved
-            self.hparams.step_log.forget_after(
-                self.optimizer_step, validated=self.step == 0
-            )
-
-    def on_stage_start(self, stage, epoch=None):
-        """Note that no batch is waited for yet."""
-        self.waiting_after = None
-
-    def evaluate_batch(self, batch, stage):
-        """Compute the loss of a held-out batch, unless a signal asks to end.
-
-        SpeechBrain's saves nothing during validation.
-        """
-        if self.signal_to_any:
-            # as behind the last step of the epoch: it is validated anew
-            options = self.hparams.train_dataloader_opts
-            self.step = options["looped_nominal_epoch"]
-            self.avg_train_loss = self.train_loss
-            self.save_checkpoint(end_of_epoch=False, meta={})
-        return super().evaluate_batch(batch, stage)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """After validation, log the epoch and save a checkpoint."""
@@ -280,38 +195,9 @@ class WavJEPABrain(sb.Brain):
         self.write_log(valid_loss=stage_loss)
         self.save_checkpoint(end_of_epoch=True, meta={"loss": stage_loss})
 
-    def _should_save_intra_epoch_ckpt(self, *args):
-        """Decide as usual, but between optimizer steps only."""
-        if self.step % self.grad_accumulation_factor:
-            return False  # the gradients so far would be lost
-        asked = super()._should_save_intra_epoch_ckpt(*args)
-        if asked or self.signal_to_any:
-            return True
-        self.waiting_after = self.step
-        return False
-
-    def _save_intra_epoch_ckpt(self):
-        """Save within an epoch, keeping the checkpoint before."""
-        self.save_checkpoint(end_of_epoch=False, meta={})
-        self.waiting_after = self.step
-
-    def check_folder(self):
-        """Raise if the output folder is not this run's any more."""
-
-    def save_checkpoint(self, end_of_epoch, meta):
-        """Save, delete all but the most recent; end if a signal asks to."""
-        self.check_folder()
-        self.checkpointer.save_and_keep_only(
-            meta={"step": self.optimizer_step, **meta},
-            end_of_epoch=end_of_epoch,
-            num_to_keep=self.hparams.checkpoints_to_keep,
-        )
-        if signal := self.signal_to_any:
-            exit_by_signal(signal)
-
     @torch.no_grad()
     def log_step(self, output, loss):
-        """Log a step; a collapse shows in the deviations and the rank."""
+        """Log a step; a collapse shows in standard deviations and rank."""
         pooled = pool_windows(output.context.float(), output.context_mask)
         self.write_log(
             loss=loss,
