@@ -139,10 +139,10 @@ class DenseReference(nn.Module):
         )
         return stacked.mean(dim=0)
 
-    def forward(self, waveform, block_mask):
+    def forward(self, waveform, mask):
         """Compute (loss, predictions [B, K, N, D], targets [B, N, D])."""
-        context_mask = block_mask.context_mask.to(waveform.device)
-        target_masks = block_mask.target_masks.to(waveform.device)
+        context_mask = mask.context_mask.to(waveform.device)
+        target_masks = mask.target_masks.to(waveform.device)
         num_blocks = target_masks.shape[1]
         local = self.embed(waveform)
         encoded = self.encoder(local, src_key_padding_mask=~context_mask)

@@ -40,19 +40,17 @@ def make_batch(channels=1, device="cpu", num_windows=5):
     """Make windows and masks."""
     generator = torch.Generator().manual_seed(2)
     masker = BlockMasker(target_span=5, context_drop_span=5)
-    block_mask = masker(num_windows, 60, channels, generator)
+    mask = masker(num_windows, 60, channels, generator)
     waveform = torch.randn(
         num_windows, SAMPLES, channels, generator=generator
     ).double()
-    return waveform.to(device), block_mask
+    return waveform.to(device), mask.to(device)
 
 
 def compute_loss(model, batch):
     """Run the forward pass and the loss."""
     output = model(*batch)
-    return output, masked_mse(
-        output.prediction, output.target, output.target_masks
-    )
+    return output, masked_mse(output.prediction, output.target, output.mask)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -98,7 +96,7 @@ def test_loss_is_a_mean_over_target_tokens():
     output, loss = compute_loss(make_model(), make_batch())
     prediction, errors = output.prediction.detach().numpy(), []
     for row, (window, _, token) in enumerate(
-        output.target_masks.nonzero().tolist()
+        output.mask.target_masks.nonzero().tolist()
     ):
         difference = prediction[row] - output.target[window, token].numpy()
         errors.append((difference**2).mean())
@@ -107,7 +105,7 @@ def test_loss_is_a_mean_over_target_tokens():
 
 def test_hidden_sound_cannot_change_the_prediction():
     """Only GroupNorm's statistics hear all; a front-end without it."""
-    model, (waveform, block_mask) = make_model(), make_batch()
+    model, (waveform, mask) = make_model(), make_batch()
     tokens = torch.randn(5, 60, 8).double()
 
     class Fixed(torch.nn.Module):
@@ -120,21 +118,19 @@ def test_hidden_sound_cannot_change_the_prediction():
             return tokens
 
     model.frontend = Fixed()
-    before = model(waveform, block_mask).prediction
-    tokens = torch.where(
-        block_mask.context_mask[:, :, None], tokens, tokens + 10
-    )
-    output = model(waveform, block_mask)
+    before = model(waveform, mask).prediction
+    tokens = torch.where(mask.context_mask[:, :, None], tokens, tokens + 10)
+    output = model(waveform, mask)
     assert torch.equal(output.prediction, before)
 
 
 def test_encode_keeps_what_it_should(device):
     model = make_model(device=device)
-    waveform, block_mask = make_batch(device=device)
-    keep_mask = block_mask.context_mask
+    waveform, mask = make_batch(device=device)
+    keep_mask = mask.context_mask
     encoded = model.encode(waveform, keep_mask).detach()
     assert torch.all(encoded[~keep_mask.to(device)] == 0)
-    output = model(waveform, block_mask)
+    output = model(waveform, mask)
     torch.testing.assert_close(
         encoded[keep_mask.to(device)], output.context, rtol=0, atol=1e-12
     )
@@ -149,10 +145,10 @@ def test_encode_keeps_what_it_should(device):
 
 def test_bf16_keeps_targets_and_loss_in_float32(device):
     model = make_model(device=device).float()
-    waveform, block_mask = make_batch(device=device)
-    exact = compute_loss(model, (waveform.float(), block_mask))[1]
+    waveform, mask = make_batch(device=device)
+    exact = compute_loss(model, (waveform.float(), mask))[1]
     with torch.autocast(device.type, torch.bfloat16):
-        output, loss = compute_loss(model, (waveform.float(), block_mask))
+        output, loss = compute_loss(model, (waveform.float(), mask))
     assert output.target.dtype == loss.dtype == torch.float32
     assert loss.item() == pytest.approx(exact.item(), rel=0.02)
     loss.backward()

@@ -17,20 +17,25 @@ from speechbrain_wavjepa.nnet.transformer import (
     TransformerEncoder,
 )
 
+# the kept tokens of 5 sequences: 5, 1, 9, 9 and 3 of 11
 LENGTHS = torch.tensor([5, 1, 9, 9, 3])
+KEPT = torch.arange(11) * 4 % 11 < LENGTHS[:, None]
 
 
 @pytest.fixture
 def packed(device):
     """Random packed tokens and where each sequence starts and stops."""
-    packing = Packing.from_lengths(LENGTHS, device)
+    packing = Packing.from_mask(KEPT).map(lambda index: index.to(device))
     tokens = torch.randn(int(LENGTHS.sum()), 24, device=device).double()
     stops = LENGTHS.cumsum(0).tolist()
     return tokens, packing, list(zip([0, *stops], stops))
 
 
-def test_packing_round_trip(packed):
+def test_packing_knows_the_kept_tokens(packed):
     tokens, packing, bounds = packed
+    sequence, place = KEPT.nonzero(as_tuple=True)
+    assert packing.places.tolist() == place.tolist()
+    assert packing.rows.tolist() == (11 * sequence + place).tolist()
     grid = packing.to_grid(tokens)
     assert grid.shape == (5, 9, 24)
     assert torch.equal(packing.to_flat(grid), tokens)
@@ -67,7 +72,7 @@ def test_packed_equals_one_by_one(packed, norm_first):
         torch.testing.assert_close(ours[start:stop], alone, rtol=0, atol=1e-12)
 
 
-def test_sequences_do_not_hear_each_other(packed):
+def test_sequences_do_not_attend_to_each_other(packed):
     tokens, packing, bounds = packed
     encoder = TransformerEncoder(24, 2, 3).double().to(tokens.device)
     before = encoder(tokens, packing)
