@@ -5,8 +5,8 @@ whose span sampling goes back to wav2vec 2.0
 (https://arxiv.org/abs/2006.11477). True means kept (context) or predicted
 (target), everywhere in this package.
 
-Shapes: B windows, C channels, N tokens of a channel, K target blocks, A
-context tokens and R target tokens of all windows, M tokens of the predictor.
+Shapes: B windows, C channels, N tokens of a channel, K target blocks; of all
+windows A context tokens, R target tokens, M tokens of the predictor.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from speechbrain_wavjepa.nnet.transformer import Packing, find_true
 
-# Draws of a batch before the settings count as impossible to meet.
+# draws before the settings count as impossible to meet
 MAX_DRAWS = 1000
 
 
@@ -56,11 +56,8 @@ class JEPAMask:
     """
 
     def __init__(self, context_mask: Tensor, target_masks: Tensor):
-        windows, tokens = context_mask.shape
-        if not (
-            context_mask.dtype == target_masks.dtype == torch.bool
-            and target_masks.shape == (windows, target_masks.shape[1], tokens)
-        ):
+        boolean = context_mask.dtype == target_masks.dtype == torch.bool
+        if not boolean or target_masks.shape[::2] != context_mask.shape:
             raise ValueError(
                 "JEPAMask takes boolean masks [B, C*N] and [B, K, C*N], got "
                 f"{context_mask.dtype} {list(context_mask.shape)} and "
@@ -68,23 +65,23 @@ class JEPAMask:
             )
         self.context_mask = context_mask
         self.target_masks = target_masks
-        # where the A context tokens lie among the B*C*N
+        # the context encoder's A tokens, a sequence for each window
         self.context = Packing.from_mask(context_mask)
-        # where the predictor's M tokens lie among the B*K*C*N: each target
-        # block is a sequence of its own, made of the context and its targets
+        # the predictor's M tokens, a sequence for each target block: the
+        # window's context and the block's targets
         seen = context_mask[:, None] | target_masks  # [B, K, C*N]
         self.predictor = Packing.from_mask(seen.flatten(0, 1))
-        # of these M tokens, which are to be predicted, and which are context
-        rows, places = self.predictor.rows, self.predictor.places
+        # rows of the targets and of the context tokens among the M
+        rows, tokens = self.predictor.rows, context_mask.shape[1]
         is_target = target_masks.flatten().index_select(0, rows)
         self.target_rows = find_true(is_target)  # [R]
-        self.context_rows = find_true(~is_target)
-        # row of each of the latter among the A, of the former among the B*C*N
+        self.context_rows = find_true(~is_target)  # [M - R]
+        # rows that these have among the B*C*N and among the A
         window = rows // target_masks[0].numel()
-        source = window * tokens + places  # [M]
-        order = context_mask.flatten().cumsum(0) - 1  # [B*C*N]
-        self.context_source = order[source[self.context_rows]]
+        source = window * tokens + self.predictor.places  # [M]
         self.loss_rows = source[self.target_rows]  # [R]
+        order = context_mask.flatten().cumsum(0) - 1  # [B*C*N]
+        self.context_source = order[source[self.context_rows]]  # [M - R]
 
     def to(self, device: torch.device, non_blocking=False) -> "JEPAMask":
         """Copy it with its indices on a device."""
@@ -95,7 +92,7 @@ class JEPAMask:
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "JEPAMask":
-        """Copy it with a function applied to all indices."""
+        """Apply a function to all indices of a copy."""
         mapped = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Packing):
@@ -122,10 +119,8 @@ class BlockMasker:
         Tokens of a target block over all tokens, were spans not to overlap.
     target_span : int
         Tokens in a span of a target block.
-    context_drop_prob : float
-        The same as target_prob, for the tokens dropped from the context.
-    context_drop_span : int
-        Tokens in a span dropped from the context.
+    context_drop_prob, context_drop_span : float, int
+        The same for the tokens dropped from the context.
     min_context_ratio : float
         Smallest part of the tokens that the context keeps.
     channel_order : str
@@ -191,25 +186,19 @@ class BlockMasker:
         """Draw the masks of batch_size windows of C * num_tokens tokens."""
         self._check(num_tokens)
         floor = max(self.min_context_ratio * num_tokens, 1)
-        contexts, targets, missing = [], [], batch_size
+        context, targets = self._draw(batch_size, num_tokens, generator)
         for _ in range(MAX_DRAWS):
-            # a few more than are missing: some keep too little context
-            context, target = self._draw(
-                missing + missing // 16 + 1, num_tokens, generator
-            )
-            accepted = context.sum(dim=1) >= floor
-            contexts.append(context[accepted][:missing])
-            targets.append(target[accepted][:missing])
-            missing -= len(contexts[-1])
-            if missing == 0:
+            poor = find_true(context.sum(dim=1) < floor)
+            if len(poor) == 0:
                 break
+            again = self._draw(len(poor), num_tokens, generator)
+            context[poor], targets[poor] = again
         else:
             raise ValueError(
                 f"No mask kept min_context_ratio={self.min_context_ratio} of "
                 f"{num_tokens} tokens in {MAX_DRAWS} draws: lower it, "
                 "num_targets, target_prob or context_drop_prob."
             )
-        context, targets = torch.cat(contexts), torch.cat(targets)
         if self.channel_order == "aligned":
             # channel-major, as the tokens: all of one ear, then the other
             context = context.repeat(1, channels)
@@ -243,10 +232,10 @@ class BlockMasker:
         """Draw context [B, N] and targets [B, K, N] once, accepted or not."""
         drop = self.context_drop_prob, self.context_drop_span
         dropped = sample_spans(batch_size, num_tokens, *drop, generator)
-        num_blocks = batch_size * self.num_targets
         block = self.target_prob, self.target_span
+        num_blocks = batch_size * self.num_targets
         targets = sample_spans(num_blocks, num_tokens, *block, generator)
-        targets = targets.view(batch_size, self.num_targets, num_tokens)
+        targets = targets.view(batch_size, -1, num_tokens)
         return ~(dropped | targets.any(dim=1)), targets
 
 

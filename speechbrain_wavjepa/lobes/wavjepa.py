@@ -22,7 +22,6 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.lobes.frontends import Frontend
 from speechbrain_wavjepa.lobes.masking import JEPAMask
 from speechbrain_wavjepa.nnet.positions import channel_time_positions
 from speechbrain_wavjepa.nnet.transformer import (
@@ -56,7 +55,7 @@ class WavJEPAEncoder(StrictModule):
     torch.Size([2, 200, 16])
     """
 
-    def __init__(self, frontend: Frontend, context_encoder: TransformerEncoder):
+    def __init__(self, frontend, context_encoder):
         super().__init__()
         self.frontend = frontend
         self.token_norm = nn.LayerNorm(frontend.dim, eps=1e-5)
@@ -79,7 +78,7 @@ class WavJEPAEncoder(StrictModule):
             return self.context_encoder(self._embed(tokens))
         packing = Packing.from_mask(keep_mask)
         packing = packing.map(lambda index: index.to(tokens.device))
-        encoded = self._encode_kept(tokens, packing)
+        encoded = self.context_encoder(self._embed(tokens, packing), packing)
         grid = encoded.new_zeros(keep_mask.numel(), encoded.shape[1])
         grid = grid.index_copy(0, packing.rows, encoded)
         return grid.view(*keep_mask.shape, -1)
@@ -89,21 +88,13 @@ class WavJEPAEncoder(StrictModule):
         tokens = self._embed(self.frontend(waveform))
         return self.context_encoder.layer_outputs(tokens)
 
-    def _encode_kept(self, tokens: Tensor, packing: Packing) -> Tensor:
-        """Run the context encoder on the kept tokens alone: [A, D]."""
-        kept = tokens.flatten(0, 1).index_select(0, packing.rows)
+    def _embed(self, tokens, packing=None) -> Tensor:
+        """Make encoder input of front-end tokens, all or packed: [A, D]."""
         positions = self._positions(tokens.shape[1], self.context_encoder.dim)
-        positions = positions.index_select(0, packing.places)
-        return self.context_encoder(self._project(kept) + positions, packing)
-
-    def _embed(self, tokens: Tensor) -> Tensor:
-        """Make encoder input [B, C*N, D] of all front-end tokens."""
-        positions = self._positions(tokens.shape[1], self.context_encoder.dim)
-        return self._project(tokens) + positions
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        """Norm front-end tokens and map them to the encoder's dim."""
-        return self.token_projection(self.token_norm(tokens))
+        if packing is not None:
+            tokens = tokens.flatten(0, 1).index_select(0, packing.rows)
+            positions = positions.index_select(0, packing.places)
+        return self.token_projection(self.token_norm(tokens)) + positions
 
     def _positions(self, num_tokens: int, dim: int) -> Tensor:
         """Look up the positions [C*N, dim] of channel-major tokens."""
@@ -158,12 +149,11 @@ class TargetEncoder(nn.Module):
         if not 1 <= top_k_layers <= context_encoder.depth:
             raise ValueError(
                 f"top_k_layers={top_k_layers} must lie between 1 and the "
-                f"context encoder's depth, {context_encoder.depth}."
+                f"encoder's depth, {context_encoder.depth}."
             )
         if target_norm not in ("joint", "feature"):
             raise ValueError(
-                f"target_norm must be 'joint' or 'feature', got "
-                f"{target_norm!r}."
+                f"target_norm={target_norm!r} must be 'joint' or 'feature'."
             )
         self.encoder = copy.deepcopy(context_encoder).requires_grad_(False)
         self.top_k_layers = top_k_layers
@@ -192,15 +182,9 @@ class TargetEncoder(nn.Module):
 
     @torch.no_grad()
     def update(self, context_encoder: TransformerEncoder, decay: float):
-        """Move towards the context encoder: decay * old + (1 - decay) * new.
-
-        One grouped operation over all parameters, in their own precision.
-        """
-        torch._foreach_lerp_(
-            list(self.encoder.parameters()),
-            list(context_encoder.parameters()),
-            1 - decay,
-        )
+        """Move the weights to decay * old + (1 - decay) * new."""
+        old, new = self.encoder.parameters(), context_encoder.parameters()
+        torch._foreach_lerp_(list(old), list(new), 1 - decay)
 
 
 class Predictor(nn.Module):
@@ -215,12 +199,8 @@ class Predictor(nn.Module):
         Size of the encoders' tokens.
     dim : int
         Size of the predictor's tokens.
-    depth : int
-        Number of blocks.
-    num_heads : int
-        Attention heads of each block.
-    mlp_ratio : float
-        Width of the feed-forward networks over dim.
+    depth, num_heads, mlp_ratio : int, int, float
+        Those of its TransformerEncoder.
 
     Example
     -------
@@ -272,12 +252,10 @@ class WavJEPA(WavJEPAEncoder):
 
     Arguments
     ---------
-    frontend : Frontend
-        Waveform to tokens.
-    context_encoder : TransformerEncoder
-        The encoder that is trained, and used afterwards.
+    frontend, context_encoder : Frontend, TransformerEncoder
+        As those of WavJEPAEncoder.
     target_encoder : TargetEncoder
-        Its moving average.
+        The moving average of the context encoder.
     predictor : Predictor
         Predicts targets from the context.
 
@@ -297,13 +275,7 @@ class WavJEPA(WavJEPAEncoder):
     torch.Size([2, 200, 16])
     """
 
-    def __init__(
-        self,
-        frontend: Frontend,
-        context_encoder: TransformerEncoder,
-        target_encoder: TargetEncoder,
-        predictor: Predictor,
-    ):
+    def __init__(self, frontend, context_encoder, target_encoder, predictor):
         super().__init__(frontend, context_encoder)
         self.target_encoder = target_encoder
         self.predictor = predictor
@@ -322,7 +294,8 @@ class WavJEPA(WavJEPAEncoder):
                 f"num_tokens={num_tokens}, channels={self.frontend.channels}."
             )
         tokens = self.frontend(waveform, gradient_mask=mask.context_mask)
-        context = self._encode_kept(tokens, mask.context)  # [A, D]
+        context = self._embed(tokens, mask.context)
+        context = self.context_encoder(context, mask.context)  # [A, D]
         with torch.no_grad():
             target = self.target_encoder(self._embed(tokens))  # [B, C*N, D]
         positions = self._positions(expected[1], self.predictor.dim)
