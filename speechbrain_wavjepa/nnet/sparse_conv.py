@@ -19,26 +19,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-class ActiveRows(NamedTuple):
-    """Positions of one layer's output that the wanted tokens depend on."""
+class LayerCache(NamedTuple):
+    """A layer at the positions of its output that wanted tokens depend on."""
 
     window: Tensor  # [R]
     position: Tensor  # [R], in its window
-    # [R, kernel], the rows below that each comes from; None: the waveform
-    inputs: Optional[Tensor] = None
-
-
-class LayerCache(NamedTuple):
-    """What the backward pass needs of one layer."""
-
-    rows: ActiveRows
-    weight: Tensor  # [D', D, kernel]
-    output: Tensor  # [R, D'], before the GELU
+    inputs: Tensor  # [R, kernel], rows of the layer below; [0] in the lowest
+    weight: Optional[Tensor] = None  # [D', D, kernel]
+    output: Optional[Tensor] = None  # [R, D'], before the GELU
 
 
 def find_active_rows(
     token_mask: Tensor, kernels: list[int], strides: list[int]
-) -> list[ActiveRows]:
+) -> list[LayerCache]:
     """Find what the tokens of token_mask [B, N] depend on, lowest layer first.
 
     ``kernels`` and ``strides`` are those of all layers but the lowest.
@@ -52,8 +45,9 @@ def find_active_rows(
         mask[window[:, None], inputs] = True
         row = (mask.flatten().cumsum(0) - 1).view(mask.shape)
         inputs = row[window[:, None], inputs]
-        layers.append(ActiveRows(window, position, inputs))
-    layers.append(ActiveRows(*mask.nonzero(as_tuple=True)))
+        layers.append(LayerCache(window, position, inputs))
+    lowest = mask.nonzero(as_tuple=True)
+    layers.append(LayerCache(*lowest, inputs=torch.arange(0)))
     return layers[::-1]
 
 
@@ -82,7 +76,7 @@ class SparseGradientStack(torch.autograd.Function):
         )
         kernels = [weight.shape[2] for weight in weights[1:]]
         layers = [
-            ActiveRows(*(i if i is None else i.to(first.device) for i in rows))
+            LayerCache(*(index.to(first.device) for index in rows[:3]))
             for rows in find_active_rows(token_mask, kernels, strides[1:])
         ]
         kept = []
@@ -111,20 +105,22 @@ class SparseGradientStack(torch.autograd.Function):
         matrix = weights[0][:, 0]  # [D, kernel]
         patches = waveform.to(matrix)
         patches = patches.unfold(1, matrix.shape[1], context.stride)
-        window, position, _ = layers[0]
-        inputs = patches[window, position]  # [R, kernel]
+        window = layers[0].window
+        inputs = patches[window, layers[0].position]  # [R, kernel]
         normed = inputs @ matrix.T - mean[window]
         normed *= inverse_std[window]  # [R, D]
         kept = [normed * norm_weight + norm_bias, *kept]
-        caches = [LayerCache(*parts) for parts in zip(layers, weights, kept)]
-
-        top = caches[-1].rows
-        grad = grad_tokens[top.window, top.position].to(kept[-1])  # [R, D]
+        layers = [
+            rows._replace(weight=weight, output=output)
+            for rows, weight, output in zip(layers, weights, kept)
+        ]
+        top = layers[-1]
+        grad = grad_tokens[top.window, top.position].to(top.output)  # [R, D]
         grad_weights = []
-        for cache, below in zip(caches[:0:-1], caches[-2::-1]):
-            grad = torch.ops.aten.gelu_backward(grad, cache.output)
+        for layer, below in zip(layers[:0:-1], layers[-2::-1]):
+            grad = torch.ops.aten.gelu_backward(grad, layer.output)
             grad_weight, grad = convolution_backward(
-                grad, cache, nn.functional.gelu(below.output)
+                grad, layer, nn.functional.gelu(below.output)
             )
             grad_weights.append(grad_weight)
         grad = torch.ops.aten.gelu_backward(grad, kept[0])
@@ -136,19 +132,16 @@ class SparseGradientStack(torch.autograd.Function):
         return *4 * [None], *grad_norm, grad_first, *grad_weights[::-1]
 
 
-def convolution_backward(grad, cache, below):
-    """Return the gradients of a layer's weight and of its input rows.
-
-    ``grad`` [R, D'] is that of its output rows, ``below`` [R', D] its input.
-    """
-    matrix = cache.weight.to(grad).transpose(1, 2).flatten(1)  # [D', kernel*D]
-    inputs = below.to(grad)[cache.rows.inputs].flatten(1)  # [R, kernel*D]
+def convolution_backward(grad, layer, below):
+    """Take grad [R, D'] of its output to its weight and its input [R', D]."""
+    matrix = layer.weight.to(grad).transpose(1, 2).flatten(1)  # [D', kernel*D]
+    inputs = below.to(grad)[layer.inputs].flatten(1)  # [R, kernel*D]
     grad_weight = (grad.T @ inputs).view(len(matrix), -1, below.shape[1])
     grad_inputs = (grad @ matrix).view(-1, below.shape[1]).to(below)
     grad_below = torch.zeros_like(below).index_add_(
-        0, cache.rows.inputs.flatten(), grad_inputs
+        0, layer.inputs.flatten(), grad_inputs
     )
-    return grad_weight.transpose(1, 2).to(cache.weight), grad_below
+    return grad_weight.transpose(1, 2).to(layer.weight), grad_below
 
 
 def group_norm_backward(

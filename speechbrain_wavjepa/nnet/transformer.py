@@ -46,32 +46,25 @@ class Packing(NamedTuple):
         if len(rows) == len(mask) * longest:
             return packing
         grid = torch.arange(longest) < lengths[:, None]  # [S, L]
-        return packing._replace(
-            grid_rows=find_true(grid), key_mask=grid[:, None, None]
-        )
+        return cls(*packing[:4], find_true(grid), grid[:, None, None])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Packing":
         """Apply a function, such as a move to a device, to all indices."""
-        return Packing(
-            *self[:2],
-            *(None if index is None else function(index) for index in self[2:]),
-        )
+        indices = (i if i is None else function(i) for i in self[2:])
+        return Packing(*self[:2], *indices)
 
     def to_grid(self, tokens: Tensor) -> Tensor:
         """Lay flat tokens [M, D] out as [S, L, D], zeros in the gaps."""
+        shape = self.num_sequences, self.longest, tokens.shape[1]
         if self.grid_rows is not None:
-            grid = tokens.new_zeros(
-                self.num_sequences * self.longest, tokens.shape[1]
-            )
+            grid = tokens.new_zeros(shape).flatten(0, 1)
             tokens = grid.index_copy(0, self.grid_rows, tokens)
-        return tokens.view(self.num_sequences, self.longest, -1)
+        return tokens.view(shape)
 
     def to_flat(self, grid: Tensor) -> Tensor:
         """Take the tokens [M, D] out of a grid [S, L, D]."""
-        tokens = grid.reshape(self.num_sequences * self.longest, -1)
-        if self.grid_rows is None:
-            return tokens
-        return tokens.index_select(0, self.grid_rows)
+        tokens, rows = grid.flatten(0, 1), self.grid_rows
+        return tokens if rows is None else tokens.index_select(0, rows)
 
 
 def find_true(mask: Tensor) -> Tensor:
@@ -142,9 +135,7 @@ class Block(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """A stack of blocks with a final LayerNorm, each with its own start.
-
-    (The authors' released code starts all with equal attention weights.)
+    """A stack of blocks, each initialised by itself, and a final LayerNorm.
 
     Arguments
     ---------
