@@ -1,7 +1,7 @@
 """WavJEPA, the method on one page.
 
-A target encoder sees all tokens of a window; from the context tokens alone the
-model predicts, block by block, what it makes of the hidden ones.
+From some tokens of a window, the context, predict what a target encoder that
+sees all tokens makes of the hidden ones, one block of them at a time.
 
 Sources: WavJEPA (https://arxiv.org/abs/2509.23238), after I-JEPA
 (https://arxiv.org/abs/2301.08243) and data2vec
@@ -204,10 +204,13 @@ class Predictor(nn.Module):
 
     Example
     -------
+    >>> from speechbrain_wavjepa.lobes import BlockMasker
     >>> predictor = Predictor(encoder_dim=16, dim=8, depth=2, num_heads=2)
-    >>> mask = JEPAMask(torch.eye(5) > 0, torch.eye(5).flip(0)[:, None] > 0)
-    >>> predictor(torch.randn(5, 16), mask, torch.randn(5, 8)).shape
-    torch.Size([5, 16])
+    >>> mask = BlockMasker()(2, 200)
+    >>> context = torch.randn(int(mask.context_mask.sum()), 16)
+    >>> prediction = predictor(context, mask, positions=torch.randn(200, 8))
+    >>> len(prediction) == mask.target_masks.sum()
+    tensor(True)
     """
 
     def __init__(
@@ -231,12 +234,13 @@ class Predictor(nn.Module):
     def forward(
         self, context: Tensor, mask: JEPAMask, positions: Tensor
     ) -> Tensor:
-        """Predict the targets [R, D] of all blocks from context [A, D].
+        """Predict the targets [R, D] of all blocks from the context [A, D].
 
-        Both in the order of the mask's nonzero(); positions are [C*N, dim].
+        ``positions`` [C*N, dim] is the table of the predictor's positions.
         """
         packing = mask.predictor
-        # positions and residual stream stay in float32 under autocast
+        # mask tokens, with copies of the context between them; these, the
+        # positions and the residual stream stay in float32 under autocast
         tokens = self.mask_token[0].expand(len(packing.rows), -1)  # [M, dim]
         context = self.input_projection(context).to(tokens)  # [A, dim]
         tokens = tokens.index_copy(
@@ -293,9 +297,10 @@ class WavJEPA(WavJEPAEncoder):
                 f"windows of [B, C*N] = {list(expected)}: draw them with "
                 f"num_tokens={num_tokens}, channels={self.frontend.channels}."
             )
+        # targets are detached: only context tokens need the gradient
         tokens = self.frontend(waveform, gradient_mask=mask.context_mask)
-        context = self._embed(tokens, mask.context)
-        context = self.context_encoder(context, mask.context)  # [A, D]
+        context = self._embed(tokens, mask.context)  # [A, D]
+        context = self.context_encoder(context, mask.context)
         with torch.no_grad():
             target = self.target_encoder(self._embed(tokens))  # [B, C*N, D]
         positions = self._positions(expected[1], self.predictor.dim)
@@ -333,9 +338,10 @@ def masked_mse(prediction: Tensor, target: Tensor, mask: JEPAMask) -> Tensor:
 
     Example
     -------
-    >>> targets = torch.tensor([[[False, True], [True, True]]])
-    >>> mask = JEPAMask(torch.tensor([[True, False]]), targets)
-    >>> masked_mse(torch.zeros(3, 4), 2 * torch.ones(1, 2, 4), mask)
+    >>> context_mask = torch.tensor([[True, False, False]])
+    >>> target_masks = torch.tensor([[[False, True, False]]])
+    >>> mask = JEPAMask(context_mask, target_masks)
+    >>> masked_mse(torch.zeros(1, 4), 2 * torch.ones(1, 3, 4), mask)
     tensor(4.)
     """
     assert len(mask.loss_rows) == len(prediction) > 0

@@ -53,6 +53,11 @@ def compute_loss(model, batch):
     return output, masked_mse(output.prediction, output.target, output.mask)
 
 
+def close(ours, theirs, rtol=0, atol=1e-12):
+    """Assert closeness in float64."""
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_equals_the_dense_reference(channels, device):
     model = make_model(channels, device)
@@ -61,11 +66,9 @@ def test_equals_the_dense_reference(channels, device):
     output, loss = compute_loss(model, batch)
     expected, predictions, targets = reference(*batch)
     masks = batch[1].target_masks.to(device)
-    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(output.target, targets, rtol=0, atol=1e-12)
-    torch.testing.assert_close(
-        output.prediction, predictions[masks], rtol=0, atol=1e-12
-    )
+    close(loss, expected, rtol=1e-12, atol=0)
+    close(output.target, targets)
+    close(output.prediction, predictions[masks])
     loss.backward()
     expected.backward()
     gradients = map_official_state(
@@ -77,9 +80,7 @@ def test_equals_the_dense_reference(channels, device):
     )
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            torch.testing.assert_close(
-                parameter.grad, gradients[name], rtol=1e-10, atol=1e-13
-            )
+            close(parameter.grad, gradients[name], rtol=1e-10, atol=1e-13)
 
 
 def test_every_trainable_parameter_has_a_gradient():
@@ -104,7 +105,7 @@ def test_loss_is_a_mean_over_target_tokens():
 
 
 def test_hidden_sound_cannot_change_the_prediction():
-    """Only GroupNorm's statistics hear all; a front-end without it."""
+    """A front-end without GroupNorm, whose statistics see all samples."""
     model, (waveform, mask) = make_model(), make_batch()
     tokens = torch.randn(5, 60, 8).double()
 
@@ -131,16 +132,9 @@ def test_encode_keeps_what_it_should(device):
     encoded = model.encode(waveform, keep_mask).detach()
     assert torch.all(encoded[~keep_mask.to(device)] == 0)
     output = model(waveform, mask)
-    torch.testing.assert_close(
-        encoded[keep_mask.to(device)], output.context, rtol=0, atol=1e-12
-    )
+    close(encoded[keep_mask.to(device)], output.context)
     everything = torch.ones_like(keep_mask)
-    torch.testing.assert_close(
-        model.encode(waveform, everything),
-        model.encode(waveform),
-        rtol=0,
-        atol=1e-12,
-    )
+    close(model.encode(waveform, everything), model.encode(waveform))
 
 
 def test_bf16_keeps_targets_and_loss_in_float32(device):
@@ -158,43 +152,26 @@ def test_bf16_keeps_targets_and_loss_in_float32(device):
 
 
 def test_state_dict_keys_are_a_contract():
-    keys = set(make_model(channels=2).state_dict())
-    block = {
-        f"attention.{part}.{kind}"
-        for part in ("query_key_value", "projection")
-        for kind in ("weight", "bias")
-    } | {
-        f"{part}.{kind}"
-        for part in ("mlp.0", "mlp.2", "norm1", "norm2")
-        for kind in ("weight", "bias")
-    }
-    expected = set()
+    expected = {"predictor.mask_token"}
+    modules = ["token_norm", "token_projection"]
+    modules += ["predictor.input_projection", "predictor.output_projection"]
     for encoder, depth in (
         ("context_encoder", 3),
         ("target_encoder.encoder", 3),
         ("predictor.encoder", 2),
     ):
-        expected |= {f"{encoder}.norm.weight", f"{encoder}.norm.bias"}
-        expected |= {
-            f"{encoder}.layers.{layer}.{name}"
-            for layer in range(depth)
-            for name in block
-        }
+        modules.append(f"{encoder}.norm")
+        for part in (
+            *("attention.query_key_value", "attention.projection"),
+            *("mlp.0", "mlp.2", "norm1", "norm2"),
+        ):
+            modules += [f"{encoder}.layers.{i}.{part}" for i in range(depth)]
     for ear in range(2):
-        expected |= {
-            f"frontend.stacks.{ear}.layers.{layer}.weight" for layer in range(3)
-        }
-        expected |= {
-            f"frontend.stacks.{ear}.norm.{kind}" for kind in ("weight", "bias")
-        }
-    for part in (
-        "token_norm",
-        "token_projection",
-        "predictor.input_projection",
-        "predictor.output_projection",
-    ):
-        expected |= {f"{part}.weight", f"{part}.bias"}
-    assert keys == expected | {"predictor.mask_token"}
+        stack = f"frontend.stacks.{ear}"
+        modules.append(f"{stack}.norm")
+        expected |= {f"{stack}.layers.{layer}.weight" for layer in range(3)}
+    expected |= {f"{m}.{kind}" for m in modules for kind in ("weight", "bias")}
+    assert set(make_model(channels=2).state_dict()) == expected
 
 
 def test_masks_that_do_not_fit_are_refused():
