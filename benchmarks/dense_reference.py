@@ -3,8 +3,8 @@
 All tokens run through ``torch.nn.TransformerEncoder`` under key padding
 masks, targets are normalised as one stack of layers, masks are drawn one by
 one. Parameter names are the authors', so that weights cross over by
-``speechbrain_wavjepa.integrations``. The tests hold the package against it, the
-benchmarks time it; the package itself has no such path.
+``speechbrain_wavjepa.integrations``. Tests compare the package with it,
+benchmarks time it.
 
 Shapes: B windows, K target blocks, N tokens, D dim.
 """
@@ -20,17 +20,7 @@ from speechbrain_wavjepa.nnet.positions import channel_time_positions
 
 
 class DenseReference(nn.Module):
-    """WavJEPA on all tokens, hidden ones masked out of the attention.
-
-    Arguments
-    ---------
-    model : speechbrain_wavjepa.lobes.wavjepa.WavJEPA
-        Gives the architecture and the weights.
-
-    Example
-    -------
-    >>> from speechbrain_wavjepa.lobes.wavjepa import WavJEPA  # doctest: +SKIP
-    """
+    """A WavJEPA's weights, run on all tokens with hidden ones masked out."""
 
     def __init__(self, model):
         super().__init__()
@@ -139,10 +129,10 @@ class DenseReference(nn.Module):
         )
         return stacked.mean(dim=0)
 
-    def forward(self, waveform, block_mask):
+    def forward(self, waveform, mask):
         """Compute (loss, predictions [B, K, N, D], targets [B, N, D])."""
-        context_mask = block_mask.context_mask.to(waveform.device)
-        target_masks = block_mask.target_masks.to(waveform.device)
+        context_mask = mask.context_mask.to(waveform.device)
+        target_masks = mask.target_masks.to(waveform.device)
         num_blocks = target_masks.shape[1]
         local = self.embed(waveform)
         encoded = self.encoder(local, src_key_padding_mask=~context_mask)
@@ -173,25 +163,7 @@ class DenseReference(nn.Module):
 
 
 def draw_masks_one_by_one(masker, num_windows, num_tokens, generator):
-    """Draw block masks in a Python loop over windows and masks.
-
-    Arguments
-    ---------
-    masker : speechbrain_wavjepa.lobes.masking.BlockMasker
-        The settings.
-    num_windows : int
-        B, the number of windows.
-    num_tokens : int
-        N, the number of tokens.
-    generator : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    context_mask : [B, N] bool ndarray
-        Context tokens.
-    target_masks : [B, K, N] bool ndarray
-        Target tokens.
+    """Draw context [B, N] and targets [B, K, N] in a loop over the windows.
 
     Example
     -------

@@ -1,22 +1,22 @@
 """Time the drawing of block masks, and print their statistics.
 
-BlockMasker against a Python loop over windows and masks, one thread, in one
-process: in each round the loop once and the BlockMasker twenty times. Then
-the paper's table of mask statistics beside ours.
+BlockMasker, with the indices of the model, against a Python loop over windows
+and masks that draws the masks alone: CPU time of one thread, in turn. Then the
+paper's table of mask statistics beside ours.
 
     python benchmarks/masking.py
 """
 
 import statistics
-import time
+import timeit
+from time import process_time
 
 import numpy as np
 import torch
-from dense_reference import draw_masks_one_by_one
+from dense_reference import draw_masks_one_by_one as one_by_one
 
 from speechbrain_wavjepa.lobes.masking import BlockMasker
 
-NUM_TOKENS = 200
 ROUNDS = 20
 REPEATS = 20
 
@@ -33,44 +33,19 @@ TABLE = (
 )
 
 
-def measure_seconds(function, repeats):
-    """Run a function some times; return the seconds of one run."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        function()
-    return (time.perf_counter() - start) / repeats
-
-
-def print_speed():
-    """Print the time of a batch of masks both ways."""
-    masker = BlockMasker()
-    generator = torch.Generator().manual_seed(0)
-    random = np.random.default_rng(0)
-    print("| windows | BlockMasker ms | loop ms | ratio |\n|---|---|---|---|")
-    for num_windows in (8, 256):
-        ours, loop = [], []
-        for _ in range(ROUNDS):
-            loop.append(
-                measure_seconds(
-                    lambda n=num_windows: draw_masks_one_by_one(
-                        masker, n, NUM_TOKENS, random
-                    ),
-                    1,
-                )
-            )
-            ours.append(
-                measure_seconds(
-                    lambda n=num_windows: masker(
-                        n, NUM_TOKENS, generator=generator
-                    ),
-                    REPEATS,
-                )
-            )
-        ours, loop = statistics.median(ours), statistics.median(loop)
-        print(
-            f"| {num_windows} | {1e3 * ours:.3f} | {1e3 * loop:.2f} | "
-            f"{loop / ours:.1f} |"
-        )
+def print_speed(num_windows):
+    """Print the time of a batch of masks both ways, a row of a table."""
+    masker, random = BlockMasker(), np.random.default_rng(0)
+    ours, loop = [], []
+    for _ in range(ROUNDS):
+        for times, draw, repeats in (
+            (loop, lambda: one_by_one(masker, num_windows, 200, random), 1),
+            (ours, lambda: masker(num_windows, 200), REPEATS),
+        ):
+            seconds = timeit.timeit(draw, timer=process_time, number=repeats)
+            times.append(1e3 * seconds / repeats)
+    ours, loop = statistics.median(ours), statistics.median(loop)
+    print(f"| {num_windows} | {ours:.3f} | {loop:.2f} | {loop / ours:.1f} |")
 
 
 def describe(mask):
@@ -88,7 +63,7 @@ def print_statistics():
     )
     for settings, context, target in TABLE:
         generator = torch.Generator().manual_seed(0)
-        drawn = BlockMasker(**settings)(20000, NUM_TOKENS, 1, generator)
+        drawn = BlockMasker(**settings)(20000, 200, 1, generator)
         name = ", ".join(f"{key} {value}" for key, value in settings.items())
         print(
             f"| {name or 'baseline'} | {context} | "
@@ -99,5 +74,7 @@ def print_statistics():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print_speed()
+    print("| windows | BlockMasker ms | loop ms | ratio |\n|---|---|---|---|")
+    for number in (8, 256):
+        print_speed(number)
     print_statistics()

@@ -14,13 +14,14 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from dense_reference import DenseReference, draw_masks_one_by_one
 
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
+from speechbrain_wavjepa.lobes.masking import BlockMasker
 from speechbrain_wavjepa.lobes.wavjepa import (
     Predictor,
     TargetEncoder,
@@ -82,12 +83,13 @@ class OursStep:
 
     def masks(self, num_windows):
         """Draw the masks of a batch."""
-        return MASKER(num_windows, NUM_TOKENS, generator=self.generator)
+        mask = MASKER(num_windows, NUM_TOKENS, generator=self.generator)
+        return mask.to(self.arguments.device, non_blocking=True)
 
-    def loss(self, waveform, block_mask):
+    def loss(self, waveform, mask):
         """Run the forward pass."""
-        output = self.model(waveform, block_mask)
-        return masked_mse(output.prediction, output.target, output.target_masks)
+        output = self.model(waveform, mask)
+        return masked_mse(output.prediction, output.target, output.mask)
 
     def update_target(self):
         """Run the EMA."""
@@ -109,11 +111,14 @@ class ReferenceStep(OursStep):
         drawn = draw_masks_one_by_one(
             MASKER, num_windows, NUM_TOKENS, self.generator
         )
-        return JEPAMask(*(torch.from_numpy(mask) for mask in drawn))
+        context_mask, target_masks = map(torch.from_numpy, drawn)
+        return SimpleNamespace(
+            context_mask=context_mask, target_masks=target_masks
+        )
 
-    def loss(self, waveform, block_mask):
+    def loss(self, waveform, mask):
         """Run the forward pass on all tokens."""
-        return self.model(waveform, block_mask)[0]
+        return self.model(waveform, mask)[0]
 
     def update_target(self):
         """Run the EMA in a loop."""
@@ -123,7 +128,7 @@ class ReferenceStep(OursStep):
 def run_step(step, waveform, clock):
     """Run one whole training step under the clock."""
     arguments = step.arguments
-    block_mask = clock("masks", lambda: step.masks(len(waveform)))
+    mask = clock("masks", lambda: step.masks(len(waveform)))
 
     def forward():
         with torch.autocast(
@@ -131,7 +136,7 @@ def run_step(step, waveform, clock):
             torch.bfloat16,
             enabled=arguments.precision == "bf16",
         ):
-            return step.loss(waveform, block_mask)
+            return step.loss(waveform, mask)
 
     loss = clock("forward", forward)
     clock("backward", loss.backward)
@@ -152,14 +157,14 @@ def saved_mebibytes(step, waveform):
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    block_mask = step.masks(len(waveform))
+    mask = step.masks(len(waveform))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         with torch.autocast(
             step.arguments.device,
             torch.bfloat16,
             enabled=step.arguments.precision == "bf16",
         ):
-            loss = step.loss(waveform, block_mask)
+            loss = step.loss(waveform, mask)
     del loss
     return sum(storages.values()) / 2**20
 

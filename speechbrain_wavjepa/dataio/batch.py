@@ -32,9 +32,8 @@ class ClipBatch:
         The clips, with zeros behind the end of each.
     lengths : [B]
         Valid samples of each clip.
-    block_mask : JEPAMask or None
-        Masks of B * W windows. They stay on the CPU, where the model turns
-        them into gather indices.
+    mask : JEPAMask or None
+        Masks of B * W windows, with the indices that the model needs.
     keys : list of str
         Shard and member of each clip.
     seed : int
@@ -57,7 +56,7 @@ class ClipBatch:
 
     waveform: Tensor
     lengths: Tensor
-    block_mask: Optional[JEPAMask]
+    mask: Optional[JEPAMask]
     keys: list[str]
     seed: int
     position: dict
@@ -77,8 +76,10 @@ class ClipBatch:
     def to(
         self, device: Union[str, torch.device], non_blocking: bool = False
     ) -> "ClipBatch":
-        """Move waveform and scenes; masks and lengths stay on the CPU."""
+        """Move waveform, the mask's indices and scenes; lengths stay."""
         self.waveform = self.waveform.to(device, non_blocking=non_blocking)
+        if self.mask is not None:
+            self.mask = self.mask.to(device, non_blocking=non_blocking)
         if self.scene is not None:
             self.scene = self.scene.to(device, non_blocking=non_blocking)
         return self
@@ -86,6 +87,8 @@ class ClipBatch:
     def pin_memory(self) -> "ClipBatch":
         """Pin the memory of what moves, for a fast copy to a GPU."""
         self.waveform = self.waveform.pin_memory()
+        if self.mask is not None:
+            self.mask = self.mask.pin_memory()
         if self.scene is not None:
             self.scene = self.scene.pin_memory()
         return self
@@ -123,7 +126,7 @@ class ClipCollator:
     >>> position = {"rank": 0, "worker": 0, "seen": 1, "bad": 0}
     >>> clip = Clip(torch.ones(160000, 1), "0.tar::0.flac", position)
     >>> batch = ClipCollator(BlockMasker(), 200)([clip])
-    >>> batch.block_mask.context_mask.shape
+    >>> batch.mask.context_mask.shape
     torch.Size([8, 200])
     """
 
@@ -166,9 +169,9 @@ class ClipCollator:
         seed = stable_seed(
             self.seed, position["rank"], position["worker"], position["seen"]
         )
-        block_mask = None
+        mask = None
         if self.masker is not None:
-            block_mask = self.masker(
+            mask = self.masker(
                 len(clips) * self.windows_per_clip,
                 self.num_tokens,
                 self.channels,
@@ -184,7 +187,7 @@ class ClipCollator:
         return ClipBatch(
             waveform=waveform,
             lengths=torch.tensor([len(clip.waveform) for clip in clips]),
-            block_mask=block_mask,
+            mask=mask,
             keys=[clip.key for clip in clips],
             # another seed, or the draws would repeat those of the masks
             seed=stable_seed(seed),

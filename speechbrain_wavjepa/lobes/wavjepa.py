@@ -1,31 +1,15 @@
-"""WavJEPA: predict the representation of hidden sound from what is heard.
+"""WavJEPA, the method on one page.
 
-Source: "WavJEPA: Semantic learning unlocks robust audio foundation models
-for raw waveforms" (https://arxiv.org/abs/2509.23238).
+From some tokens of a window, the context, predict what a target encoder that
+sees all tokens makes of the hidden ones, one block of them at a time.
+
+Sources: WavJEPA (https://arxiv.org/abs/2509.23238), after I-JEPA
+(https://arxiv.org/abs/2301.08243) and data2vec
+(https://arxiv.org/abs/2202.03555).
 
 Shapes: B windows, T samples, C channels, N tokens of a channel, K target
-blocks, A context tokens and R target tokens of all windows, D dim.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The target encoder: an average of past context encoders, and its targets.
-
-Sources: WavJEPA (https://arxiv.org/abs/2509.23238) for the whole, data2vec
-(https://arxiv.org/abs/2202.03555) for the average over layers.
-
-Shapes: B windows, N tokens, D dim.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The predictor: from context tokens to guesses of hidden target blocks.
-
-Source: WavJEPA (https://arxiv.org/abs/2509.23238), after I-JEPA
-(https://arxiv.org/abs/2301.08243).
-
-Shapes: B windows, K target blocks, N tokens, A context tokens of all
-windows, R target tokens of all blocks, D dim.
+blocks, A context tokens and R target tokens of all windows, M tokens of all
+the predictor's sequences, D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -48,11 +32,84 @@ from speechbrain_wavjepa.nnet.transformer import (
 from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
+class WavJEPAEncoder(StrictModule):
+    """What is used after pretraining: front-end and context encoder.
+
+    Front-end tokens are normed, mapped to the encoder's dim and given their
+    positions, which are computed and not part of the state dict.
+
+    Arguments
+    ---------
+    frontend : Frontend
+        Waveform to tokens.
+    context_encoder : TransformerEncoder
+        The encoder that is trained, and used afterwards.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend
+    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
+    >>> frontend = ConvFrontend(dim=8, layers=[[8, 160, 160]])
+    >>> model = WavJEPAEncoder(frontend, TransformerEncoder(16, 2, 2))
+    >>> model.encode(torch.randn(2, 32000, 1)).shape
+    torch.Size([2, 200, 16])
+    """
+
+    def __init__(self, frontend, context_encoder):
+        super().__init__()
+        self.frontend = frontend
+        self.token_norm = nn.LayerNorm(frontend.dim, eps=1e-5)
+        self.token_projection = nn.Identity()
+        if frontend.dim != context_encoder.dim:
+            self.token_projection = nn.Linear(frontend.dim, context_encoder.dim)
+            initialize_linear(self.token_projection)
+        self.context_encoder = context_encoder
+
+    def encode(
+        self, waveform: Tensor, keep_mask: Optional[Tensor] = None
+    ) -> Tensor:
+        """Encode standardized windows [B, T, C] to tokens [B, C*N, D].
+
+        Where ``keep_mask`` [B, C*N] (on the CPU, some True in each window) is
+        False, tokens are seen by none and come out as zeros.
+        """
+        tokens = self.frontend(waveform)
+        if keep_mask is None:
+            return self.context_encoder(self._embed(tokens))
+        packing = Packing.from_mask(keep_mask)
+        packing = packing.map(lambda index: index.to(tokens.device))
+        encoded = self.context_encoder(self._embed(tokens, packing), packing)
+        grid = encoded.new_zeros(keep_mask.numel(), encoded.shape[1])
+        grid = grid.index_copy(0, packing.rows, encoded)
+        return grid.view(*keep_mask.shape, -1)
+
+    def encode_layers(self, waveform: Tensor) -> Iterator[Tensor]:
+        """Yield each layer's output [B, C*N, D] for windows [B, T, C]."""
+        tokens = self._embed(self.frontend(waveform))
+        return self.context_encoder.layer_outputs(tokens)
+
+    def _embed(self, tokens, packing=None) -> Tensor:
+        """Make encoder input of front-end tokens, all or packed: [A, D]."""
+        positions = self._positions(tokens.shape[1], self.context_encoder.dim)
+        if packing is not None:
+            tokens = tokens.flatten(0, 1).index_select(0, packing.rows)
+            positions = positions.index_select(0, packing.places)
+        return self.token_projection(self.token_norm(tokens)) + positions
+
+    def _positions(self, num_tokens: int, dim: int) -> Tensor:
+        """Look up the positions [C*N, dim] of channel-major tokens."""
+        channels = self.frontend.channels
+        weight = self.token_norm.weight
+        return channel_time_positions(
+            num_tokens // channels, dim, channels, weight.device, weight.dtype
+        )
+
+
 class TargetEncoder(nn.Module):
     """An exponential moving average of the context encoder.
 
-    It sees all tokens and says what the predictor should have guessed: the
-    mean of its last layers, each normalised. It never receives gradients.
+    It sees all tokens and makes the targets: the mean of its last layers,
+    each normalised. It never receives gradients.
 
     Arguments
     ---------
@@ -92,12 +149,11 @@ class TargetEncoder(nn.Module):
         if not 1 <= top_k_layers <= context_encoder.depth:
             raise ValueError(
                 f"top_k_layers={top_k_layers} must lie between 1 and the "
-                f"context encoder's depth, {context_encoder.depth}."
+                f"encoder's depth, {context_encoder.depth}."
             )
         if target_norm not in ("joint", "feature"):
             raise ValueError(
-                f"target_norm must be 'joint' or 'feature', got "
-                f"{target_norm!r}."
+                f"target_norm={target_norm!r} must be 'joint' or 'feature'."
             )
         self.encoder = copy.deepcopy(context_encoder).requires_grad_(False)
         self.top_k_layers = top_k_layers
@@ -126,26 +182,13 @@ class TargetEncoder(nn.Module):
 
     @torch.no_grad()
     def update(self, context_encoder: TransformerEncoder, decay: float):
-        """Move towards the context encoder: decay * old + (1 - decay) * new.
-
-        One grouped operation over all parameters, in their own precision.
-
-        Arguments
-        ---------
-        context_encoder : TransformerEncoder
-            The encoder after its optimizer step.
-        decay : float
-            Weight of the old value, from ``schedulers.EMADecay``.
-        """
-        torch._foreach_lerp_(
-            list(self.encoder.parameters()),
-            list(context_encoder.parameters()),
-            1 - decay,
-        )
+        """Move the weights to decay * old + (1 - decay) * new."""
+        old, new = self.encoder.parameters(), context_encoder.parameters()
+        torch._foreach_lerp_(list(old), list(new), 1 - decay)
 
 
 class Predictor(nn.Module):
-    """Guesses the targets of each block from the context.
+    """Predicts the targets of each block from the context.
 
     Each target block is a sequence of its own: the window's context tokens
     and, at the block's places, mask tokens. Nothing else is computed.
@@ -156,22 +199,18 @@ class Predictor(nn.Module):
         Size of the encoders' tokens.
     dim : int
         Size of the predictor's tokens.
-    depth : int
-        Number of blocks.
-    num_heads : int
-        Attention heads of each block.
-    mlp_ratio : float
-        Width of the feed-forward networks over dim.
+    depth, num_heads, mlp_ratio : int, int, float
+        Those of its TransformerEncoder.
 
     Example
     -------
     >>> from speechbrain_wavjepa.lobes import BlockMasker
     >>> predictor = Predictor(encoder_dim=16, dim=8, depth=2, num_heads=2)
-    >>> block_mask = BlockMasker()(2, 200)
-    >>> context = torch.randn(int(block_mask.context_mask.sum()), 16)
-    >>> prediction = predictor(context, block_mask, torch.randn(200, 8))
-    >>> bool(prediction.shape[0] == block_mask.target_masks.sum())
-    True
+    >>> mask = BlockMasker()(2, 200)
+    >>> context = torch.randn(int(mask.context_mask.sum()), 16)
+    >>> prediction = predictor(context, mask, positions=torch.randn(200, 8))
+    >>> len(prediction) == mask.target_masks.sum()
+    tensor(True)
     """
 
     def __init__(
@@ -189,222 +228,54 @@ class Predictor(nn.Module):
         self.encoder = TransformerEncoder(dim, depth, num_heads, mlp_ratio)
         self.output_projection = nn.Linear(dim, encoder_dim)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.input_projection.apply(initialize_linear)
-        self.output_projection.apply(initialize_linear)
+        initialize_linear(self.input_projection)
+        initialize_linear(self.output_projection)
 
     def forward(
-        self, context: Tensor, block_mask: JEPAMask, positions: Tensor
+        self, context: Tensor, mask: JEPAMask, positions: Tensor
     ) -> Tensor:
-        """Predict the tokens of every target block.
+        """Predict the targets [R, D] of all blocks from the context [A, D].
 
-        Arguments
-        ---------
-        context : [A, encoder_dim]
-            Encoded context tokens, window after window.
-        block_mask : JEPAMask
-            On the CPU; says which tokens these are and which to predict.
-        positions : [N, dim]
-            Position table.
-
-        Returns
-        -------
-        [R, encoder_dim]
-            Predictions in the order of ``target_masks.nonzero()``.
+        ``positions`` [C*N, dim] is the table of the predictor's positions.
         """
-        device = context.device
-        context_mask, target_masks = block_mask
-        num_blocks = target_masks.shape[1]
-        seen = context_mask[:, None] | target_masks  # [B, K, N]
-        window, _, place = seen.nonzero(as_tuple=True)  # [M] each
-        is_target = target_masks[seen]  # [M]
-        # row of each context token in the flat context
-        order = context_mask.flatten().cumsum(0) - 1  # [B*N]
-        row = order[window * context_mask.shape[1] + place]
-        context_rows = (~is_target).nonzero().squeeze(1)
-        target_rows = is_target.nonzero().squeeze(1)
-        lengths = seen.sum(dim=2).flatten()  # [B*K]
-        assert len(lengths) == len(context_mask) * num_blocks
-
-        # positions and residual stream stay in float32 under autocast
-        tokens = self.mask_token[0].expand(len(row), -1)  # [M, dim]
-        projected = self.input_projection(context).to(tokens)
-        source = row[context_rows].to(device, non_blocking=True)
+        packing = mask.predictor
+        # mask tokens, with copies of the context between them; these, the
+        # positions and the residual stream stay in float32 under autocast
+        tokens = self.mask_token[0].expand(len(packing.rows), -1)  # [M, dim]
+        context = self.input_projection(context).to(tokens)  # [A, dim]
         tokens = tokens.index_copy(
-            0,
-            context_rows.to(device, non_blocking=True),
-            projected.index_select(0, source),
+            0, mask.context_rows, context.index_select(0, mask.context_source)
         )
-        place = place.to(device, non_blocking=True)
-        tokens = tokens + positions.index_select(0, place)
-        predicted = self.encoder(
-            tokens,
-            Packing.from_lengths(lengths, device),
-            output_rows=target_rows.to(device, non_blocking=True),
-        )
+        tokens = tokens + positions.index_select(0, packing.places)
+        predicted = self.encoder(tokens, packing, mask.target_rows)  # [R, dim]
         return self.output_projection(predicted)
 
 
-class JEPAOutput(NamedTuple):
-    """What one pretraining pass gives.
-
-    Arguments
-    ---------
-    prediction : [R, D]
-        Predictions of all target tokens, in the order of
-        ``target_masks.nonzero()``.
-    target : [B, C*N, D]
-        Targets of all tokens, without gradient.
-    target_masks : [B, K, C*N] bool
-        Which tokens are targets, on the CPU.
-    context : [A, D]
-        Encoded context tokens, window after window.
-    context_mask : [B, C*N] bool
-        Which tokens are context, on the CPU.
-
-    Example
-    -------
-    >>> mask = torch.tensor([[[True, False]]])
-    >>> output = JEPAOutput(torch.ones(1, 3), torch.ones(1, 2, 3), mask)
-    >>> masked_mse(output.prediction, output.target, output.target_masks)
-    tensor(0.)
-    """
-
-    prediction: Tensor
-    target: Tensor
-    target_masks: Tensor
-    context: Optional[Tensor] = None
-    context_mask: Optional[Tensor] = None
-
-
-class WavJEPAEncoder(StrictModule):
-    """What is used after pretraining: front-end and context encoder.
-
-    Positions are computed from the number of tokens and are not part of the
-    state dict.
-
-    Arguments
-    ---------
-    frontend : speechbrain_wavjepa.lobes.frontends.Frontend
-        Waveform to tokens.
-    context_encoder : speechbrain_wavjepa.nnet.transformer.TransformerEncoder
-        The encoder that is trained, and used afterwards.
-
-    Example
-    -------
-    >>> from speechbrain_wavjepa.lobes import ConvFrontend
-    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> model = WavJEPAEncoder(
-    ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),
-    ...     context_encoder=TransformerEncoder(dim=16, depth=2, num_heads=2),
-    ... )
-    >>> model.encode(torch.randn(2, 32000, 1)).shape
-    torch.Size([2, 200, 16])
-    """
-
-    def __init__(self, frontend, context_encoder):
-        super().__init__()
-        self.frontend = frontend
-        self.token_norm = nn.LayerNorm(frontend.dim, eps=1e-5)
-        self.token_projection = nn.Identity()
-        if frontend.dim != context_encoder.dim:
-            self.token_projection = nn.Linear(frontend.dim, context_encoder.dim)
-            initialize_linear(self.token_projection)
-        self.context_encoder = context_encoder
-
-    def encode(
-        self, waveform: Tensor, keep_mask: Optional[Tensor] = None
-    ) -> Tensor:
-        """Encode windows for downstream use.
-
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Standardized windows.
-        keep_mask : [B, C*N] bool, optional
-            Tokens to encode (default: all), on the CPU. The others are seen
-            by none and come out as zeros. Each window keeps at least one.
-
-        Returns
-        -------
-        [B, C*N, D]
-            The encoded tokens.
-        """
-        tokens = self.frontend(waveform)
-        if keep_mask is None:
-            return self.context_encoder(self._embed(tokens))
-        encoded = self._encode_kept(tokens, keep_mask)
-        rows = keep_mask.flatten().nonzero().squeeze(1).to(tokens.device)
-        grid = encoded.new_zeros(keep_mask.numel(), encoded.shape[1])
-        return grid.index_copy(0, rows, encoded).view(*keep_mask.shape, -1)
-
-    def encode_layers(self, waveform: Tensor) -> Iterator[Tensor]:
-        """Yield each layer's output [B, C*N, D] for windows [B, T, C]."""
-        tokens = self._embed(self.frontend(waveform))
-        return self.context_encoder.layer_outputs(tokens)
-
-    def _encode_kept(self, tokens: Tensor, keep_mask: Tensor) -> Tensor:
-        """Run the context encoder on the kept tokens alone: [A, D]."""
-        rows = keep_mask.flatten().nonzero().squeeze(1).to(tokens.device)
-        positions = self._positions(
-            keep_mask.shape[1], self.context_encoder.dim
-        )
-        kept = self._project(tokens.flatten(0, 1).index_select(0, rows))
-        return self.context_encoder(
-            kept + positions.index_select(0, rows % keep_mask.shape[1]),
-            Packing.from_lengths(keep_mask.sum(dim=1), tokens.device),
-        )
-
-    def _embed(self, tokens: Tensor) -> Tensor:
-        """Make encoder input [B, C*N, D] of all front-end tokens."""
-        positions = self._positions(tokens.shape[1], self.context_encoder.dim)
-        return self._project(tokens) + positions
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        """Norm front-end tokens and map them to the encoder's dim."""
-        return self.token_projection(self.token_norm(tokens))
-
-    def _positions(self, num_tokens: int, dim: int) -> Tensor:
-        """Look up the positions [C*N, dim] of channel-major tokens."""
-        channels = self.frontend.channels
-        weight = self.token_norm.weight
-        return channel_time_positions(
-            num_tokens // channels, dim, channels, weight.device, weight.dtype
-        )
-
-
 class WavJEPA(WavJEPAEncoder):
-    """The model: front-end, context encoder, target encoder and predictor.
+    """The model of pretraining: context encoder, target encoder, predictor.
 
     Arguments
     ---------
-    frontend : speechbrain_wavjepa.lobes.frontends.Frontend
-        Waveform to tokens.
-    context_encoder : speechbrain_wavjepa.nnet.transformer.TransformerEncoder
-        The encoder that is trained, and used afterwards.
-    target_encoder : speechbrain_wavjepa.lobes.wavjepa.TargetEncoder
-        Its moving average.
-    predictor : speechbrain_wavjepa.lobes.wavjepa.Predictor
-        Guesses targets from the context.
+    frontend, context_encoder : Frontend, TransformerEncoder
+        As those of WavJEPAEncoder.
+    target_encoder : TargetEncoder
+        The moving average of the context encoder.
+    predictor : Predictor
+        Predicts targets from the context.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.lobes import ConvFrontend
-    >>> from speechbrain_wavjepa.lobes import BlockMasker
-    >>> from speechbrain_wavjepa.lobes import Predictor
-    >>> from speechbrain_wavjepa.lobes import TargetEncoder
+    >>> from speechbrain_wavjepa.lobes import BlockMasker, ConvFrontend
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> context_encoder = TransformerEncoder(dim=16, depth=2, num_heads=2)
     >>> model = WavJEPA(
-    ...     frontend=ConvFrontend(dim=8, layers=[[8, 160, 160]]),
-    ...     context_encoder=context_encoder,
-    ...     target_encoder=TargetEncoder(context_encoder, top_k_layers=2),
-    ...     predictor=Predictor(encoder_dim=16, dim=8, depth=1, num_heads=2),
+    ...     ConvFrontend(dim=8, layers=[[8, 160, 160]]),
+    ...     context_encoder,
+    ...     TargetEncoder(context_encoder, top_k_layers=2),
+    ...     Predictor(encoder_dim=16, dim=8, depth=1, num_heads=2),
     ... )
-    >>> windows = torch.randn(2, 32000, 1)
-    >>> output = model(windows, BlockMasker()(2, 200))
+    >>> output = model(torch.randn(2, 32000, 1), BlockMasker()(2, 200))
     >>> output.target.shape
-    torch.Size([2, 200, 16])
-    >>> model.encode(windows).shape
     torch.Size([2, 200, 16])
     """
 
@@ -413,63 +284,51 @@ class WavJEPA(WavJEPAEncoder):
         self.target_encoder = target_encoder
         self.predictor = predictor
 
-    def forward(self, waveform: Tensor, block_mask: JEPAMask) -> JEPAOutput:
-        """Predict the target blocks of windows from their context.
+    def forward(self, waveform: Tensor, mask: JEPAMask) -> "JEPAOutput":
+        """Predict the target blocks of standardized windows [B, T, C].
 
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Standardized windows.
-        block_mask : JEPAMask
-            Context and targets of each window, on the CPU.
-
-        Returns
-        -------
-        JEPAOutput
-            Predictions and targets.
-
-        Raises
-        ------
-        ValueError
-            If the masks do not fit the windows.
+        The mask lies on their device; ValueError if it does not fit them.
         """
-        context_mask, target_masks = block_mask
         num_tokens = self.frontend.num_tokens(waveform.shape[1])
         expected = (len(waveform), num_tokens * self.frontend.channels)
-        if context_mask.shape != expected:
+        if mask.context_mask.shape != expected:
             raise ValueError(
-                f"Masks of shape {list(context_mask.shape)} do not fit "
-                f"{len(waveform)} windows of {waveform.shape[1]} samples, "
-                f"which have {expected[1]} tokens each: draw them with "
-                f"num_tokens={num_tokens}, "
-                f"channels={self.frontend.channels}."
+                f"Masks of shape {list(mask.context_mask.shape)} do not fit "
+                f"windows of [B, C*N] = {list(expected)}: draw them with "
+                f"num_tokens={num_tokens}, channels={self.frontend.channels}."
             )
-        tokens = self.frontend(waveform, gradient_mask=context_mask)
-        context = self._encode_kept(tokens, context_mask)  # [A, D]
+        # targets are detached: only context tokens need the gradient
+        tokens = self.frontend(waveform, gradient_mask=mask.context_mask)
+        context = self._embed(tokens, mask.context)  # [A, D]
+        context = self.context_encoder(context, mask.context)
         with torch.no_grad():
-            target = self.target_encoder(self._embed(tokens))
+            target = self.target_encoder(self._embed(tokens))  # [B, C*N, D]
         positions = self._positions(expected[1], self.predictor.dim)
-        prediction = self.predictor(context, block_mask, positions)
-        return JEPAOutput(
-            prediction, target, target_masks, context, context_mask
-        )
+        prediction = self.predictor(context, mask, positions)  # [R, D]
+        return JEPAOutput(prediction, target, mask, context)
 
 
-def masked_mse(
-    prediction: Tensor, target: Tensor, target_masks: Tensor
-) -> Tensor:
+class JEPAOutput(NamedTuple):
+    """What one pass of pretraining gives."""
+
+    prediction: Tensor  # [R, D], as mask.target_masks.nonzero()
+    target: Tensor  # [B, C*N, D] of all tokens, without gradient
+    mask: JEPAMask
+    context: Tensor  # [A, D], as mask.context_mask.nonzero()
+
+
+def masked_mse(prediction: Tensor, target: Tensor, mask: JEPAMask) -> Tensor:
     """Mean squared error over all target tokens of all blocks, in float32.
 
-    A token that is a target in two blocks counts twice, once for each
-    prediction of it.
+    A token counts once for each block that predicts it.
 
     Arguments
     ---------
     prediction : [R, D]
-        Predictions in the order of ``target_masks.nonzero()``.
-    target : [B, N, D]
+        Predictions in the order of ``mask.target_masks.nonzero()``.
+    target : [B, C*N, D]
         Targets of all tokens.
-    target_masks : [B, K, N] bool
+    mask : JEPAMask
         Which tokens each block predicts.
 
     Returns
@@ -479,14 +338,14 @@ def masked_mse(
 
     Example
     -------
-    >>> mask = torch.tensor([[[True, False], [True, True]]])
-    >>> masked_mse(torch.zeros(3, 4), 2 * torch.ones(1, 2, 4), mask)
+    >>> context_mask = torch.tensor([[True, False, False]])
+    >>> target_masks = torch.tensor([[[False, True, False]]])
+    >>> mask = JEPAMask(context_mask, target_masks)
+    >>> masked_mse(torch.zeros(1, 4), 2 * torch.ones(1, 3, 4), mask)
     tensor(4.)
     """
-    window, _, place = target_masks.nonzero(as_tuple=True)
-    rows = (window * target_masks.shape[2] + place).to(target.device)
-    assert len(rows) == len(prediction) > 0
-    target = target.flatten(0, 1).index_select(0, rows)
+    assert len(mask.loss_rows) == len(prediction) > 0
+    target = target.flatten(0, 1).index_select(0, mask.loss_rows)
     precision = torch.promote_types(target.dtype, torch.float32)
     return nn.functional.mse_loss(
         prediction.to(precision), target.to(precision)

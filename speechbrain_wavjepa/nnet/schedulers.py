@@ -1,7 +1,7 @@
 """Learning rate and EMA decay as pure functions of the optimizer step.
 
-Pure functions cannot drift on resume: the same step gives the same value.
-The numbers are those of WavJEPA (https://arxiv.org/abs/2509.23238).
+A pure function cannot drift on resume. The defaults are WavJEPA's
+(https://arxiv.org/abs/2509.23238).
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -16,18 +16,18 @@ class WarmupCosine:
     Arguments
     ---------
     lr : float
-        Highest learning rate, reached at the end of the warm-up.
+        Highest learning rate, reached after the warm-up.
     warmup_steps : int
         Steps of the warm-up; the first update has learning rate zero.
     total_steps : int
-        Step at which the final rate is reached and from which it stays.
+        Step from which the rate stays at final_lr.
     final_lr : float
         The final rate.
 
     Raises
     ------
     ValueError
-        If the warm-up is not shorter than the whole.
+        If the warm-up is not shorter than total_steps.
 
     Example
     -------
@@ -59,9 +59,8 @@ class WarmupCosine:
             return self.lr * step / self.warmup_steps
         if step >= self.total_steps:
             return self.final_lr
-        progress = (step - self.warmup_steps) / (
-            self.total_steps - self.warmup_steps
-        )
+        length = self.total_steps - self.warmup_steps
+        progress = (step - self.warmup_steps) / length
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return self.final_lr + (self.lr - self.final_lr) * cosine
 
@@ -93,12 +92,10 @@ class EMADecay:
     def __init__(
         self, start: float = 0.999, end: float = 0.99999, steps: int = 100000
     ):
-        for name, decay in (("start", start), ("end", end)):
-            if not 0 <= decay <= 1:
-                raise ValueError(
-                    f"The EMA decay's {name} must lie between 0 and 1, got "
-                    f"{decay}."
-                )
+        if not (0 <= start <= 1 and 0 <= end <= 1):
+            raise ValueError(
+                f"EMADecay's start={start} and end={end} must lie in [0, 1]."
+            )
         self.start = start
         self.end = end
         self.steps = steps

@@ -1,39 +1,20 @@
-"""The Vision Transformer blocks of WavJEPA, on packed tokens.
+"""The blocks of a Vision Transformer (https://arxiv.org/abs/2010.11929).
 
 Windows keep different numbers of tokens, so the tokens of a batch travel as
-one flat matrix: linear layers and norms touch no padding at all, and only
-the attention core, a few per cent of the work, sees the sequences side by
-side. A :class:`Packing` says where each token
-belongs.
+one flat matrix: linear layers and norms touch no padding, and only the
+attention core, a few per cent of the work, sees the sequences side by side.
 
-Sources: "An Image is Worth 16x16 Words" (https://arxiv.org/abs/2010.11929),
-"Attention Is All You Need" (https://arxiv.org/abs/1706.03762).
-
-Shapes: S sequences, L tokens of the longest, M tokens of all sequences
-together, D dim.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Sequences of different lengths in one flat matrix of tokens.
-
-Shapes: S sequences, L tokens of the longest, M tokens of all sequences
-together, D dim.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-A learned weighted sum of the layers of an encoder.
-
-Shapes: K layers, D dim.
+Shapes: S sequences of N tokens, of which M are kept, L of the longest
+sequence; D dim, H heads, K layers.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Optional
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -42,106 +23,70 @@ from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
 class Packing(NamedTuple):
-    """Where the tokens of several sequences lie in one flat matrix.
+    """The kept tokens of S sequences, in one flat matrix [M, D].
 
-    Arguments
-    ---------
-    num_sequences : int
-        S, the number of sequences.
-    longest : int
-        L, tokens of the longest sequence.
-    rows : [M] int64, optional
-        Place of each token in the [S * L] grid; None if all sequences have L
-        tokens, so that the flat matrix is the grid itself.
-    key_mask : [S, 1, 1, L] bool, optional
-        True where the grid holds a token; None as for ``rows``.
-
-    Example
-    -------
-    >>> packing = Packing.from_lengths(torch.tensor([2, 3]))
-    >>> packing.rows
-    tensor([0, 1, 3, 4, 5])
-    >>> packing.to_grid(torch.ones(5, 1)).squeeze(-1)
-    tensor([[1., 1., 0.],
-            [1., 1., 1.]])
+    Attention lays them out on a grid [S, L, D], a row for each sequence.
+    ``Packing(S, L)`` stands for sequences that are kept whole.
     """
 
     num_sequences: int
     longest: int
-    rows: Optional[Tensor] = None
-    key_mask: Optional[Tensor] = None
+    rows: Optional[Tensor] = None  # [M], of each token among the S * N
+    places: Optional[Tensor] = None  # [M], of each token in its sequence
+    # None where all sequences keep L tokens: the flat matrix is the grid
+    grid_rows: Optional[Tensor] = None  # [M], of each token in the grid
+    key_mask: Optional[Tensor] = None  # [S, 1, 1, L], True at a token
 
     @classmethod
-    def from_lengths(
-        cls, lengths: Tensor, device: Optional[torch.device] = None
-    ) -> "Packing":
-        """Make the packing of sequences with these lengths ([S], on the CPU).
-
-        Built on the CPU on purpose: finding rows on a GPU would make it wait.
-        """
+    def from_mask(cls, mask: Tensor) -> "Packing":
+        """Pack the True tokens of mask [S, N], on the CPU."""
+        rows, lengths = find_true(mask), mask.sum(dim=1)
         longest = int(lengths.max())
-        if bool((lengths == longest).all()):
-            return cls(len(lengths), longest)
-        mask = torch.arange(longest) < lengths[:, None]  # [S, L]
-        rows = mask.flatten().nonzero().squeeze(1)
-        return cls(
-            len(lengths),
-            longest,
-            rows.to(device, non_blocking=True),
-            mask[:, None, None].to(device, non_blocking=True),
-        )
+        packing = cls(len(mask), longest, rows, rows % mask.shape[1])
+        if len(rows) == len(mask) * longest:
+            return packing
+        grid = torch.arange(longest) < lengths[:, None]  # [S, L]
+        return cls(*packing[:4], find_true(grid), grid[:, None, None])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Packing":
+        """Apply a function, such as a move to a device, to all indices."""
+        indices = (i if i is None else function(i) for i in self[2:])
+        return Packing(*self[:2], *indices)
 
     def to_grid(self, tokens: Tensor) -> Tensor:
         """Lay flat tokens [M, D] out as [S, L, D], zeros in the gaps."""
-        if self.rows is not None:
-            grid = tokens.new_zeros(
-                self.num_sequences * self.longest, tokens.shape[1]
-            )
-            tokens = grid.index_copy(0, self.rows, tokens)
-        return tokens.view(self.num_sequences, self.longest, -1)
+        shape = self.num_sequences, self.longest, tokens.shape[1]
+        if self.grid_rows is not None:
+            grid = tokens.new_zeros(shape).flatten(0, 1)
+            tokens = grid.index_copy(0, self.grid_rows, tokens)
+        return tokens.view(shape)
 
     def to_flat(self, grid: Tensor) -> Tensor:
         """Take the tokens [M, D] out of a grid [S, L, D]."""
-        tokens = grid.reshape(self.num_sequences * self.longest, -1)
-        if self.rows is None:
-            return tokens
-        return tokens.index_select(0, self.rows)
+        tokens, rows = grid.flatten(0, 1), self.grid_rows
+        return tokens if rows is None else tokens.index_select(0, rows)
+
+
+def find_true(mask: Tensor) -> Tensor:
+    """Find the True elements of a mask on the CPU, in its flat order."""
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))  # 8x faster
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention inside each sequence of a packing.
-
-    Arguments
-    ---------
-    dim : int
-        Size of a token.
-    num_heads : int
-        Number of heads; divides dim.
-
-    Example
-    -------
-    >>> import torch
-    >>> packing = Packing.from_lengths(torch.tensor([2, 3]))
-    >>> Attention(dim=8, num_heads=2)(torch.randn(5, 8), packing).shape
-    torch.Size([5, 8])
-    """
+    """Multi-head self-attention within each sequence of a packing."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
         if dim % num_heads:
             raise ValueError(
-                f"dim={dim} cannot be split among num_heads={num_heads}: "
-                "choose a divisor."
+                f"dim={dim} is not a multiple of num_heads={num_heads}."
             )
         self.num_heads = num_heads
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.projection = nn.Linear(dim, dim)
 
     def forward(
-        self,
-        tokens: Tensor,
-        packing: Packing,
-        output_rows: Optional[Tensor] = None,
+        self, tokens: Tensor, packing: Packing, output_rows=None
     ) -> Tensor:
         """Attend within sequences: [M, D] -> [M, D], or only output_rows."""
         grid = packing.to_grid(self.query_key_value(tokens))  # [S, L, 3D]
@@ -160,35 +105,9 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network with residual connections.
+    """Attention and feed-forward network, with residuals and norms."""
 
-    Arguments
-    ---------
-    dim : int
-        Size of a token.
-    num_heads : int
-        Number of attention heads.
-    mlp_ratio : float
-        Width of the feed-forward network over dim.
-    norm_first : bool
-        Whether the norms come before the two parts (pre-norm) or after their
-        residuals (post-norm, as WavJEPA).
-
-    Example
-    -------
-    >>> import torch
-    >>> packing = Packing.from_lengths(torch.tensor([2, 3]))
-    >>> Block(dim=8, num_heads=2)(torch.randn(5, 8), packing).shape
-    torch.Size([5, 8])
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_ratio: float = 4.0,
-        norm_first: bool = False,
-    ):
+    def __init__(self, dim, num_heads, mlp_ratio=4.0, norm_first=False):
         super().__init__()
         self.norm_first = norm_first
         self.attention = Attention(dim, num_heads)
@@ -201,12 +120,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(
-        self,
-        tokens: Tensor,
-        packing: Packing,
-        output_rows: Optional[Tensor] = None,
+        self, tokens: Tensor, packing: Packing, output_rows=None
     ) -> Tensor:
-        """Transform tokens [M, D]; carry on only output_rows, if given."""
+        """Transform tokens [M, D]; behind the attention only output_rows."""
         normed = self.norm1(tokens) if self.norm_first else tokens
         attended = self.attention(normed, packing, output_rows)
         if output_rows is not None:
@@ -219,10 +135,7 @@ class Block(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """A stack of blocks with a final LayerNorm.
-
-    Every layer is initialised by itself (the authors' released code starts
-    all layers with equal attention weights).
+    """A stack of blocks, each initialised by itself, and a final LayerNorm.
 
     Arguments
     ---------
@@ -244,7 +157,6 @@ class TransformerEncoder(nn.Module):
 
     Example
     -------
-    >>> import torch
     >>> encoder = TransformerEncoder(dim=8, depth=2, num_heads=2)
     >>> encoder(torch.randn(3, 200, 8)).shape
     torch.Size([3, 200, 8])
@@ -273,22 +185,10 @@ class TransformerEncoder(nn.Module):
         packing: Optional[Packing] = None,
         output_rows: Optional[Tensor] = None,
     ) -> Tensor:
-        """Encode tokens.
+        """Encode tokens [S, L, D], or packed ones [M, D].
 
-        Arguments
-        ---------
-        tokens : [S, L, D] or, with a packing, [M, D]
-            The tokens.
-        packing : Packing, optional
-            Where the sequences lie in flat tokens.
-        output_rows : [R] int64, optional
-            Flat tokens that are wanted: behind the last attention only they
-            are computed.
-
-        Returns
-        -------
-        same shape as tokens, or [R, D] with output_rows
-            The encoded tokens.
+        With ``output_rows`` [R] only these packed tokens come out, [R, D]:
+        behind the last attention the others are not computed.
         """
         shape = tokens.shape
         if packing is None:
@@ -310,27 +210,16 @@ class TransformerEncoder(nn.Module):
 
 
 def initialize_linear(module: nn.Module):
-    """Draw linear weights from a normal of deviation 0.02, set biases to 0.
-
-    Arguments
-    ---------
-    module : nn.Module
-        Any module; only nn.Linear is touched.
-
-    Example
-    -------
-    >>> linear = nn.Linear(4, 4)
-    >>> initialize_linear(linear)
-    >>> linear.bias.abs().sum().item()
-    0.0
-    """
+    """Draw an nn.Linear's weight from a normal of std 0.02; bias zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
 class LayerSum(StrictModule):
-    """Sums the normalised outputs of all layers; begins with their mean.
+    """A learned weighted sum of the normalised outputs of all layers.
+
+    It starts as their mean.
 
     Arguments
     ---------

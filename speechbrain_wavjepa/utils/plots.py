@@ -73,12 +73,12 @@ def plot_masks(
     -------
     >>> from speechbrain_wavjepa.lobes import BlockMasker
     >>> import torch
-    >>> block_mask = BlockMasker()(1, 200)
+    >>> mask = BlockMasker()(1, 200)
     >>> path = getfixture("tmpdir") / "masks.png"
     >>> plot_masks(
     ...     torch.randn(32160),
-    ...     block_mask.context_mask[0],
-    ...     block_mask.target_masks[0],
+    ...     mask.context_mask[0],
+    ...     mask.target_masks[0],
     ...     path,
     ... )
     >>> path.exists()

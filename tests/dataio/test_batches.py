@@ -41,11 +41,11 @@ def test_clips_are_padded_and_short_ones_counted():
 
 def test_masks_for_all_windows_and_channels():
     batch = collate(make_clips([400, 400], channels=2), channels=2)
-    context_mask, target_masks = batch.block_mask
+    context_mask = batch.mask.context_mask
     assert context_mask.shape == (6, 400)
-    assert target_masks.shape == (6, 4, 400)
+    assert batch.mask.target_masks.shape == (6, 4, 400)
     assert context_mask[:, :200].equal(context_mask[:, 200:])
-    assert collate(make_clips([400]), masker=None).block_mask is None
+    assert collate(make_clips([400]), masker=None).mask is None
 
 
 def test_batch_is_a_pure_function_of_clips_and_seed():
@@ -54,7 +54,7 @@ def test_batch_is_a_pure_function_of_clips_and_seed():
     torch.manual_seed(2)
     again = collate(make_clips([400]))
     assert first.seed == again.seed
-    assert first.block_mask.target_masks.equal(again.block_mask.target_masks)
+    assert first.mask.target_masks.equal(again.mask.target_masks)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_everything_that_tells_batches_apart_changes_the_draws(change):
     position = {} if seed else change
     other = collate(make_clips([400], **position), **seed)
     assert other.seed != first.seed
-    masks = first.block_mask.target_masks
-    assert not other.block_mask.target_masks.equal(masks)
+    masks = first.mask.target_masks
+    assert not other.mask.target_masks.equal(masks)
 
 
 def test_window_longer_than_a_clip():
@@ -75,9 +75,10 @@ def test_window_longer_than_a_clip():
         collate(make_clips([400]), window_samples=401)
 
 
-def test_only_the_waveform_is_moved():
+def test_the_waveform_and_the_indices_of_the_mask_are_moved():
     batch = collate(make_clips([400]))
     moved = batch.to("meta")
     assert moved.waveform.device.type == "meta"
     assert moved.lengths.device.type == "cpu"
-    assert moved.block_mask.context_mask.device.type == "cpu"
+    assert moved.mask.context_mask.device.type == "cpu"
+    assert moved.mask.loss_rows.device.type == "meta"

@@ -38,10 +38,8 @@ def assert_equal_batches(batch, other):
     assert batch.position == other.position
     assert batch.waveform.equal(other.waveform)
     assert batch.lengths.equal(other.lengths)
-    for mask, other_mask in zip(
-        batch.block_mask, other.block_mask, strict=True
-    ):
-        assert mask.equal(other_mask)
+    assert batch.mask.context_mask.equal(other.mask.context_mask)
+    assert batch.mask.target_masks.equal(other.mask.target_masks)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 3])

@@ -121,8 +121,8 @@ from speechbrain_wavjepa.lobes.wavjepa import masked_mse
 step = train.WavJEPABrain.optimizers_step
 def compare_and_step(brain):
     batch, distributed = brain.batch, torch.distributed
-    output = brain.hparams.wavjepa(brain.cut_windows(batch), batch.block_mask)
-    loss = masked_mse(output.prediction, output.target, output.target_masks)
+    output = brain.hparams.wavjepa(brain.cut_windows(batch), batch.mask)
+    loss = masked_mse(output.prediction, output.target, output.mask)
     alone = torch.autograd.grad(loss, brain.trainable)
     alone = torch.cat([gradient.flatten() for gradient in alone])
     together = torch.cat([p.grad.flatten() for p in brain.trainable])

@@ -2,13 +2,20 @@
 
 import json
 import re
+from collections import defaultdict
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed.utils import _recursive_to
 
-from speechbrain_wavjepa.lobes.masking import BlockMasker, sample_spans
+from speechbrain_wavjepa.lobes.masking import (
+    BlockMasker,
+    JEPAMask,
+    sample_spans,
+)
 
 TABLE = json.loads(
     (Path(__file__).parents[1] / "parity" / "mask_statistics.json").read_text()
@@ -16,13 +23,11 @@ TABLE = json.loads(
 
 
 def draw(seed=0, num_windows=500, num_tokens=200, channels=1, **settings):
-    """Draw masks with a fixed seed."""
-    return BlockMasker(**settings)(
-        num_windows,
-        num_tokens,
-        channels,
-        torch.Generator().manual_seed(seed),
-    )
+    """Draw context mask and target masks with a fixed seed."""
+    generator = torch.Generator().manual_seed(seed)
+    masker = BlockMasker(**settings)
+    mask = masker(num_windows, num_tokens, channels, generator)
+    return mask.context_mask, mask.target_masks
 
 
 def test_context_and_targets_are_disjoint_and_large_enough():
@@ -52,26 +57,26 @@ def test_starts_are_distinct_and_uniform():
     assert abs((counts == 31).float().mean().item() - 0.5) < 0.03
     frequency = mask[:, :-1].float().mean(dim=0)
     expected = 30.5 / 40
-    deviation = (expected * (1 - expected) / 4000) ** 0.5
-    assert (frequency - expected).abs().max() < 4.5 * deviation
+    std = (expected * (1 - expected) / 4000) ** 0.5
+    assert (frequency - expected).abs().max() < 4.5 * std
 
 
 def test_aligned_and_interleaved_channels():
     context, targets = draw(channels=2)
     assert torch.equal(context[:, :200], context[:, 200:])
     assert torch.equal(targets[..., :200], targets[..., 200:])
-    mono = draw(channels=1)
-    assert torch.equal(context[:, :200], mono.context_mask)
-    interleaved = draw(channels=2, channel_order="interleaved")
-    assert torch.equal(interleaved.context_mask[:, ::2], mono.context_mask)
-    assert torch.equal(interleaved.target_masks[..., 1::2], mono.target_masks)
+    mono_context, mono_targets = draw(channels=1)
+    assert torch.equal(context[:, :200], mono_context)
+    context, targets = draw(channels=2, channel_order="interleaved")
+    assert torch.equal(context[:, ::2], mono_context)
+    assert torch.equal(targets[..., 1::2], mono_targets)
 
 
 def test_the_seed_decides():
     first, again, other = draw(1), draw(1), draw(2)
-    assert torch.equal(first.context_mask, again.context_mask)
-    assert torch.equal(first.target_masks, again.target_masks)
-    assert not torch.equal(first.target_masks, other.target_masks)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], other[1])
 
 
 def parse(text):
@@ -102,8 +107,8 @@ def test_the_table_of_the_paper(row):
     ):
         for position, probability in by_position.items():
             ours = mask[:, int(position)].double().mean().item()
-            deviation = (probability * (1 - probability) / 20000) ** 0.5
-            assert abs(ours - probability) <= 5 * 2**0.5 * deviation
+            std = (probability * (1 - probability) / 20000) ** 0.5
+            assert abs(ours - probability) <= 5 * 2**0.5 * std
 
 
 @pytest.mark.parametrize(
@@ -136,3 +141,60 @@ def test_settings_out_of_range_are_refused(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=name):
         BlockMasker(**settings)
+
+
+def test_indices_equal_a_loop_over_tokens():
+    context, targets = draw(num_windows=3, num_tokens=40, target_span=4)
+    order = {tuple(c): row for row, c in enumerate(context.nonzero().tolist())}
+    expected = defaultdict(list)
+    for sequence, (window, block) in enumerate(np.ndindex(3, 4)):
+        for place in range(40):
+            row = len(expected["predictor.rows"])
+            if targets[window, block, place]:
+                expected["target_rows"].append(row)
+                expected["loss_rows"].append(window * 40 + place)
+            elif context[window, place]:
+                expected["context_rows"].append(row)
+                expected["context_source"].append(order[window, place])
+            else:
+                continue
+            expected["predictor.rows"].append(sequence * 40 + place)
+            expected["predictor.places"].append(place)
+    expected["context.rows"] = [window * 40 + place for window, place in order]
+    expected["context.places"] = [place for _, place in order]
+    mask = JEPAMask(context, targets)
+    for name, indices in expected.items():
+        assert attrgetter(name)(mask).tolist() == indices, name
+
+
+def list_indices(mask):
+    """List the indices of a mask, those of its packings included."""
+    parts = [*vars(mask).values(), *mask.context, *mask.predictor]
+    return [part for part in parts if getattr(part, "dtype", 0) == torch.long]
+
+
+def test_indices_move_and_masks_stay(device):
+    mask = JEPAMask(*draw(num_windows=3))
+    assert len(list_indices(mask)) == 10
+    moved = mask.to("meta")
+    assert all(i.device.type == "meta" for i in list_indices(moved))
+    assert moved.predictor.key_mask.device.type == "meta"
+    for kept in (*list_indices(mask), moved.context_mask, moved.target_masks):
+        assert kept.device.type == "cpu"
+    if device.type == "cuda":
+        assert all(i.is_pinned() for i in list_indices(mask.pin_memory()))
+
+
+def test_distributed_data_parallel_leaves_a_mask_where_it_is():
+    mask = JEPAMask(*draw(num_windows=2))
+    (((same,),),) = [_recursive_to((mask,), torch.device("meta"), False)]
+    assert same is mask
+    assert all(i.device.type == "cpu" for i in list_indices(mask))
+
+
+def test_masks_that_do_not_fit_each_other_are_refused():
+    context, targets = draw(num_windows=2)
+    with pytest.raises(ValueError, match=r"\[2, 200\].*\[1, 4, 200\]"):
+        JEPAMask(context, targets[:1])
+    with pytest.raises(ValueError, match="torch.float32"):
+        JEPAMask(context.float(), targets)

@@ -39,7 +39,7 @@ def measure(name):
     rows, losses, norms = {}, [], []
     for step in range(5):
         output = model(waveform, masks)
-        loss = masked_mse(output.prediction, output.target, output.target_masks)
+        loss = masked_mse(output.prediction, output.target, output.mask)
         if step == 0:
             with torch.no_grad():
                 tokens = model.frontend(waveform)

@@ -35,9 +35,9 @@ def test_numbers_of_a_converted_checkpoint(name, tmp_path):
     }
     whole, _ = load_official(path, strides=strides, **heads)
     waveform = numbers["input.audio"].transpose(1, 2)
-    block_mask = read_masks(numbers)
-    output = whole.double()(waveform.double(), block_mask)
-    loss = masked_mse(output.prediction, output.target, output.target_masks)
+    mask = read_masks(numbers)
+    output = whole.double()(waveform.double(), mask)
+    loss = masked_mse(output.prediction, output.target, output.mask)
     assert loss.item() == pytest.approx(
         numbers["out.loss"].item(), rel=0, abs=1e-10
     )
@@ -47,8 +47,8 @@ def test_numbers_of_a_converted_checkpoint(name, tmp_path):
     assert main(["convert", str(path), str(folder), *options]) == 0
     model = load_pretrained(folder).embedding_model.model
     with torch.no_grad():
-        context = model.encode(waveform, block_mask.context_mask)
-        context = context[block_mask.context_mask].double()
+        context = model.encode(waveform, mask.context_mask)
+        context = context[mask.context_mask].double()
         projected = whole.predictor.input_projection(context)
     torch.testing.assert_close(
         projected, numbers["out.contextual_features"], rtol=0, atol=1e-5

@@ -75,7 +75,7 @@ def test_full_size_model():
     waveform = waveform.double().view(1, -1, 1)
 
     output = model(waveform, read_masks(numbers))
-    loss = masked_mse(output.prediction, output.target, output.target_masks)
+    loss = masked_mse(output.prediction, output.target, output.mask)
     loss.backward()
 
     def close(ours, theirs):
@@ -95,7 +95,7 @@ def test_full_size_model():
     place = {
         (block, token): row
         for row, (_, block, token) in enumerate(
-            output.target_masks.nonzero().tolist()
+            output.mask.target_masks.nonzero().tolist()
         )
     }
     compared = 0

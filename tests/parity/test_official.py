@@ -42,7 +42,7 @@ def run(numbers, model):
     """Run one forward pass on the stored batch."""
     waveform = numbers["input.audio"].double().transpose(1, 2)
     output = model(waveform, read_masks(numbers))
-    loss = masked_mse(output.prediction, output.target, output.target_masks)
+    loss = masked_mse(output.prediction, output.target, output.mask)
     return waveform, output, loss
 
 

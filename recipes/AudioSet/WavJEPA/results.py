@@ -51,8 +51,8 @@ def draw_input(brain, hparams, batch):
     with picture(output_folder / "masks.png") as path:
         plot_masks(
             windows[0, :, 0],
-            batch.block_mask.context_mask[0],
-            batch.block_mask.target_masks[0],
+            batch.mask.context_mask[0],
+            batch.mask.target_masks[0],
             path,
             hparams["sample_rate"],
             channels=hparams["channels"],

@@ -86,7 +86,7 @@ class WavJEPABrain(ResumableBrain):
         """Cut windows out of the clips and predict their hidden blocks."""
         self.batch = batch
         windows = self.cut_windows(batch.to(self.device))
-        return self.modules.wavjepa(windows, batch.block_mask)
+        return self.modules.wavjepa(windows, batch.mask)
 
     def cut_windows(self, batch):
         """Mix scenes and cut standardized windows, a function of the batch."""
@@ -104,7 +104,7 @@ class WavJEPABrain(ResumableBrain):
 
     def compute_objectives(self, output, batch, stage):
         """Compare predictions and targets."""
-        return masked_mse(output.prediction, output.target, output.target_masks)
+        return masked_mse(output.prediction, output.target, output.mask)
 
     def check_loss_isfinite(self, loss):
         """Remember whose clips gave a loss that is not finite.
@@ -198,7 +198,7 @@ class WavJEPABrain(ResumableBrain):
     @torch.no_grad()
     def log_step(self, output, loss):
         """Log a step; a collapse shows in standard deviations and rank."""
-        pooled = pool_windows(output.context.float(), output.context_mask)
+        pooled = pool_windows(output.context.float(), output.mask.context_mask)
         self.write_log(
             loss=loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
