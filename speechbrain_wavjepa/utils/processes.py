@@ -1,5 +1,8 @@
 """Processes that work for this one, and signals that ask it to end.
 
+Workers end with their parent, whatever ends it, and leave signals to it. What
+kills a worker is told in one line, with the likely cause.
+
 Authors
  * The speechbrain_wavjepa developers 2026
 """
@@ -19,12 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
 
 PATIENCE = 5.0  # seconds that workers get to end what they do
-# What clusters send before they kill; Windows has one of them.
-END_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGUSR1")
-    if hasattr(signal, name)
-]
+# what clusters send before they kill
+END_SIGNALS = [signal.SIGTERM, signal.SIGUSR1]
 DEAD_LOADER_WORKER = re.compile(
     r"DataLoader worker \(pid.*?\) (is killed by signal: [^.]+|exited"
     r" unexpectedly( with exit code \d+)?)"
@@ -32,18 +31,7 @@ DEAD_LOADER_WORKER = re.compile(
 
 
 class SignalExit(SystemExit):
-    """Ends the process because a signal asked for it.
-
-    Arguments
-    ---------
-    number : int
-        The signal; the exit code is 128 more, as in a shell.
-
-    Example
-    -------
-    >>> SignalExit(signal.SIGTERM).code
-    143
-    """
+    """Ends the process as a signal asked, with 128 + its number."""
 
     def __init__(self, number: int):
         super().__init__(128 + number)
@@ -52,21 +40,7 @@ class SignalExit(SystemExit):
 
 @contextlib.contextmanager
 def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Handle SIGTERM and SIGUSR1, which clusters send before they kill.
-
-    Arguments
-    ---------
-    handler : callable
-        As ``signal.signal`` takes it.
-
-    Example
-    -------
-    >>> received = []
-    >>> with on_end_signals(lambda number, frame: received.append(number)):
-    ...     os.kill(os.getpid(), signal.SIGTERM)
-    >>> received == [signal.SIGTERM]
-    True
-    """
+    """Handle SIGTERM and SIGUSR1 meanwhile, as ``signal.signal`` does."""
     before = [(number, signal.getsignal(number)) for number in END_SIGNALS]
     try:
         for number in END_SIGNALS:
@@ -89,25 +63,7 @@ def exit_by_signal(number: int, frame: object = None) -> None:
 
 
 def largest(number: int, device: str) -> int:
-    """Give the largest number of all processes of a distributed run.
-
-    Arguments
-    ---------
-    number : int
-        That of this process.
-    device : str
-        Where the processes' backend works.
-
-    Returns
-    -------
-    int
-        The same on all processes.
-
-    Example
-    -------
-    >>> largest(15, "cpu")
-    15
-    """
+    """Give the largest number of all processes of a distributed run."""
     import torch  # takes seconds, and the tools that use no GPU do without
 
     if not (
@@ -120,18 +76,7 @@ def largest(number: int, device: str) -> int:
 
 
 def count_cores() -> int:
-    """Count the cores that this process may use.
-
-    Returns
-    -------
-    int
-        Those it is bound to; on macOS and Windows, those of the machine.
-
-    Example
-    -------
-    >>> count_cores() >= 1
-    True
-    """
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -140,8 +85,7 @@ def count_cores() -> int:
 def end_with_parent() -> None:
     """Let this worker end when its parent does, whatever ends the parent.
 
-    An initializer of worker processes. Without it, a parent that is killed
-    leaves them waiting for ever.
+    Without it, a parent that is killed leaves its workers waiting for ever.
     """
     parent = multiprocessing.parent_process()
 
@@ -155,17 +99,8 @@ def end_with_parent() -> None:
 class LoaderWorkers:
     """Lets the workers of a DataLoader end with this process, not before it.
 
-    Terminals and clusters send their signals to all processes of a run. It
-    is this one that answers them, and needs its workers to take one more
-    step. Pass an object of this class as ``worker_init_fn``.
-
-    Example
-    -------
-    >>> from torch.utils.data import DataLoader
-    >>> workers = LoaderWorkers()
-    >>> loader = DataLoader([1], num_workers=1, worker_init_fn=workers)
-    >>> [int(batch) for batch in loader]
-    [1]
+    Pass one as ``worker_init_fn``. Terminals and clusters send their signals to
+    all processes of a run; this one answers, and needs one more step of them.
     """
 
     def __init__(self):
@@ -203,19 +138,9 @@ def _leave_out_lost(hook: Callable, kind: type, *error: object) -> None:
 
 @contextlib.contextmanager
 def explain_dead_workers(advice: str) -> Iterator[None]:
-    """Say why a DataLoader's worker ended before its time.
+    """Say why a DataLoader's worker ended before its time, and what to lower.
 
     PyTorch raises this error wherever the program happens to be.
-
-    Arguments
-    ---------
-    advice : str
-        What to lower.
-
-    Raises
-    ------
-    ChildProcessError
-        With the worker's process number, the likely cause and the advice.
     """
     try:
         yield
@@ -231,23 +156,7 @@ def explain_dead_workers(advice: str) -> Iterator[None]:
 
 
 def shorten_worker_error(text: str) -> str:
-    """Give the message of an error in a DataLoader's worker.
-
-    Arguments
-    ---------
-    text : str
-        A message, which PyTorch may have put below the worker's traceback.
-
-    Returns
-    -------
-    str
-        What was raised there; any other text as it is.
-
-    Example
-    -------
-    >>> shorten_worker_error("no worker's")
-    "no worker's"
-    """
+    """Give what was raised in a DataLoader's worker; other text as it is."""
     if "in DataLoader worker process" not in text:
         return text
     lines = text.splitlines()
@@ -260,36 +169,11 @@ def shorten_worker_error(text: str) -> str:
 def worker_map(
     num_workers: int, initializer: Optional[Callable[[], None]] = None
 ) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """Give a ``map`` that works in other processes.
+    """Give a ``map`` over ``num_workers`` processes, or 0 for this one.
 
-    The processes end with this one. After an error or Ctrl-C they begin
-    nothing new, and are ended if what they do takes longer than seconds.
-
-    Arguments
-    ---------
-    num_workers : int
-        Processes; 0 works in this one.
-    initializer : callable, optional
-        Called once in each process.
-
-    Yields
-    ------
-    callable
-        Maps a function over items; results come in their order. Items are
-        asked for at once, results as they are needed.
-
-    Raises
-    ------
-    ValueError
-        If the number is negative.
-    ChildProcessError
-        If a process was killed.
-
-    Example
-    -------
-    >>> with worker_map(0) as map_function:
-    ...     list(map_function(abs, [-1]))
-    [1]
+    Items are asked for at once; results come in their order, as needed. The
+    processes end with this one. After an error or Ctrl-C they begin nothing
+    new, and are ended if what they do takes longer than seconds.
     """
     if num_workers < 0:
         raise ValueError(
@@ -317,18 +201,14 @@ def worker_map(
         # one that is ended while it gives back a result would block us, so
         # only what takes long is
         workers = set(multiprocessing.active_children()) - others
-        ender = threading.Timer(PATIENCE, _terminate, [workers])
+        ender = threading.Timer(
+            PATIENCE, lambda: [worker.terminate() for worker in workers]
+        )
         ender.daemon = True
         ender.start()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _terminate(workers: Iterable) -> None:
-    """End processes; those that have ended already are left alone."""
-    for worker in workers:
-        worker.terminate()
 
 
 def _begin_worker(initializer: Optional[Callable[[], None]]) -> None:
@@ -340,8 +220,6 @@ def _begin_worker(initializer: Optional[Callable[[], None]]) -> None:
 
 def _map(pool, function: Callable, items: Iterable) -> Iterator:
     """Start the workers deaf to Ctrl-C: it is their parent that answers."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        return pool.map(function, items)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.map(function, items)
