@@ -31,8 +31,8 @@ class HuggingFaceEncoder(nn.Module):
     """Embeds clips with a frozen encoder of the hub.
 
     Several channels are averaged. A clip longer than ``max_seconds`` is
-    prepared as a whole and encoded in windows of equal size, whose tokens are
-    those of the whole clip at the same times; a token attends to its window.
+    prepared as a whole and encoded in windows of equal size on one grid of
+    tokens; a token attends to its window.
 
     Arguments
     ---------
@@ -78,9 +78,8 @@ class HuggingFaceEncoder(nn.Module):
             self.lobe = lobe(**places, freeze=True)
         except OSError as error:
             raise ValueError(
-                f"The model {source} cannot be loaded: give a name on the hub "
-                "or a folder with config.json, preprocessor_config.json and "
-                f"weights. {error}"
+                f"The model {source} cannot be loaded, neither as a name on "
+                f"the hub nor as a folder: {error}"
             ) from error
         self.lobe.normalize_wav = False  # the feature extractor does it
         self.sample_rate = self.lobe.feature_extractor.sampling_rate
@@ -93,9 +92,8 @@ class HuggingFaceEncoder(nn.Module):
             or self.lobe.output_all_hiddens
         ):
             raise ValueError(
-                f"{source} ({config.model_type}) does not give one output for "
-                "each token of a waveform: choose a model of the kind of "
-                "wav2vec2 without an adapter, and output_all_hiddens: False."
+                f"{source} ({config.model_type}): choose a kind of wav2vec2 "
+                "without an adapter, and output_all_hiddens: False."
             )
         field, self.stride = 1, 1  # of a token, in samples
         for kernel, stride in zip(config.conv_kernel, config.conv_stride):
@@ -131,11 +129,8 @@ class HuggingFaceEncoder(nn.Module):
         return self._encode(prepared).mean(dim=1, keepdim=True)
 
     def _prepare(self, wavs: Tensor, seconds: Optional[float] = None) -> Tensor:
-        """Let the feature extractor normalize clips and give them a length.
-
-        Whether the zeros behind a clip count in its mean and std is a setting
-        of the model (return_attention_mask).
-        """
+        """Let the feature extractor normalize clips and give them a length."""
+        # whether padding counts in mean and std is the model's own setting
         mono = wavs.mean(dim=2) if wavs.ndim == 3 else wavs
         length = {}
         if seconds is not None:
@@ -156,7 +151,7 @@ class HuggingFaceEncoder(nn.Module):
         if num_tokens < 1:
             raise ValueError(
                 f"A clip has {num_samples} samples, fewer than the {field} of "
-                "a token: leave it out or give pad_to_seconds."
+                "a token: give pad_to_seconds."
             )
         limit = self._samples(self.max_seconds)
         at_once = (limit - field) // self.stride + 1

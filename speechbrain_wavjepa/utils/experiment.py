@@ -163,9 +163,7 @@ def describe_environment() -> str:
     found = importlib.metadata.distributions()
     packages = {f"{package.name}=={package.version}\n" for package in found}
     cuda = torch.version.cuda if torch.cuda.is_available() else None
-    lines = (
-        f"Python {sys.version}\nInterpreter: {sys.executable}\nCUDA: {cuda}\n"
-    )
+    lines = f"Python {sys.version}\nInterpreter: {sys.executable}\n"
     lines += f"CUDA: {cuda}\n"
     return lines + "".join(sorted(packages, key=str.lower))
 

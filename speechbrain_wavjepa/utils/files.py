@@ -151,10 +151,9 @@ def claim(
                 f"{way_out}."
             )
         return
-    if folder.exists() and (not folder.is_dir() or _first_file(folder)):
+    if name := _first_file(folder):
         raise ValueError(
-            f"{folder} exists and holds something else "
-            f"({_first_file(folder) or 'a file'}): {way_out}."
+            f"{folder} exists and holds something else ({name}): {way_out}."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(note) as aside:
@@ -163,8 +162,7 @@ def claim(
 
 def is_made(folder: Union[str, Path], made_with: Mapping[str, Any]) -> bool:
     """Tell whether a folder was made of the same; refuse other contents."""
-    folder = Path(folder)
-    if not folder.exists() or (folder.is_dir() and not _first_file(folder)):
+    if not _first_file(Path(folder)):
         return False
     claim(folder, made_with)
     return True
@@ -201,10 +199,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def _first_file(folder: Path) -> str:
-    """Name a file of a folder; "" if there are empty folders only."""
-    files = (path for path in folder.rglob("*") if not path.is_dir())
-    names = (path.name for path in files if path.name != LOCK_FILE)
-    return next(names, "")
+    """Name a file of a folder, or a file itself; "" if there is none."""
+    paths = folder.rglob("*") if folder.is_dir() else [folder]
+    names = (x.name for x in paths if os.path.lexists(x) and not x.is_dir())
+    return next((name for name in names if name != LOCK_FILE), "")
 
 
 @contextlib.contextmanager

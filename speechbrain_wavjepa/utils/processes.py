@@ -53,11 +53,8 @@ def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 
 def exit_by_signal(number: int, frame: object = None) -> None:
-    """End at once: a handler for ``on_end_signals``.
-
-    Clusters repeat their signals; the next ones do not disturb the end.
-    """
-    for other in END_SIGNALS:
+    """End at once: a handler for ``on_end_signals``."""
+    for other in END_SIGNALS:  # clusters repeat them: the end is not disturbed
         signal.signal(other, signal.SIG_IGN)
     raise SignalExit(number)
 
@@ -106,7 +103,7 @@ class LoaderWorkers:
     def __init__(self):
         self._may_end = multiprocessing.RawValue("b", False)
         # called before Python ends its children, since registered after that
-        atexit.register(self._let_end)
+        atexit.register(setattr, self._may_end, "value", True)
 
     def __call__(self, worker: int) -> None:
         """Prepare a worker."""
@@ -121,37 +118,26 @@ class LoaderWorkers:
         if self._may_end.value:
             os._exit(0)
 
-    def _let_end(self) -> None:
-        """Let the workers end from now on when they are asked to."""
-        self._may_end.value = True
-
 
 def _leave_out_lost(hook: Callable, kind: type, *error: object) -> None:
-    """Report errors of a worker, but not that its parent has hung up.
-
-    The thread that hands tensors over would print a traceback of that
-    whenever the parent ends in the middle of it.
-    """
+    """Report errors of a worker, but not that its parent has hung up."""
+    # the thread that hands tensors over meets that when the parent ends
     if not issubclass(kind, ConnectionError):
         hook(kind, *error)
 
 
 @contextlib.contextmanager
 def explain_dead_workers(advice: str) -> Iterator[None]:
-    """Say why a DataLoader's worker ended before its time, and what to lower.
-
-    PyTorch raises this error wherever the program happens to be.
-    """
+    """Say why a DataLoader's worker ended too early, and what to lower."""
     try:
         yield
     except (RuntimeError, OSError) as error:
         found = DEAD_LOADER_WORKER.search(str(error))
         if found is None or isinstance(error, ChildProcessError):
             raise
-        shared = "shared memory" in str(error)
+        full = "shared memory" if "shared memory" in str(error) else "memory"
         raise ChildProcessError(
-            f"{found[0]}. Most likely the {'shared ' * shared}memory was full: "
-            f"{advice}"
+            f"{found[0]}. Most likely the {full} was full: {advice}"
         ) from error
 
 
@@ -176,9 +162,7 @@ def worker_map(
     new, and are ended if what they do takes longer than seconds.
     """
     if num_workers < 0:
-        raise ValueError(
-            f"The number of workers must be 0 or more, got {num_workers}."
-        )
+        raise ValueError(f"num_workers must be 0 or more, got {num_workers}.")
     if num_workers == 0:
         yield map
         return

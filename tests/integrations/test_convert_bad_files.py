@@ -148,7 +148,7 @@ def flatten(weights, options):
         (move_table, "pos_encoding_decoder .* differs from ours"),
         (shorten_table, r"_encoder \[1, 100, 16\] differs .* \[1, 200, 16\]"),
         (drop_frontend, "lack extract_audio.cnn.0.0.weight"),
-        (repeat, "both with and without '_orig_mod.'"),
+        (repeat, "with and without _orig_mod."),
         (choose_relu, "say activation=relu of the encoder"),
         (approximate, "say activation=GELU.*tanh.* of the encoder"),
         (put_norms_first, "say norm_first=True of the decoder"),

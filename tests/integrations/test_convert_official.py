@@ -41,8 +41,7 @@ def test_a_lightning_checkpoint(tmp_path, channels, infix):
         "pos_encoding_encoder",
     ]
     assert report["assumed"] == ["strides [5, 2, 2, 2, 2, 2]"]
-    lines = format_report(report)
-    assert "teacher_encoder           -> target_encoder" in lines
+    assert f"{len(weights) - 2} weights were read" in format_report(report)
 
 
 def test_a_published_folder(tmp_path):
