@@ -125,7 +125,10 @@ def load_official(path: Union[str, Path]) -> tuple[WavJEPA, dict[str, Any]]:
     (3, ['strides [5, 2, 2, 2, 2, 2]'])
     """
     weights, options = _read(Path(path))
-    settings, assumed = _derive_settings(weights, options)
+    try:
+        settings, assumed = _derive_settings(weights, options)
+    except (LookupError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} is no whole WavJEPA: {error!r}") from error
     config.check_sizes(settings, sum(map(torch.numel, weights.values())))
     tables = _check_tables(weights, settings)
     model = config.build_wavjepa(settings)
@@ -367,8 +370,8 @@ def _derive_settings(
     stem = "extract_audio.cnns.0" if ears else "extract_audio.cnn"
     layers = []
     for number, stride in enumerate(STRIDES):
-        dim, *_, kernel = _get_shape(weights, f"{stem}.{number}.0.weight")
-        layers.append([dim, kernel, stride])
+        shape = weights[f"{stem}.{number}.0.weight"].shape
+        layers.append([shape[0], shape[-1], stride])
     rate = given["resample_sr"]
     return {
         "channels": len(ears) or 1,
@@ -391,8 +394,8 @@ def _derive_transformer(
 ) -> dict[str, Any]:
     """Read one transformer's sizes, and compare what both places say."""
     ours, name = OUR_NAMES[theirs], f"transformer_{theirs}"
-    dim = _get_shape(weights, f"{theirs}.norm.weight")[0]
-    hidden = _get_shape(weights, f"{theirs}.layers.0.linear1.weight")[0]
+    dim = weights[f"{theirs}.norm.weight"].shape[0]
+    hidden = weights[f"{theirs}.layers.0.linear1.weight"].shape[0]
     layer = re.compile(rf"{theirs}\.layers\.(\d+)\.")
     depth = len({match[1] for key in weights if (match := layer.match(key))})
     said = {**given[f"{name}_layers_cfg"], **given[f"{name}_cfg"]}
@@ -406,11 +409,6 @@ def _derive_transformer(
                 f"the weights and WavJEPA {value}: is it of another model?"
             )
     num_heads = said.get("nhead", HEADS.get(dim))
-    if num_heads is None:
-        raise ValueError(
-            f"No released {theirs} has dim {dim}, and the file does not tell "
-            f"its heads: add nhead to {name}_layers_cfg."
-        )
     if "nhead" not in said:
         assumed.append(f"{ours}_heads {num_heads}")
     return {
@@ -419,17 +417,6 @@ def _derive_transformer(
         f"{ours}_heads": num_heads,
         f"{ours}_mlp_ratio": hidden / dim,
     }
-
-
-def _get_shape(weights: Mapping[str, Tensor], key: str) -> list[int]:
-    """Return the shape of a weight that must be there."""
-    shape = list(weights[key].shape) if key in weights else []
-    if not shape or 0 in shape:
-        raise ValueError(
-            f"The weights lack {key}, or its shape is wrong: is this a whole "
-            "WavJEPA checkpoint?"
-        )
-    return shape
 
 
 def make_tables(settings: Mapping[str, Any]) -> dict[str, Tensor]:

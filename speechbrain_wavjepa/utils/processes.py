@@ -80,10 +80,7 @@ def count_cores() -> int:
 
 
 def end_with_parent() -> None:
-    """Let this worker end when its parent does, whatever ends the parent.
-
-    Without it, a parent that is killed leaves its workers waiting for ever.
-    """
+    """Let this worker end when its parent does, whatever ends the parent."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -155,11 +152,10 @@ def shorten_worker_error(text: str) -> str:
 def worker_map(
     num_workers: int, initializer: Optional[Callable[[], None]] = None
 ) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """Give a ``map`` over ``num_workers`` processes, or 0 for this one.
+    """Give a ``map`` over processes; with 0 of them, Python's own.
 
-    Items are asked for at once; results come in their order, as needed. The
-    processes end with this one. After an error or Ctrl-C they begin nothing
-    new, and are ended if what they do takes longer than seconds.
+    Items are asked for at once, results as needed. After an error or Ctrl-C
+    the processes begin nothing new, and are ended if they take long.
     """
     if num_workers < 0:
         raise ValueError(f"num_workers must be 0 or more, got {num_workers}.")

@@ -91,7 +91,7 @@ class StepLog:
         return figures
 
     def forget_after(self, step: int, validated: bool = True):
-        """Drop what a run that resumes after a step takes, or validates, again."""
+        """Drop what a run that resumes after a step does again."""
         kept = [
             line
             for line in self.read()

@@ -134,6 +134,11 @@ def ask_for_no_heads(weights, options):
     options["transformer_decoder_layers_cfg"]["nhead"] = 0
 
 
+def empty(weights, options):
+    weights["encoder.norm.weight"] = torch.zeros(0)
+    options.clear()
+
+
 def flatten(weights, options):
     weights["encoder.norm.weight"] = torch.tensor(1.0)
 
@@ -147,7 +152,7 @@ def flatten(weights, options):
         (resize, "another model: .*target_encoder.encoder.layers.2.mlp.0.bias"),
         (move_table, "pos_encoding_decoder .* differs from ours"),
         (shorten_table, r"_encoder \[1, 100, 16\] differs .* \[1, 200, 16\]"),
-        (drop_frontend, "lack extract_audio.cnn.0.0.weight"),
+        (drop_frontend, "no whole WavJEPA: .*extract_audio.cnn.0.0.weight"),
         (repeat, "with and without _orig_mod."),
         (choose_relu, "say activation=relu of the encoder"),
         (approximate, "say activation=GELU.*tanh.* of the encoder"),
@@ -156,7 +161,8 @@ def flatten(weights, options):
         (expand, "claims 400.* bytes of weights"),
         (ask_for_windows_without_end, "window_samples must lie between"),
         (ask_for_no_heads, "predictor_heads must lie between"),
-        (flatten, "lack encoder.norm.weight, or its shape is wrong"),
+        (flatten, "no whole WavJEPA: IndexError"),
+        (empty, "no whole WavJEPA: ZeroDivision"),
         (widen, "say d_model=768 of the encoder, the weights .* 16"),
         (write_text, "average_top_k_layers must be of type int, got 'two'"),
     ],
