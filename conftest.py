@@ -102,6 +102,16 @@ def write_tiny_hugging_face(folder, config_name, seed=0, **prepare):
 
 
 @pytest.fixture(scope="session")
+def official_checkpoint(tmp_path_factory):
+    """A tiny model as the authors' training saves it, for examples."""
+    # here, since importing the toolkit takes seconds and few tests need it
+    from official_factory import make_model, official_weights, write_checkpoint
+
+    path = tmp_path_factory.mktemp("official") / "official.ckpt"
+    return write_checkpoint(path, official_weights(*make_model()))
+
+
+@pytest.fixture(scope="session")
 def task_folder(tmp_path_factory):
     """A task in the layout of HEAR: low tones and high tones."""
     folder = tmp_path_factory.mktemp("tasks") / "tones-v1-full"

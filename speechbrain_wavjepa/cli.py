@@ -133,16 +133,6 @@ def _make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="from a folder to the authors' names (.ckpt or .safetensors)",
     )
-    convert.add_argument("--key_prefix", help="what stands before all keys")
-    convert.add_argument(
-        "--strides", type=int, nargs="+", help="of the convolutions"
-    )
-    convert.add_argument(
-        "--encoder_heads", type=int, help="if the file does not tell"
-    )
-    convert.add_argument(
-        "--predictor_heads", type=int, help="if the file does not tell"
-    )
     convert.add_argument(
         "--overwrite", action="store_true", help="replace what is there"
     )
@@ -214,7 +204,6 @@ def run_convert(
     target: str,
     reverse: bool = False,
     overwrite: bool = False,
-    **options: Any,
 ) -> int:
     """Convert the authors' files and tell what was found.
 
@@ -228,8 +217,6 @@ def run_convert(
         From our folder to the authors' file.
     overwrite : bool
         Replace what is there.
-    **options : Any
-        As of ``convert.load_official``.
 
     Returns
     -------
@@ -249,20 +236,14 @@ def run_convert(
     ValueError: ... exists: choose another name, or replace it with ...
     """
     _refuse_existing(target, overwrite)
-    given = [f"--{name}" for name, value in options.items() if value]
-    if reverse and given:
-        raise ValueError(f"--reverse takes all from the folder: leave {given}.")
     if reverse:
         from speechbrain_wavjepa.integrations.official import write_official
 
         print(f"Wrote {write_official(source, target)} tensors to {target}.")
         return 0
-    from speechbrain_wavjepa.integrations.official import (
-        convert_official,
-        format_report,
-    )
+    from speechbrain_wavjepa.integrations.official import convert_official
 
-    print(format_report(convert_official(source, target, **options)))
+    print(convert_official(source, target))
     print(f"Wrote {target}.")
     return 0
 

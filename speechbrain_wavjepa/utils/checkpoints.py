@@ -1,9 +1,8 @@
 """SpeechBrain's checkpoints, made atomic and checksummed.
 
-SpeechBrain 1.1.2 writes ``CKPT.yaml`` first and the parameters after it, so
-a process killed in between leaves a folder that looks complete and breaks
-the next start. Here a checkpoint is written aside, synced to disk, sealed
-with checksums and renamed: it is there whole or not at all.
+SpeechBrain 1.1.2 writes ``CKPT.yaml`` first and the parameters after it: a
+process killed in between leaves a folder that breaks the next start. Here a
+checkpoint is written aside, checksummed, synced to disk and renamed.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -14,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -44,31 +42,25 @@ ASIDE_FOLDER = ".unfinished"  # SpeechBrain looks at CKPT* only
 
 
 class AtomicCheckpointer(Checkpointer):
-    """A Checkpointer whose checkpoints are whole or not there.
+    """SpeechBrain's Checkpointer, whose checkpoints are whole or not there.
 
-    A damaged checkpoint is never loaded: the one before is, with a warning.
-    Takes the arguments of SpeechBrain's Checkpointer. A saver may talk to
-    other processes before it writes, not after: the writing may fail.
+    A damaged checkpoint is never loaded: the one before is, with a warning. A
+    saver may talk to other processes before it writes, which may fail.
 
     Raises
     ------
     ValueError
-        On recovery, if there are checkpoints and all are damaged, or one
-        is of another model.
+        On recovery, if all checkpoints are damaged, or one is of another
+        model.
     OSError
         On saving, on every process, if the disk does not take the files.
-        Earlier checkpoints stay as they are.
 
     Example
     -------
     >>> import torch
-    >>> model = torch.nn.Linear(2, 2)
-    >>> checkpointer = AtomicCheckpointer(
-    ...     getfixture("tmpdir"), {"model": model}
-    ... )
+    >>> folder, model = getfixture("tmp_path"), torch.nn.Linear(2, 2)
+    >>> checkpointer = AtomicCheckpointer(folder, {"model": model})
     >>> saved = checkpointer.save_checkpoint()
-    >>> find_damage(saved.path) is None
-    True
     >>> checkpointer.recover_if_possible().path == saved.path
     True
     """
@@ -78,8 +70,8 @@ class AtomicCheckpointer(Checkpointer):
     ) -> Optional[Checkpoint]:
         """Write a checkpoint aside, then put it in place at once.
 
-        Takes SpeechBrain's arguments; gives the Checkpoint on the main
-        process and None on the others.
+        Unlike SpeechBrain's, an error of the main process waits until all
+        savers have run, so that no process waits for it, and all raise it.
         """
         hooks = {
             key: self.custom_save_hooks.get(key)
@@ -88,40 +80,32 @@ class AtomicCheckpointer(Checkpointer):
         }
         if None in hooks.values():
             raise ValueError(f"Add custom_save_hooks for the None in {hooks}.")
-        aside = self.checkpoints_dir / ASIDE_FOLDER
-        errors, saved, failure = [], None, None
+        aside, errors, saved = self.checkpoints_dir / ASIDE_FOLDER, [], None
+        # 1. The main process makes an empty folder; the others wait for it.
         with _collect(errors):
             if if_main_process():
-                if not self.checkpoints_dir.exists():
-                    logger.warning(
-                        f"{self.checkpoints_dir} was removed during the run, "
-                        "and earlier checkpoints with it: made again."
-                    )
-                    self.checkpoints_dir.mkdir()
-                # what a killed process left; mkdir fails if it cannot go
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.mkdir()
+                self._make_empty(aside)
         ddp_barrier()
-        # here savers do not wait for the main process, which may have failed
+        # 2. All savers run; here they do not wait for the main process.
         with MainProcessContext():
             for key, hook in hooks.items():
                 with _collect(errors):
                     hook(self.recoverables[key], aside / (key + PARAMFILE_EXT))
+        # 3. The main process seals what was written and gives it its name.
         with _collect(errors):
             if if_main_process() and not errors:
-                meta = {**(meta or {}), "checksums": CHECKSUM_FILE}
                 saved = self._commit(aside, meta, end_of_epoch, name)
                 logger.log(verbosity, f"Saved the checkpoint {saved.path}")
+        # 4. All processes learn of its first error.
+        error = ddp_broadcast(str(errors[0]) if errors else None)
         if errors:
             shutil.rmtree(aside, ignore_errors=True)
-            failure = (
+        if error is not None:
+            raise OSError(
                 f"The checkpoint could not be saved in {self.checkpoints_dir}: "
-                f"{errors[0]} ({self._describe_room()}). Make room, or put the "
+                f"{error}. Earlier ones are untouched. Make room, or put the "
                 "folder back, and start the same command again to resume."
-            )
-        failure = ddp_broadcast(failure)
-        if failure is not None:
-            raise OSError(failure) from (errors[0] if errors else None)
+            ) from (errors[0] if errors else None)
         return saved
 
     def save_and_keep_only(self, *args, **kwargs) -> None:
@@ -132,23 +116,21 @@ class AtomicCheckpointer(Checkpointer):
 
     def recover_if_possible(self, *args, **kwargs) -> Optional[Checkpoint]:
         """Load the best checkpoint that is not damaged, if there is any."""
-        damaged = []
-        for path in self._list_checkpoint_dirs():
-            if damage := _find_meta_damage(path):
-                damaged.append(f"{path}: {damage}")
-                logger.warning(f"Passed over a checkpoint, {damaged[-1]}.")
-        for checkpoint in self.find_checkpoints(*args, **kwargs):
-            damage = find_damage(checkpoint.path)
+        paths = self._list_checkpoint_dirs()
+        paths = [path for path in paths if find_damage(path, quick=True)]
+        found, damaged = self.find_checkpoints(*args, **kwargs), []
+        for path in [*paths, *(checkpoint.path for checkpoint in found)]:
+            damage = find_damage(path)
             if damage is None:
+                [checkpoint] = self._construct_checkpoint_objects([path])
                 self.load_checkpoint(checkpoint)
                 return checkpoint
-            damaged.append(f"{checkpoint.path}: {damage}")
+            damaged.append(f"{path}: {damage}")
             logger.warning(f"Passed over a checkpoint, {damaged[-1]}.")
         if damaged:
             raise ValueError(
-                f"All {len(damaged)} checkpoints in {self.checkpoints_dir} "
-                f"are damaged ({'; '.join(damaged)}). Restore one from a "
-                "copy, or delete them to start from the beginning."
+                f"All {len(damaged)} checkpoints are damaged "
+                f"({'; '.join(damaged)}): restore one, or delete them."
             )
         logger.info("No checkpoint yet: starting from the beginning.")
         return None
@@ -162,132 +144,70 @@ class AtomicCheckpointer(Checkpointer):
         except RuntimeError as error:
             raise ValueError(
                 f"The checkpoint {checkpoint.path} does not fit this run: "
-                f"{' '.join(str(error).split())[:600]} Resume with the yaml "
-                "that it was made with, or begin a new run in another "
-                "output_folder."
+                f"{' '.join(str(error).split())[:600]} Resume with its own "
+                "yaml, or begin a new run in another output_folder."
             ) from error
 
     def list_checkpoints(self) -> list[Checkpoint]:
-        """List the checkpoints whose CKPT.yaml is whole."""
-        # small, and it decides the order: verified whenever it is used
+        """List the checkpoints whose CKPT.yaml, which orders them, is whole."""
         paths = self._list_checkpoint_dirs()
-        return self._construct_checkpoint_objects(
-            [path for path in paths if _find_meta_damage(path) is None]
-        )
+        paths = [path for path in paths if not find_damage(path, quick=True)]
+        return self._construct_checkpoint_objects(paths)
 
-    def _describe_room(self) -> str:
-        """Say what a user can do something about."""
-        try:
-            free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
-        except OSError:
-            return "the folder was removed"
-        return f"{free:.0f} MiB free; earlier checkpoints are untouched"
+    def _make_empty(self, aside: Path) -> None:
+        """Make an empty folder; what a killed process left goes."""
+        if not self.checkpoints_dir.exists():
+            logger.warning(f"{self.checkpoints_dir} was removed: made again.")
+            self.checkpoints_dir.mkdir()
+        shutil.rmtree(aside, ignore_errors=True)  # mkdir fails if it stays
+        aside.mkdir()
 
     def _commit(
-        self, aside: Path, meta: dict, end_of_epoch: bool, name: Optional[str]
+        self, aside: Path, meta: Optional[dict], end_of_epoch: bool, name: str
     ) -> Checkpoint:
         """Complete and seal what was written aside, and give it its name."""
-        if name is None:
-            final = self._new_checkpoint_dirpath()
-        else:
+        final = self._new_checkpoint_dirpath()
+        if name is not None:
             final = self._custom_checkpoint_dirpath(name)
         if final.exists():
             raise FileExistsError(f"{final} exists, choose another name")
-        meta = self._save_checkpoint_metafile(
-            aside / METAFNAME, meta, end_of_epoch
-        )
-        seal = {}
-        for path in sorted(aside.iterdir()):
+        meta = {**(meta or {}), "checksums": CHECKSUM_FILE}
+        self._save_checkpoint_metafile(aside / METAFNAME, meta, end_of_epoch)
+        seal = {path.name: hash_file(path) for path in aside.iterdir()}
+        (aside / CHECKSUM_FILE).write_text(json.dumps(seal, indent=1))
+        for path in [*aside.iterdir(), aside]:
             sync(path)
-            seal[path.name] = _measure(path)
-        text = json.dumps(seal, indent=1)
-        (aside / CHECKSUM_FILE).write_text(text, encoding="utf-8")
-        sync(aside / CHECKSUM_FILE)
-        sync(aside)
         os.rename(aside, final)
         sync(self.checkpoints_dir)
-        names = self.recoverables
-        files = {key: final / (key + PARAMFILE_EXT) for key in names}
-        return Checkpoint(final, meta, files)
+        return self._construct_checkpoint_objects([final])[0]
 
 
-def find_damage(folder: Path) -> Optional[str]:
-    """Compare all files of a checkpoint with its checksums.
+def find_damage(folder: Path, quick: bool = False) -> Optional[str]:
+    """Say what is wrong with a checkpoint (if quick, its CKPT.yaml), or None.
 
-    Arguments
-    ---------
-    folder : Path
-        The checkpoint's folder.
-
-    Returns
-    -------
-    str or None
-        What is wrong with it; None if it is whole. One that SpeechBrain's
-        own Checkpointer wrote has no checksums and counts as whole, with a
-        warning, if no file is empty or cut off.
-
-    Example
-    -------
-    >>> find_damage(Path(getfixture("tmpdir")))
-    'CKPT.yaml is missing'
+    One that SpeechBrain's own Checkpointer wrote cannot be verified.
     """
-    if damage := _find_meta_damage(folder):
-        return damage
-    seal = _read_seal(folder)
-    if seal is None:
-        if (folder / CHECKSUM_FILE).exists():
-            return f"{CHECKSUM_FILE} is damaged"
-        if CHECKSUM_FILE in (folder / METAFNAME).read_text(encoding="utf-8"):
-            return f"{CHECKSUM_FILE} is missing"
-        for path in sorted(folder.iterdir()):
-            with open(path, "rb") as file:
-                start = file.read(2)
-            if not start:
-                return f"{path.name} is empty"
-            if start == b"PK" and not zipfile.is_zipfile(path):
-                return f"{path.name} is cut off"
-        logger.warning(f"{folder} has no {CHECKSUM_FILE}: not verified.")
-        return None
-    for name, expected in seal.items():
-        if not (folder / name).exists():
-            return f"{name} is missing"
-        if _measure(folder / name) != expected:
-            return f"{name} differs from its checksum"
-    return None
-
-
-def _find_meta_damage(folder: Path) -> Optional[str]:
-    """Say what is wrong with CKPT.yaml; None if nothing is."""
-    path = folder / METAFNAME
+    name = METAFNAME  # what is looked at
     try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = (folder / name).read_text(encoding="utf-8")
+        meta = yaml.safe_load(text)
         kinds = type(meta["unixtime"]), type(meta["end-of-epoch"])
+        if kinds != (float, bool):
+            return f"{name} is damaged"
+        if CHECKSUM_FILE not in text and not (folder / CHECKSUM_FILE).exists():
+            logger.warning(f"{folder} has no {CHECKSUM_FILE}: not verified.")
+            return None
+        name = CHECKSUM_FILE
+        seal = dict(json.loads((folder / name).read_bytes()))
+        paths = {name: path_inside(folder, name) for name in seal}
+        for name in [METAFNAME] if quick else paths:
+            if hash_file(paths[name]) != seal[name]:
+                return f"{name} differs from its checksum"
     except FileNotFoundError:
-        return f"{METAFNAME} is missing"
+        return f"{name} is missing"
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
-        kinds = None
-    if kinds != (float, bool):
-        return f"{METAFNAME} is damaged"
-    seal = _read_seal(folder)
-    if seal is not None and seal.get(METAFNAME) != _measure(path):
-        return f"{METAFNAME} differs from its checksum"
+        return f"{name} is damaged"
     return None
-
-
-def _read_seal(folder: Path) -> Optional[dict]:
-    """Read the checksums; None if they are missing or damaged."""
-    try:
-        seal = dict(json.loads((folder / CHECKSUM_FILE).read_bytes()))
-        for name in seal:
-            path_inside(folder, name)
-        return seal
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
-def _measure(path: Path) -> dict:
-    """Give a file's size and hash, without reading it at once."""
-    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 
 @contextlib.contextmanager

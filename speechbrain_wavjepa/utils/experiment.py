@@ -1,8 +1,7 @@
 """What every recipe's script does first and last.
 
-A start checks everything before it writes anything: the output folder is
-held, so that no second run writes into it, and belongs to the settings and
-data that it was made with.
+A start checks everything before it writes anything: no other run holds the
+output folder, and it was made with the same settings and data.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -22,13 +21,7 @@ from typing import Any, Optional, Union
 import speechbrain as sb
 import torch
 from hyperpyyaml import resolve_references
-from ruamel.yaml import (  # as HyperPyYAML
-    YAML,
-    MappingNode,
-    Node,
-    SafeLoader,
-    SequenceNode,
-)
+from ruamel.yaml import YAML, MappingNode, SafeLoader, SequenceNode
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 
 from speechbrain_wavjepa.utils.files import (
@@ -49,28 +42,27 @@ logger = logging.getLogger(__name__)
 
 RESUME = "start the same command again to resume"
 
-# what is logged before there is a file for it
+# keeps what is logged before there is a file for it
 _early = logging.handlers.MemoryHandler(
     10000, flushLevel=logging.CRITICAL + 1, flushOnClose=False
 )
 
 
 class _TaggedLoader(SafeLoader):
-    """Reads what HyperPyYAML would build or call as plain values."""
+    """Reads what HyperPyYAML would build as its tag and plain values."""
+
+    def construct_tagged(self, suffix: str, node: Any) -> list:
+        """Read a tagged node."""
+        if isinstance(node, MappingNode):
+            content = self.construct_mapping(node, deep=True)
+        elif isinstance(node, SequenceNode):
+            content = self.construct_sequence(node, deep=True)
+        else:
+            content = self.construct_scalar(node)
+        return [f"!{suffix}", content]
 
 
-def _read_tagged(loader: _TaggedLoader, suffix: str, node: Node) -> list:
-    """Read a tagged node as its tag and its plain content."""
-    if isinstance(node, MappingNode):
-        content = loader.construct_mapping(node, deep=True)
-    elif isinstance(node, SequenceNode):
-        content = loader.construct_sequence(node, deep=True)
-    else:
-        content = loader.construct_scalar(node)
-    return [f"!{suffix}", content]
-
-
-_TaggedLoader.add_multi_constructor("!", _read_tagged)
+_TaggedLoader.add_multi_constructor("!", _TaggedLoader.construct_tagged)
 
 
 def read_made_with(
@@ -79,33 +71,12 @@ def read_made_with(
     without: set[str],
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Read all settings that a run's result depends on.
+    """Read all settings that a run's result depends on, as plain values.
 
-    Arguments
-    ---------
-    hparams_file : str or Path
-        The recipe's yaml.
-    overrides : str
-        What the command line changes in it.
-    without : set of str
-        Top-level keys that change nothing in the result (logging, places,
-        loaders), and those whose meaning is in ``data``. They are left out
-        wherever the yaml refers to them.
-    data : Mapping[str, Any]
-        Fingerprints of the data and models that the run reads.
-
-    Returns
-    -------
-    dict[str, Any]
-        Plain values for ``utils.files.claim``: references are filled in, and
-        nothing is built.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.yaml"
-    >>> _ = path.write_text("lr: 1\\nworkers: 2\\nhalf: !ref <lr> / 2\\n")
-    >>> read_made_with(path, "lr: 4", {"workers"}, {"clips": "0a1b"})
-    {'lr': 4, 'half': 2.0, 'clips': '0a1b'}
+    References are filled in and nothing is built. The top-level keys
+    ``without`` change nothing in the result (logging, places, loaders), or
+    ``data`` says it, the fingerprints of data and models; they are left out
+    wherever the yaml refers to them.
     """
     changes = YAML().load(overrides) or {}
     changes.update(dict.fromkeys(without))
@@ -117,12 +88,7 @@ def read_made_with(
 
 
 def log_early() -> None:
-    """Show what is logged from now on; ``experiment`` adds it to its log.
-
-    Example
-    -------
-    >>> log_early()
-    """
+    """Show what is logged from now on; ``experiment`` adds it to its log."""
     logging.basicConfig(format="%(name)s - %(message)s")
     root = logging.getLogger()
     root.setLevel(logging.INFO if if_main_process() else logging.WARNING)
@@ -137,35 +103,12 @@ def experiment(
     made_with: Mapping[str, Any],
     fresh: bool = False,
 ) -> Iterator[Callable[[], None]]:
-    """Hold and claim an output folder, then begin an experiment in it.
+    """Hold and claim an output folder, then begin SpeechBrain's experiment.
 
-    Processes other than the main one write nothing, and end with it if it
-    is refused.
-
-    Arguments
-    ---------
-    output_folder : str or Path
-        The folder.
-    hparams_file : str or Path
-        The recipe's yaml; copied there.
-    overrides : str
-        What the command line changes in it.
-    made_with : Mapping[str, Any]
-        As ``read_made_with`` gives it; the main process's counts.
-    fresh : bool
-        True for a dry run: what the one before left is deleted.
-
-    Yields
-    ------
-    callable
-        Raises an OSError if the folder is no longer this process's; see
-        ``utils.files.hold``.
-
-    Raises
-    ------
-    ValueError
-        If another run holds the folder, or it was made with other settings
-        or data; nothing was written then.
+    Nothing is written if another run holds the folder or it was ``made_with``
+    other settings or data; processes other than the main one end with it then.
+    A ``fresh`` start, a dry run, deletes what the one before left. Yields the
+    check of ``utils.files.hold``.
     """
     folder, refusal, check = Path(output_folder), None, lambda: None
     with contextlib.ExitStack() as stack:
@@ -189,10 +132,16 @@ def experiment(
                 save_env_desc=False,  # it asks another interpreter's pip
             )
             if if_main_process():
-                _keep_script(folder)
-                _keep_early_log()
+                # SpeechBrain has copied its caller, this file
+                (folder / Path(__file__).name).unlink(missing_ok=True)
+                if script := getattr(sys.modules["__main__"], "__file__", None):
+                    shutil.copy(script, folder)
                 text = describe_environment()
                 (folder / "env.log").write_text(text, encoding="utf-8")
+                for handler in logging.getLogger().handlers:
+                    if isinstance(handler, logging.FileHandler):
+                        _early.setTarget(handler)
+                _early.flush()
         yield check
 
 
@@ -209,47 +158,14 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _keep_script(folder: Path) -> None:
-    """Copy the script that runs; SpeechBrain has copied its caller, this."""
-    (folder / Path(__file__).name).unlink(missing_ok=True)
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is not None:
-        shutil.copy(script, folder)
-
-
-def _keep_early_log() -> None:
-    """Write what was logged before there was a log file into it."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            for record in _early.buffer:
-                handler.handle(record)
-    _early.buffer.clear()
-
-
 def describe_environment() -> str:
-    """Describe the interpreter that runs, and its packages.
-
-    Returns
-    -------
-    str
-        Lines of text.
-
-    Example
-    -------
-    >>> describe_environment().splitlines()[0].startswith("Python 3.")
-    True
-    """
-    packages = {
-        f"{found.name}=={found.version}"
-        for found in importlib.metadata.distributions()
-    }
-    lines = [
-        f"Python {sys.version}",
-        f"Interpreter: {sys.executable}",
-        f"CUDA: {torch.version.cuda if torch.cuda.is_available() else None}",
-        *sorted(packages, key=str.lower),
-    ]
-    return "\n".join(lines) + "\n"
+    """Describe the interpreter that runs; SpeechBrain asks the path's pip."""
+    found = importlib.metadata.distributions()
+    packages = {f"{package.name}=={package.version}\n" for package in found}
+    cuda = torch.version.cuda if torch.cuda.is_available() else None
+    lines = f"Python {sys.version}\nInterpreter: {sys.executable}\n"
+    lines += f"CUDA: {cuda}\n"
+    return lines + "".join(sorted(packages, key=str.lower))
 
 
 @contextlib.contextmanager
@@ -273,51 +189,26 @@ def _tell_once(handler: logging.Handler, record: logging.LogRecord) -> None:
     handler.handleError = lambda record: None
     name = getattr(handler, "baseFilename", "on the screen")
     with contextlib.suppress(OSError):  # where nothing can be told
-        print(
-            f"The log {name} cannot be written: {error}.",
-            file=sys.stderr,
-        )
+        print(f"The log {name} cannot be written: {error}.", file=sys.stderr)
 
 
 def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     """Run a script's main function; what a user can mend is one line.
 
-    Arguments
-    ---------
-    main : callable
-        Gives an exit code, or None for 0.
-    resume : str
-        What to do after an interruption.
-
-    Returns
-    -------
-    int
-        The exit code: 1 after an error, 130 after Ctrl-C, 143 after SIGTERM
-        and 138 after SIGUSR1. The traceback of an error is logged at level
-        DEBUG: in an experiment, it is in its log.
-
-    Example
-    -------
-    >>> run_script(lambda: None)
-    0
+    Gives the exit code: main's, 1 after an error (its traceback is logged at
+    level DEBUG), 130 after Ctrl-C, 143 after SIGTERM and 138 after SIGUSR1.
     """
     try:
         with on_end_signals(exit_by_signal):
             return main() or 0
-    except KeyboardInterrupt:
-        _say(f"\nInterrupted: {resume}.")
-        return 130
-    except SignalExit as ended:
-        _say(f"\nEnded by {ended.name}: {resume}.")
-        return ended.code
+    except (KeyboardInterrupt, SignalExit) as end:
+        by_signal = isinstance(end, SignalExit)
+        reason = f"Ended by {end.name}" if by_signal else "Interrupted"
+        if if_main_process():
+            print(f"\n{reason}: {resume}.", file=sys.stderr)
+        return end.code if by_signal else 130
     except (ValueError, OSError) as error:
         logger.debug("The error's traceback", exc_info=True)
         message = shorten_worker_error(str(error))
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         return 1
-
-
-def _say(line: str) -> None:
-    """Print a line once, not on every process of a run."""
-    if if_main_process():
-        print(line, file=sys.stderr)

@@ -1,5 +1,9 @@
 """Files and folders: written whole or not at all, owned, known by content.
 
+``atomic_file`` and ``atomic_folder`` write; ``claim`` binds a folder to the
+settings and data that it was made with; ``hold`` lets one process write into
+it; ``path_inside`` checks names that come from files.
+
 Authors
  * The speechbrain_wavjepa developers 2026
 """
@@ -27,69 +31,38 @@ PIECE = 2**20  # bytes hashed at once
 
 @contextlib.contextmanager
 def atomic_folder(folder: Union[str, Path]) -> Iterator[Path]:
-    """Write a folder aside; sync it to disk and give it its name at the end.
+    """Write a folder (or replace it) aside; sync it, and name it at the end.
 
-    A folder of that name is replaced. After an error, or when the process is
-    killed, it is as it was before.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder to make; behind a symbolic link the one that it leads to.
-
-    Yields
-    ------
-    Path
-        Where to write.
-
-    Example
-    -------
-    >>> folder = Path(getfixture("tmpdir")) / "new"
-    >>> with atomic_folder(folder) as aside:
-    ...     (aside / "file").write_text("whole")
-    ...     folder.exists()
-    5
-    False
-    >>> (folder / "file").read_text()
-    'whole'
+    After an error, or when the process is killed, it is as it was before. A
+    symbolic link stays: the folder that it leads to is replaced.
     """
     folder = Path(os.path.realpath(folder))
     aside = folder.with_name(f".{folder.name}.unfinished")
+    old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
     aside.mkdir(parents=True)
     try:
         yield aside
         for path in [*aside.iterdir(), aside]:
             sync(path)
-        _replace(aside, folder)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Union[str, Path]) -> Iterator[Path]:
-    """Write a file aside; sync it to disk and give it its name at the end.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file to make, or to replace; behind a symbolic link the one that
-        it leads to.
-
-    Yields
-    ------
-    Path
-        Where to write.
-
-    Example
-    -------
-    >>> path = Path(getfixture("tmpdir")) / "new.txt"
-    >>> with atomic_file(path) as aside:
-    ...     aside.write_text("whole")
-    5
-    >>> path.read_text()
-    'whole'
-    """
+    """Write a file (or replace it) aside; sync it, and name it at the end."""
     path = Path(os.path.realpath(path))
     aside = path.with_name(f".{path.name}.unfinished")
     try:
@@ -100,34 +73,8 @@ def atomic_file(path: Union[str, Path]) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _replace(aside: Path, folder: Path) -> None:
-    """Give a finished folder its name."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        if old.exists():
-            os.rename(old, folder)
-        raise
-    sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def sync(path: Union[str, Path]) -> None:
-    """Wait until a file or folder is on the disk.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file or folder.
-
-    Example
-    -------
-    >>> sync(getfixture("tmpdir"))
-    """
+    """Wait until a file or folder is on the disk."""
     if os.name == "nt" and os.path.isdir(path):
         return  # Windows cannot open folders and writes their entries itself
     descriptor = os.open(path, os.O_RDONLY)
@@ -138,26 +85,8 @@ def sync(path: Union[str, Path]) -> None:
 
 
 def hash_file(path: Union[str, Path]) -> str:
-    """Compute the SHA-256 of a file, in constant memory.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "empty"
-    >>> path.touch()
-    >>> hash_file(path)[:8]
-    'e3b0c442'
-    """
-    digest = hashlib.sha256()
+    """Compute the SHA-256 of a file, in constant memory."""
+    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     with open(path, "rb") as file:
         while piece := file.read(PIECE):
             digest.update(piece)
@@ -165,93 +94,27 @@ def hash_file(path: Union[str, Path]) -> str:
 
 
 def fingerprint(*values: Any) -> str:
-    """Hash plain values: numbers, texts, lists, dictionaries.
-
-    Arguments
-    ---------
-    *values : Any
-        What JSON can hold; the order of a dictionary's keys does not count.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Example
-    -------
-    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    True
-    """
+    """Hash what JSON can hold; the order of a dictionary's keys is free."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fingerprint_files(folder: Path, names: Iterable[str]) -> str:
-    """Hash files by name, size and content, whatever their order.
-
-    Arguments
-    ---------
-    folder : Path
-        Where the files are.
-    names : iterable of str
-        Their paths below it.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> _ = (folder / "a").write_text("1")
-    >>> before = fingerprint_files(folder, ["a"])
-    >>> _ = (folder / "a").write_text("2")
-    >>> fingerprint_files(folder, ["a"]) == before
-    False
-    """
+    """Hash files below a folder by name, size and content, in any order."""
+    bar = tqdm(sorted(names), f"hash {folder.name}", unit=" files", delay=2)
     return fingerprint(
         [
             [name, os.path.getsize(folder / name), hash_file(folder / name)]
-            for name in tqdm(
-                sorted(names), f"hash {folder.name}", unit=" files", delay=2
-            )
+            for name in bar
         ]
     )
 
 
 def path_inside(folder: Union[str, Path], name: str) -> Path:
-    """Join a folder and a name that comes from a file.
+    """Join a folder and a name that a file holds; refuse one that leads out.
 
-    Every name that this package reads from a file (a clip, split, fold,
-    label, key, task or member) passes through here before it is a path.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder.
-    name : str
-        A relative path, with ``/`` between its parts.
-
-    Returns
-    -------
-    Path
-        The path below the folder.
-
-    Raises
-    ------
-    ValueError
-        If the name is empty, absolute, climbs with ``..`` or holds
-        backslashes or control characters.
-
-    Example
-    -------
-    >>> path_inside("clips", "train/0.wav").as_posix()
-    'clips/train/0.wav'
-    >>> path_inside("clips", "../precious.wav")
-    Traceback (most recent call last):
-        ...
-    ValueError: The name '../precious.wav' cannot be a name in clips: ...
+    Every clip, split, fold, label, key, task or member whose name this package
+    reads from a file passes through here before it is a path.
     """
     parts = name.split("/") if isinstance(name, str) else []
     if (
@@ -263,9 +126,8 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
         or any(ord(character) < 32 for character in name)
     ):
         raise ValueError(
-            f"The name {name!r} cannot be a name in {folder}: names in files "
-            "must be relative paths without '..', backslashes and control "
-            "characters."
+            f"The name {name!r} cannot be a name in {folder}: it must be a "
+            "relative path without '..', backslashes and control characters."
         )
     return Path(folder) / name
 
@@ -277,30 +139,8 @@ def claim(
 ) -> None:
     """Make a folder belong to settings and data, or refuse others.
 
-    Arguments
-    ---------
-    folder : str or Path
-        A folder; made if it does not exist.
-    made_with : Mapping[str, Any]
-        Everything that what is written there depends on; plain values.
-    way_out : str
-        What else a user may do who does not go back to the former.
-
-    Raises
-    ------
-    ValueError
-        If the folder was made with other settings or data, or holds files
-        of something else.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path") / "run"
-    >>> claim(folder, {"seed": 1, "lr": 0.1})
-    >>> claim(folder, {"seed": 1, "lr": 0.1})
-    >>> claim(folder, {"seed": 2, "lr": 0.1})
-    Traceback (most recent call last):
-        ...
-    ValueError: .../run was made with seed=1, not seed=2: go back to the ...
+    ``made_with`` holds all that the folder's content depends on, as plain
+    values; ``way_out`` is what a user may do who wants the new ones.
     """
     folder, note = Path(folder), Path(folder) / MADE_WITH_FILE
     now = json.loads(json.dumps(made_with))  # lists for tuples, as in the file
@@ -311,10 +151,9 @@ def claim(
                 f"{way_out}."
             )
         return
-    if folder.exists() and (not folder.is_dir() or _first_file(folder)):
+    if name := _first_file(folder):
         raise ValueError(
-            f"{folder} exists and holds something else "
-            f"({_first_file(folder) or 'a file'}): {way_out}."
+            f"{folder} exists and holds something else ({name}): {way_out}."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(note) as aside:
@@ -322,72 +161,20 @@ def claim(
 
 
 def is_made(folder: Union[str, Path], made_with: Mapping[str, Any]) -> bool:
-    """Tell whether a folder was made of the same; refuse other contents.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder, which may be missing.
-    made_with : Mapping[str, Any]
-        As for ``claim``.
-
-    Returns
-    -------
-    bool
-        Whether it is there already; False if it is empty.
-
-    Raises
-    ------
-    ValueError
-        If it was made of something else.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path") / "task"
-    >>> is_made(folder, {"seed": 0})
-    False
-    >>> claim(folder, {"seed": 0})
-    >>> is_made(folder, {"seed": 0})
-    True
-    """
-    folder = Path(folder)
-    if not folder.exists() or (folder.is_dir() and not _first_file(folder)):
+    """Tell whether a folder was made of the same; refuse other contents."""
+    if not _first_file(Path(folder)):
         return False
     claim(folder, made_with)
     return True
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name what differs between two mappings of plain values.
-
-    Arguments
-    ---------
-    before : Mapping[str, Any]
-        What something was made with.
-    now : Mapping[str, Any]
-        What it would be made with.
-
-    Returns
-    -------
-    str
-        Old and new values of the names that differ; "" if none does.
-
-    Example
-    -------
-    >>> compare({"seed": 1, "lr": 0.1}, {"seed": 2, "lr": 0.1})
-    'seed=1, not seed=2'
-    """
-    names = [
-        name
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    """Name what differs, as "seed=1, not seed=2"; "" if nothing does."""
+    names = sorted({*before, *now})
+    names = [name for name in names if before.get(name) != now.get(name)]
     # a setting says more than all that is built from it
-    names = [
-        name
-        for name in names
-        if _is_plain(before.get(name)) and _is_plain(now.get(name))
-    ] or names
+    plain = [n for n in names if _is_plain([before.get(n), now.get(n)])]
+    names = plain or names
     old = ", ".join(f"{name}={before.get(name)}" for name in names)
     new = ", ".join(f"{name}={now.get(name)}" for name in names)
     return f"{old}, not {new}" if names else ""
@@ -412,41 +199,20 @@ def _is_plain(value: Any) -> bool:
 
 
 def _first_file(folder: Path) -> str:
-    """Name a file of a folder; "" if there are empty folders only."""
-    files = (path for path in folder.rglob("*") if not path.is_dir())
-    names = (path.name for path in files if path.name != LOCK_FILE)
-    return next(names, "")
+    """Name a file of a folder, or a file itself; "" if there is none."""
+    paths = folder.rglob("*") if folder.is_dir() else [folder]
+    names = (x.name for x in paths if os.path.lexists(x) and not x.is_dir())
+    return next((name for name in names if name != LOCK_FILE), "")
 
 
 @contextlib.contextmanager
 def hold(folder: Union[str, Path]) -> Iterator[Callable[[], None]]:
     """Let no other process write into a folder meanwhile.
 
-    The operating system frees the folder when the process ends, whatever
-    ends it, and processes forked from this one do not inherit the lock. On
-    Windows, which has no such locks, nothing is held.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder; made if it does not exist.
-
-    Yields
-    ------
-    callable
-        Raises an OSError if the folder was removed meanwhile: another
-        process may have made it again. Call it before what must not be lost
-        is written.
-
-    Raises
-    ------
-    ValueError
-        If another process holds the folder; with its number and host.
-
-    Example
-    -------
-    >>> with hold(getfixture("tmp_path") / "run") as check:
-    ...     check()
+    Yields a function that raises an OSError if the folder was removed, and
+    perhaps made again by another process: call it before what must not be
+    lost is written. The operating system frees the folder when the process
+    ends, whatever ends it. On Windows nothing is held.
     """
     folder = Path(folder)
     is_new, file = not folder.exists(), _lock(folder)
@@ -490,6 +256,7 @@ def _lock(folder: Path) -> Optional[TextIO]:
         except FileNotFoundError:
             continue  # a refused start has just removed the folder it made
         try:
+            # a forked child does not inherit it, unlike flock or filelock's
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)

@@ -1,5 +1,8 @@
 """Processes that work for this one, and signals that ask it to end.
 
+Workers end with their parent, whatever ends it, and leave signals to it. What
+kills a worker is told in one line, with the likely cause.
+
 Authors
  * The speechbrain_wavjepa developers 2026
 """
@@ -19,12 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
 
 PATIENCE = 5.0  # seconds that workers get to end what they do
-# What clusters send before they kill; Windows has one of them.
-END_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGUSR1")
-    if hasattr(signal, name)
-]
+# what clusters send before they kill
+END_SIGNALS = [signal.SIGTERM, signal.SIGUSR1]
 DEAD_LOADER_WORKER = re.compile(
     r"DataLoader worker \(pid.*?\) (is killed by signal: [^.]+|exited"
     r" unexpectedly( with exit code \d+)?)"
@@ -32,18 +31,7 @@ DEAD_LOADER_WORKER = re.compile(
 
 
 class SignalExit(SystemExit):
-    """Ends the process because a signal asked for it.
-
-    Arguments
-    ---------
-    number : int
-        The signal; the exit code is 128 more, as in a shell.
-
-    Example
-    -------
-    >>> SignalExit(signal.SIGTERM).code
-    143
-    """
+    """Ends the process as a signal asked, with 128 + its number."""
 
     def __init__(self, number: int):
         super().__init__(128 + number)
@@ -52,21 +40,7 @@ class SignalExit(SystemExit):
 
 @contextlib.contextmanager
 def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Handle SIGTERM and SIGUSR1, which clusters send before they kill.
-
-    Arguments
-    ---------
-    handler : callable
-        As ``signal.signal`` takes it.
-
-    Example
-    -------
-    >>> received = []
-    >>> with on_end_signals(lambda number, frame: received.append(number)):
-    ...     os.kill(os.getpid(), signal.SIGTERM)
-    >>> received == [signal.SIGTERM]
-    True
-    """
+    """Handle SIGTERM and SIGUSR1 meanwhile, as ``signal.signal`` does."""
     before = [(number, signal.getsignal(number)) for number in END_SIGNALS]
     try:
         for number in END_SIGNALS:
@@ -79,35 +53,14 @@ def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 
 def exit_by_signal(number: int, frame: object = None) -> None:
-    """End at once: a handler for ``on_end_signals``.
-
-    Clusters repeat their signals; the next ones do not disturb the end.
-    """
-    for other in END_SIGNALS:
+    """End at once: a handler for ``on_end_signals``."""
+    for other in END_SIGNALS:  # clusters repeat them: the end is not disturbed
         signal.signal(other, signal.SIG_IGN)
     raise SignalExit(number)
 
 
 def largest(number: int, device: str) -> int:
-    """Give the largest number of all processes of a distributed run.
-
-    Arguments
-    ---------
-    number : int
-        That of this process.
-    device : str
-        Where the processes' backend works.
-
-    Returns
-    -------
-    int
-        The same on all processes.
-
-    Example
-    -------
-    >>> largest(15, "cpu")
-    15
-    """
+    """Give the largest number of all processes of a distributed run."""
     import torch  # takes seconds, and the tools that use no GPU do without
 
     if not (
@@ -120,29 +73,14 @@ def largest(number: int, device: str) -> int:
 
 
 def count_cores() -> int:
-    """Count the cores that this process may use.
-
-    Returns
-    -------
-    int
-        Those it is bound to; on macOS and Windows, those of the machine.
-
-    Example
-    -------
-    >>> count_cores() >= 1
-    True
-    """
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def end_with_parent() -> None:
-    """Let this worker end when its parent does, whatever ends the parent.
-
-    An initializer of worker processes. Without it, a parent that is killed
-    leaves them waiting for ever.
-    """
+    """Let this worker end when its parent does, whatever ends the parent."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -155,23 +93,14 @@ def end_with_parent() -> None:
 class LoaderWorkers:
     """Lets the workers of a DataLoader end with this process, not before it.
 
-    Terminals and clusters send their signals to all processes of a run. It
-    is this one that answers them, and needs its workers to take one more
-    step. Pass an object of this class as ``worker_init_fn``.
-
-    Example
-    -------
-    >>> from torch.utils.data import DataLoader
-    >>> workers = LoaderWorkers()
-    >>> loader = DataLoader([1], num_workers=1, worker_init_fn=workers)
-    >>> [int(batch) for batch in loader]
-    [1]
+    Pass one as ``worker_init_fn``. Terminals and clusters send their signals to
+    all processes of a run; this one answers, and needs one more step of them.
     """
 
     def __init__(self):
         self._may_end = multiprocessing.RawValue("b", False)
         # called before Python ends its children, since registered after that
-        atexit.register(self._let_end)
+        atexit.register(setattr, self._may_end, "value", True)
 
     def __call__(self, worker: int) -> None:
         """Prepare a worker."""
@@ -186,68 +115,31 @@ class LoaderWorkers:
         if self._may_end.value:
             os._exit(0)
 
-    def _let_end(self) -> None:
-        """Let the workers end from now on when they are asked to."""
-        self._may_end.value = True
-
 
 def _leave_out_lost(hook: Callable, kind: type, *error: object) -> None:
-    """Report errors of a worker, but not that its parent has hung up.
-
-    The thread that hands tensors over would print a traceback of that
-    whenever the parent ends in the middle of it.
-    """
+    """Report errors of a worker, but not that its parent has hung up."""
+    # the thread that hands tensors over meets that when the parent ends
     if not issubclass(kind, ConnectionError):
         hook(kind, *error)
 
 
 @contextlib.contextmanager
 def explain_dead_workers(advice: str) -> Iterator[None]:
-    """Say why a DataLoader's worker ended before its time.
-
-    PyTorch raises this error wherever the program happens to be.
-
-    Arguments
-    ---------
-    advice : str
-        What to lower.
-
-    Raises
-    ------
-    ChildProcessError
-        With the worker's process number, the likely cause and the advice.
-    """
+    """Say why a DataLoader's worker ended too early, and what to lower."""
     try:
         yield
     except (RuntimeError, OSError) as error:
         found = DEAD_LOADER_WORKER.search(str(error))
         if found is None or isinstance(error, ChildProcessError):
             raise
-        shared = "shared memory" in str(error)
+        full = "shared memory" if "shared memory" in str(error) else "memory"
         raise ChildProcessError(
-            f"{found[0]}. Most likely the {'shared ' * shared}memory was full: "
-            f"{advice}"
+            f"{found[0]}. Most likely the {full} was full: {advice}"
         ) from error
 
 
 def shorten_worker_error(text: str) -> str:
-    """Give the message of an error in a DataLoader's worker.
-
-    Arguments
-    ---------
-    text : str
-        A message, which PyTorch may have put below the worker's traceback.
-
-    Returns
-    -------
-    str
-        What was raised there; any other text as it is.
-
-    Example
-    -------
-    >>> shorten_worker_error("no worker's")
-    "no worker's"
-    """
+    """Give what was raised in a DataLoader's worker; other text as it is."""
     if "in DataLoader worker process" not in text:
         return text
     lines = text.splitlines()
@@ -260,41 +152,13 @@ def shorten_worker_error(text: str) -> str:
 def worker_map(
     num_workers: int, initializer: Optional[Callable[[], None]] = None
 ) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """Give a ``map`` that works in other processes.
+    """Give a ``map`` over processes; with 0 of them, Python's own.
 
-    The processes end with this one. After an error or Ctrl-C they begin
-    nothing new, and are ended if what they do takes longer than seconds.
-
-    Arguments
-    ---------
-    num_workers : int
-        Processes; 0 works in this one.
-    initializer : callable, optional
-        Called once in each process.
-
-    Yields
-    ------
-    callable
-        Maps a function over items; results come in their order. Items are
-        asked for at once, results as they are needed.
-
-    Raises
-    ------
-    ValueError
-        If the number is negative.
-    ChildProcessError
-        If a process was killed.
-
-    Example
-    -------
-    >>> with worker_map(0) as map_function:
-    ...     list(map_function(abs, [-1]))
-    [1]
+    Items are asked for at once, results as needed. After an error or Ctrl-C
+    the processes begin nothing new, and are ended if they take long.
     """
     if num_workers < 0:
-        raise ValueError(
-            f"The number of workers must be 0 or more, got {num_workers}."
-        )
+        raise ValueError(f"num_workers must be 0 or more, got {num_workers}.")
     if num_workers == 0:
         yield map
         return
@@ -317,18 +181,14 @@ def worker_map(
         # one that is ended while it gives back a result would block us, so
         # only what takes long is
         workers = set(multiprocessing.active_children()) - others
-        ender = threading.Timer(PATIENCE, _terminate, [workers])
+        ender = threading.Timer(
+            PATIENCE, lambda: [worker.terminate() for worker in workers]
+        )
         ender.daemon = True
         ender.start()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _terminate(workers: Iterable) -> None:
-    """End processes; those that have ended already are left alone."""
-    for worker in workers:
-        worker.terminate()
 
 
 def _begin_worker(initializer: Optional[Callable[[], None]]) -> None:
@@ -340,8 +200,6 @@ def _begin_worker(initializer: Optional[Callable[[], None]]) -> None:
 
 def _map(pool, function: Callable, items: Iterable) -> Iterator:
     """Start the workers deaf to Ctrl-C: it is their parent that answers."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        return pool.map(function, items)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.map(function, items)

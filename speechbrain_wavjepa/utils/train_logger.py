@@ -19,15 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 class StepLog:
-    """Appends the figures of a step to a file of JSON lines.
+    """A log of steps: a file of JSON lines, and TensorBoard if asked for.
 
     Arguments
     ---------
     path : str or Path
         The file; made when the first line is written.
     tensorboard_folder : str or Path, optional
-        Where to write the same figures for TensorBoard (which has to be
-        installed), by optimizer step. None writes none.
+        Where to write the same figures for TensorBoard.
 
     Example
     -------
@@ -53,23 +52,18 @@ class StepLog:
         with _explain(self.path):
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(_format({"step": step, **figures}))
-        with _explain(self.tensorboard_folder):
-            self._append_for_tensorboard(step, figures)
-
-    def _append_for_tensorboard(self, step: int, figures: dict[str, float]):
-        """Write the figures of one step where TensorBoard reads them."""
-        if self.tensorboard_folder is None:
+        folder = self.tensorboard_folder
+        if folder is None:
             return
-        if self.writer is None:
-            # torch.utils.tensorboard needs a package of its own
-            from torch.utils.tensorboard import SummaryWriter
+        with _explain(folder):
+            if self.writer is None:
+                # torch.utils.tensorboard needs a package of its own
+                from torch.utils.tensorboard import SummaryWriter
 
-            threading.excepthook = _hide_writers_errors
-            self.writer = SummaryWriter(
-                self.tensorboard_folder, purge_step=step
-            )
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, step)
+                threading.excepthook = _hide_writers_errors
+                self.writer = SummaryWriter(folder, purge_step=step)
+            for name, value in figures.items():
+                self.writer.add_scalar(name, value, step)
 
     def close(self):
         """Write what TensorBoard's writer still holds; end its thread."""
@@ -79,19 +73,7 @@ class StepLog:
                 writer.close()
 
     def read(self) -> list[dict[str, float]]:
-        """Return all lines, in the order in which they were written.
-
-        Returns
-        -------
-        list of dict
-            The figures. A last line that was cut off, by a kill or a full
-            disk, is left out.
-
-        Raises
-        ------
-        ValueError
-            If another line is damaged.
-        """
+        """Return all lines; a last one that was cut off is left out."""
         if not self.path.exists():
             return []
         lines = self.path.read_bytes().splitlines()
@@ -105,21 +87,11 @@ class StepLog:
                         f"Line {number} of {self.path} is damaged: {error}. "
                         "Restore the file, or delete the line."
                     ) from error
-                logger.warning(
-                    f"The last line of {self.path} was cut off: left out."
-                )
+                logger.warning(f"The cut last line of {self.path} is left out.")
         return figures
 
     def forget_after(self, step: int, validated: bool = True):
-        """Drop lines of steps that a resumed run will take again.
-
-        Arguments
-        ---------
-        step : int
-            The last step of the checkpoint.
-        validated : bool
-            False if the run will validate after this step.
-        """
+        """Drop what a run that resumes after a step does again."""
         kept = [
             line
             for line in self.read()
@@ -138,8 +110,7 @@ def _explain(path: Union[None, str, Path]) -> Iterator[None]:
     except OSError as error:
         raise OSError(
             f"The log {path} cannot be written: {error.strerror}. Make room, "
-            "or put its folder back, and start the same command again to "
-            "resume."
+            "or put its folder back, and start the same command again."
         ) from error
 
 
@@ -151,15 +122,8 @@ def _hide_writers_errors(error):
 
 def _format(figures: dict[str, float]) -> str:
     """Write a line; JSON has no numbers that are not finite."""
-    return (
-        json.dumps(
-            {
-                name: value if math.isfinite(value) else str(value)
-                for name, value in figures.items()
-            }
-        )
-        + "\n"
-    )
+    figures = {x: y if math.isfinite(y) else str(y) for x, y in figures.items()}
+    return json.dumps(figures) + "\n"
 
 
 def _parse(line: bytes) -> dict[str, float]:
@@ -167,7 +131,5 @@ def _parse(line: bytes) -> dict[str, float]:
     figures = json.loads(line)
     if not isinstance(figures, dict) or "step" not in figures:
         raise ValueError("it has no step")
-    return {
-        name: float(value) if isinstance(value, str) else value
-        for name, value in figures.items()
-    }
+    not_finite = {x: float(y) for x, y in figures.items() if type(y) is str}
+    return {**figures, **not_finite}

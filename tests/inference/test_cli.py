@@ -172,7 +172,6 @@ def test_convert_replaces_nothing_unasked(tmp_path, capsys):
     capsys.readouterr()
     assert main(arguments) == 2
     assert "b.xyz must end in .ckpt" in capsys.readouterr().err
-    assert main([*arguments[:3], str(back), "--encoder_heads=4"]) == 2
 
 
 def test_export_replaces_nothing_unasked(pretrained_folder, tmp_path):

@@ -53,13 +53,13 @@ def test_a_damaged_file_is_one_clear_error(tmp_path):
         ("half.safetensors", tensors[: len(tensors) // 2]),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} cannot be read.*cut off"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read.*whole"):
             load_official(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match="holds no state_dict"):
         load_official(tmp_path / "list.ckpt")
     (tmp_path / "model.safetensors").write_bytes(tensors)
-    with pytest.raises(ValueError, match="config.json cannot be read"):
+    with pytest.raises(ValueError, match="no file .*config.json"):
         load_official(tmp_path)
 
 
@@ -101,6 +101,15 @@ def choose_relu(weights, options):
     options["transformer_encoder_layers_cfg"]["activation"] = "relu"
 
 
+def approximate(weights, options):
+    layer = options["transformer_encoder_layers_cfg"]
+    layer["activation"] = torch.nn.GELU("tanh")
+
+
+def write_text(weights, options):
+    options["average_top_k_layers"] = "two"
+
+
 def put_norms_first(weights, options):
     options["transformer_decoder_layers_cfg"]["norm_first"] = True
 
@@ -125,6 +134,11 @@ def ask_for_no_heads(weights, options):
     options["transformer_decoder_layers_cfg"]["nhead"] = 0
 
 
+def empty(weights, options):
+    weights["encoder.norm.weight"] = torch.zeros(0)
+    options.clear()
+
+
 def flatten(weights, options):
     weights["encoder.norm.weight"] = torch.tensor(1.0)
 
@@ -132,22 +146,25 @@ def flatten(weights, options):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (forget, "lacks 1 keys: encoder.layers.1.norm2.bias"),
+        (forget, "another model: .*context_encoder.layers.1.norm2.bias"),
         (add, "1 keys are not those of the authors' code: classifier.weight"),
-        (add_bias, "does not have: extract_audio.cnn.0.0.bias"),
-        (resize, "unequal sizes: .*target_encoder.encoder.layers.2.mlp.0.bias"),
-        (move_table, "pos_encoding_decoder has values that differ .* 0.01"),
-        (shorten_table, r"pos_encoding_encoder has shape \[1, 100, 16\]"),
-        (drop_frontend, "lack extract_audio.cnn.0.0.weight"),
-        (repeat, "both with and without '_orig_mod.'"),
-        (choose_relu, "exact GELUs, the encoder relu"),
+        (add_bias, "another model: .*frontend.stacks.0.layers.0.bias"),
+        (resize, "another model: .*target_encoder.encoder.layers.2.mlp.0.bias"),
+        (move_table, "pos_encoding_decoder .* differs from ours"),
+        (shorten_table, r"_encoder \[1, 100, 16\] differs .* \[1, 200, 16\]"),
+        (drop_frontend, "no whole WavJEPA: .*extract_audio.cnn.0.0.weight"),
+        (repeat, "with and without _orig_mod."),
+        (choose_relu, "say activation=relu of the encoder"),
+        (approximate, "say activation=GELU.*tanh.* of the encoder"),
         (put_norms_first, "say norm_first=True of the decoder"),
         (make_nan, "weights that are not finite in encoder.norm.bias"),
         (expand, "claims 400.* bytes of weights"),
         (ask_for_windows_without_end, "window_samples must lie between"),
         (ask_for_no_heads, "predictor_heads must lie between"),
-        (flatten, r"encoder.norm.weight has the shape \[\]"),
+        (flatten, "no whole WavJEPA: IndexError"),
+        (empty, "no whole WavJEPA: ZeroDivision"),
         (widen, "say d_model=768 of the encoder, the weights .* 16"),
+        (write_text, "average_top_k_layers must be of type int, got 'two'"),
     ],
 )
 def test_another_model_is_refused(tmp_path, change, message):
@@ -155,16 +172,8 @@ def test_another_model_is_refused(tmp_path, change, message):
     options = hyper_parameters()
     change(weights, options)
     path = write_checkpoint(tmp_path / "a.ckpt", weights, options)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
         load_official(path)
-
-
-def test_strides_must_fit_the_convolutions(tmp_path):
-    path = write_checkpoint(
-        tmp_path / "a.ckpt", official_weights(*make_model())
-    )
-    with pytest.raises(ValueError, match="6 convolutions and there are 2"):
-        load_official(path, strides=[5, 2])
 
 
 def test_a_published_folder_that_is_a_trap(tmp_path):
@@ -178,5 +187,5 @@ def test_a_published_folder_that_is_a_trap(tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).unlink()
         os.mkfifo(tmp_path / name)
-        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+        with pytest.raises(ValueError, match=f"no file .*{name}"):
             load_official(tmp_path)

@@ -17,7 +17,7 @@ from speechbrain_wavjepa.integrations.huggingface import (
     hash_encoder,
 )
 
-HEARD, STRIDE = 105, 160  # samples, of a token of the tiny models
+FIELD, STRIDE = 105, 160  # samples, of a token of the tiny models
 
 
 def make_clips():
@@ -96,47 +96,47 @@ def test_neighbours_and_channels(hugging_face_folder, device):
     )
 
 
-def test_a_time_is_the_middle_of_what_a_token_hears(tmp_path):
+def test_a_time_is_the_middle_of_a_receptive_field(tmp_path):
     # the front-end of data2vec has no norm over time
     folder = write_tiny_hugging_face(tmp_path / "d", "Data2VecAudioConfig")
     encoder = HuggingFaceEncoder(Wav2Vec2, folder).eval()
     clip = make_clips()[:1].requires_grad_()
     frames = encoder.lobe.model.feature_extractor(clip)  # [1, D, N]
     times = encoder(clip.detach())["times"]
-    assert len(times) == frames.shape[2] == (3210 - HEARD) // STRIDE + 1
+    assert len(times) == frames.shape[2] == (3210 - FIELD) // STRIDE + 1
     for place in (0, 7, len(times) - 1):
         (gradient,) = torch.autograd.grad(
             frames[0, :, place].square().sum(), clip, retain_graph=True
         )
-        heard = gradient[0].nonzero()[:, 0]
-        middle = (heard[0] + heard[-1] + 1) / 2 / 16000
+        field = gradient[0].nonzero()[:, 0]
+        middle = (field[0] + field[-1] + 1) / 2 / 16000
         assert times[place].item() == pytest.approx(middle.item())
 
 
-def test_long_clips_are_heard_in_windows(hugging_face_folder):
+def test_long_clips_are_encoded_in_windows(hugging_face_folder):
     encoder = HuggingFaceEncoder(
         Wav2Vec2, hugging_face_folder, max_seconds=0.5
     ).eval()
-    heard = []
+    encoded = []
     encoder.lobe.register_forward_pre_hook(
-        lambda _, inputs: heard.append(inputs[0].numel())
+        lambda _, inputs: encoded.append(inputs[0].numel())
     )
     clips = torch.randn(3, 20011, generator=torch.Generator().manual_seed(0))
     output = encoder(clips)
-    assert max(heard) < 8000 + STRIDE
-    assert len(heard) == 9  # 3 windows of one clip at a time
-    num_tokens = (20011 - HEARD) // STRIDE + 1
+    assert max(encoded) < 8000 + STRIDE
+    assert len(encoded) == 9  # 3 windows of one clip at a time
+    num_tokens = (20011 - FIELD) // STRIDE + 1
     assert output["embeddings"].shape == (3, num_tokens, 16)
     normal = (clips - clips.mean(1, True)) / clips.std(1, keepdim=True)
-    first = encoder.lobe(normal[:, : 41 * STRIDE + HEARD])
+    first = encoder.lobe(normal[:, : 41 * STRIDE + FIELD])
     torch.testing.assert_close(
         output["embeddings"][:, :42], first, rtol=0, atol=1e-3
     )
     short = HuggingFaceEncoder(Wav2Vec2, hugging_face_folder).eval()(clips)
     torch.testing.assert_close(output["times"], short["times"])
-    heard.clear()
+    encoded.clear()
     encoder(clips[:2, :4000])
-    assert heard == [8000]  # both clips at once
+    assert encoded == [8000]  # both clips at once
 
 
 def test_keys(hugging_face_folder, tmp_path):

@@ -20,6 +20,9 @@ def write_lightning(path, numbers, settings):
         if key.startswith("state.")
     }
     options = {"average_top_k_layers": settings["average_top_k_layers"]}
+    for name in ("encoder", "decoder"):
+        heads = {"nhead": settings[name]["nhead"]}
+        options[f"transformer_{name}_layers_cfg"] = heads
     torch.save({"state_dict": state, "hyper_parameters": options}, path)
 
 
@@ -28,12 +31,7 @@ def test_numbers_of_a_converted_checkpoint(name, tmp_path):
     numbers, settings = read_numbers(name), read_json(name)
     path, folder = tmp_path / "official.ckpt", tmp_path / "folder"
     write_lightning(path, numbers, settings)
-    strides = [layer[2] for layer in settings["conv_layers_spec"]]
-    heads = {
-        "encoder_heads": settings["encoder"]["nhead"],
-        "predictor_heads": settings["decoder"]["nhead"],
-    }
-    whole, _ = load_official(path, strides=strides, **heads)
+    whole, _ = load_official(path)
     waveform = numbers["input.audio"].transpose(1, 2)
     mask = read_masks(numbers)
     output = whole.double()(waveform.double(), mask)
@@ -42,9 +40,7 @@ def test_numbers_of_a_converted_checkpoint(name, tmp_path):
         numbers["out.loss"].item(), rel=0, abs=1e-10
     )
 
-    options = [f"--{key}={value}" for key, value in heads.items()]
-    options += ["--strides", *map(str, strides)]
-    assert main(["convert", str(path), str(folder), *options]) == 0
+    assert main(["convert", str(path), str(folder)]) == 0
     model = load_pretrained(folder).embedding_model.model
     with torch.no_grad():
         context = model.encode(waveform, mask.context_mask)
