@@ -1,11 +1,12 @@
-"""Labelled clips in the layout of the HEAR benchmark.
+"""Task folders of HEAR: their labels, splits and clips.
 
 Source: HEAR, Holistic Evaluation of Audio Representations
 (https://arxiv.org/abs/2203.03022). A task folder holds
 ``task_metadata.json``, ``labelvocabulary.csv``, one json of labels for each
-split and the clips as ``<rate>/<split>/*.wav``.
+split and the clips as ``<rate>/<split>/*.wav``. Others wrote these files: all
+that is read is bounded, and every name is checked before it is a path.
 
-Shapes: n clips, T samples, C channels, L labels.
+Shapes: n clips, T samples, C channels, N tokens of a clip, L labels.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -13,9 +14,12 @@ Authors
 
 import functools
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, Optional, Union
 
+import numpy as np
 import soundfile
 import torch
 from torch import Tensor
@@ -23,18 +27,12 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.dataio.clips import read_clip
 from speechbrain_wavjepa.evaluation.events import Event
-from speechbrain_wavjepa.utils.files import (
-    fingerprint,
-    hash_file,
-    path_inside,
-)
+from speechbrain_wavjepa.utils.files import fingerprint, hash_file, path_inside
 from speechbrain_wavjepa.utils.tables import check_there, read_json, read_table
 
-SPLIT_MODES = {
-    "trainvaltest": False,
-    "presplit_kfold": True,
-    "new_split_kfold": True,
-}
+METADATA = "task_metadata.json"
+VOCABULARY = "labelvocabulary.csv"
+SPLIT_MODES = ("trainvaltest", "presplit_kfold", "new_split_kfold")
 EMBEDDING_TYPES = ("scene", "event")
 PREDICTION_TYPES = ("multiclass", "multilabel")
 MAX_VOCABULARY = 2**22  # bytes
@@ -42,22 +40,7 @@ MAX_LABELS = 10_000  # of a vocabulary: targets have a column for each
 
 
 class Run(NamedTuple):
-    """Which splits train, select and test.
-
-    Arguments
-    ---------
-    train : list of str
-        Splits to train on.
-    valid : str
-        The split that stops the training and chooses settings.
-    test : str
-        The split that is scored.
-
-    Example
-    -------
-    >>> Run(["train"], "valid", "test").test
-    'test'
-    """
+    """Which splits train, which one selects settings, which one is tested."""
 
     train: list[str]
     valid: str
@@ -65,32 +48,7 @@ class Run(NamedTuple):
 
 
 def find_task(tasks_dir: Union[str, Path], name: str) -> Path:
-    """Find a task in a folder of tasks.
-
-    Arguments
-    ---------
-    tasks_dir : str or Path
-        Holds the folders of tasks.
-    name : str
-        The name of one.
-
-    Returns
-    -------
-    Path
-        Its folder.
-
-    Raises
-    ------
-    ValueError
-        If there is no such folder.
-
-    Example
-    -------
-    >>> find_task("nowhere", "esc50-v2.0.0-full")
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere has no task 'esc50-v2.0.0-full': it has [].
-    """
+    """Find the folder of a task in a folder of tasks."""
     folder = path_inside(tasks_dir, name)
     if not folder.is_dir():
         found = sorted(path.name for path in Path(tasks_dir).glob("*/"))
@@ -99,7 +57,7 @@ def find_task(tasks_dir: Union[str, Path], name: str) -> Path:
 
 
 class HearTask:
-    """A task folder, checked when it is read.
+    """A task folder of HEAR, checked when it is read.
 
     Arguments
     ---------
@@ -107,6 +65,13 @@ class HearTask:
         The task's folder.
     sample_rate : int
         Rate of the copy of the clips to read.
+
+    Attributes
+    ----------
+    labels : list of str
+        The vocabulary, in the order of the targets' columns.
+    clips : dict of str to dict
+        For each split, the labels (or events) of each of its clips.
 
     Raises
     ------
@@ -116,78 +81,77 @@ class HearTask:
 
     Example
     -------
-    >>> HearTask("nowhere")
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere/task_metadata.json is missing: is nowhere a HEAR ...
+    >>> task = HearTask(getfixture("task_folder"))
+    >>> task.labels, task.clips["test"]["0.wav"], task.runs()[0].test
+    (['high', 'low'], ['low'], 'test')
     """
 
     def __init__(self, folder: Union[str, Path], sample_rate: int = 16000):
         self.folder = Path(folder)
         self.sample_rate = sample_rate
-        path = self.folder / "task_metadata.json"
-        if not path.is_file():
+        if not (self.folder / METADATA).is_file():
             raise ValueError(
-                f"{path} is missing: is {self.folder} a HEAR task folder?"
+                f"{self.folder / METADATA} is missing: is {self.folder} a "
+                "HEAR task folder?"
             )
-        self.metadata = read_json(path)
-        self.name = self._choose("task_name")
-        self.embedding_type = self._choose("embedding_type", EMBEDDING_TYPES)
-        self.prediction_type = self._choose("prediction_type", PREDICTION_TYPES)
-        self.is_kfold = SPLIT_MODES[self._choose("split_mode", SPLIT_MODES)]
-        self.splits = self._list_names("splits")
-        self.evaluation = self._list_names("evaluation")
+        self.metadata = read_json(self.folder / METADATA)
+        self.name = self._entry(
+            "task_name", lambda v: isinstance(v, str), "a text"
+        )
+        self.embedding_type = self._word("embedding_type", EMBEDDING_TYPES)
+        self.prediction_type = self._word("prediction_type", PREDICTION_TYPES)
+        self.is_kfold = self._word("split_mode", SPLIT_MODES).endswith("kfold")
+        self.splits = self._names("splits")
+        self.evaluation = self._names("evaluation")
         self.evaluation_params = self.metadata.get("evaluation_params") or {}
         if not isinstance(self.evaluation_params, dict):
             raise ValueError(
-                f"{path} has evaluation_params that are no mapping."
+                f"{self.folder / METADATA} has evaluation_params that are no "
+                "mapping."
             )
         self.labels = self._read_vocabulary()
+        self.columns = {label: n for n, label in enumerate(self.labels)}
         self.clips = {split: self._read_split(split) for split in self.splits}
 
-    def _choose(self, key: str, choices=None) -> str:
-        """Read an entry of the metadata that is one of some words."""
-        value = self._entry(key)
-        if not isinstance(value, str) or value not in (choices or [value]):
-            listed = f"one of {sorted(choices)}" if choices else "a text"
+    def _entry(self, key: str, is_good: Callable, wanted: str) -> Any:
+        """Read an entry of the metadata."""
+        path = self.folder / METADATA
+        if key not in self.metadata:
+            raise ValueError(f"{path} lacks {key!r}.")
+        value = self.metadata[key]
+        if not is_good(value):
             raise ValueError(
-                f"{self.folder}/task_metadata.json has {key}={value!r}, which "
-                f"must be {listed}."
+                f"{path} has {key}={value!r}, which must be {wanted}."
             )
         return value
 
-    def _entry(self, key: str) -> Any:
-        """Read an entry of the metadata."""
-        if key not in self.metadata:
-            raise ValueError(f"{self.folder}/task_metadata.json lacks {key!r}.")
-        return self.metadata[key]
+    def _word(self, key: str, choices: tuple[str, ...]) -> str:
+        """Read an entry that is one of some words."""
+        return self._entry(key, choices.__contains__, f"one of {choices}")
 
-    def _list_names(self, key: str) -> list[str]:
-        """Read an entry of the metadata that lists names of files."""
-        names = self._entry(key)
-        if not isinstance(names, list) or not names:
-            raise ValueError(
-                f"{self.folder}/task_metadata.json has {key}={names!r}, which "
-                "must be a list of names."
-            )
+    def _names(self, key: str) -> list[str]:
+        """Read an entry that lists names of files."""
+        names = self._entry(
+            key, lambda v: isinstance(v, list) and v, "a list of names"
+        )
         for name in names:
             path_inside(self.folder, name)
         if len(set(names)) < len(names) or any("/" in name for name in names):
             raise ValueError(
-                f"{self.folder}/task_metadata.json has {key}={names}: each "
-                "name must be there once, and without '/'."
+                f"{self.folder / METADATA} has {key}={names}: each name must "
+                "be there once, and without '/'."
             )
         return names
 
     def _read_vocabulary(self) -> list[str]:
         """Read the labels in the order of their index."""
-        path = self.folder / "labelvocabulary.csv"
+        path = self.folder / VOCABULARY
         rows = read_table(path, ["idx", "label"], max_bytes=MAX_VOCABULARY)
-        found = {row["idx"].strip(): row["label"] for row in rows}
         if len(rows) > MAX_LABELS:
             raise ValueError(
                 f"{path} has {len(rows)} labels, over {MAX_LABELS}."
             )
+        found = {row["idx"].strip(): row["label"] for row in rows}
         wanted = [str(index) for index in range(len(rows))]
         if sorted(found) != sorted(wanted):
             raise ValueError(
@@ -197,12 +161,15 @@ class HearTask:
         return [found[index] for index in wanted]
 
     def _read_split(self, split: str) -> dict[str, list]:
-        """Read the labels or events of each file of a split."""
+        """Read the labels or events of each clip of a split."""
         path = self.folder / f"{split}.json"
         clips = read_json(path)
         if not clips:
             raise ValueError(f"{path} lists no clip.")
-        known = set(self.labels)
+        one_label = (self.embedding_type, self.prediction_type) == (
+            "scene",
+            "multiclass",
+        )
         for name, entries in clips.items():
             self.path(split, name)
             if not isinstance(entries, list):
@@ -211,31 +178,25 @@ class HearTask:
                 )
             if self.embedding_type == "event":
                 found = [_read_event(entry, name, path) for entry in entries]
-                used = [event.label for event in found]
             else:
-                used = found = [str(label) for label in entries]
-            clips[name] = found
-            if unknown := sorted(set(used) - known):
+                found = [str(label) for label in entries]
+            if unknown := sorted(_labels_of(found) - self.columns.keys()):
                 raise ValueError(
                     f"The label {unknown[0]!r} of {name} is not in "
-                    f"{self.folder}/labelvocabulary.csv."
+                    f"{self.folder / VOCABULARY}."
                 )
-            if (
-                self.embedding_type == "scene"
-                and self.prediction_type == "multiclass"
-                and len(found) != 1
-            ):
+            if one_label and len(found) != 1:
                 raise ValueError(
-                    f"{path} gives {name} {len(found)} "
-                    "labels; in a multiclass task each clip has one."
+                    f"{path} gives {name} {len(found)} labels; in a "
+                    "multiclass task each clip has one."
                 )
+            clips[name] = found
         return clips
 
     def runs(self) -> list[Run]:
         """List what to train and test: one run, or one for each fold."""
         if not self.is_kfold:
-            missing = {"train", "valid", "test"} - set(self.splits)
-            if missing:
+            if missing := {"train", "valid", "test"} - set(self.splits):
                 raise ValueError(
                     f"{self.folder} lacks the splits {sorted(missing)}."
                 )
@@ -247,8 +208,7 @@ class HearTask:
                 "selects and one or more train, so there must be three."
             )
         runs = []
-        for number, test in enumerate(folds):
-            valid = folds[(number + 1) % len(folds)]
+        for test, valid in zip(folds, folds[1:] + folds[:1]):
             train = [fold for fold in folds if fold not in (test, valid)]
             runs.append(Run(train, valid, test))
         return runs
@@ -259,81 +219,61 @@ class HearTask:
         return path_inside(clips, name)
 
     def read_clip(self, split: str, name: str) -> Tensor:
-        """Read a clip [T, C].
-
-        Raises
-        ------
-        ValueError
-            If it is missing, empty or of another rate.
-        """
+        """Read a clip [T, C]; one that is missing or broken is an error."""
         path = self.path(split, name)
-        check_there(path)
-        try:
-            info = soundfile.info(path)
-        except (soundfile.LibsndfileError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-        if info.samplerate != self.sample_rate:
+        rate = read_header(path).samplerate
+        if rate != self.sample_rate:
             raise ValueError(
-                f"{path} has a rate of {info.samplerate} Hz in the folder of "
-                f"the copy at {self.sample_rate} Hz: make that copy again."
+                f"{path} has a rate of {rate} Hz in the folder of the copy at "
+                f"{self.sample_rate} Hz: make that copy again."
             )
-        if info.frames == 0:
-            raise ValueError(f"{path} is empty: take it out of {split}.json.")
         return read_clip(path, self.sample_rate)
+
+    def targets(
+        self, split: str, name: str, times: Optional[np.ndarray] = None
+    ) -> np.ndarray:
+        """Make a clip's targets [1, L], or those of its tokens [N, L].
+
+        1 for the clip's labels, or for those that are on at the ``times`` [N]
+        of its tokens in milliseconds: from the start of an event to its end.
+        """
+        found = self.clips[split][name]
+        count = 1 if times is None else len(times)
+        targets = np.zeros((count, len(self.labels)), np.float32)
+        if times is None:
+            targets[0, [self.columns[label] for label in found]] = 1
+            return targets
+        for event in found:
+            # the kit's tolerance at the end of an event
+            on = (event.start <= times) & (times < event.end + 1e-4)
+            targets[on, self.columns[event.label]] = 1
+        return targets
 
     @functools.cached_property
     def hashes(self) -> dict[str, dict[str, str]]:
-        """Hash the content of every clip of every split, once.
-
-        Raises
-        ------
-        ValueError
-            If a clip is missing or no regular file.
-        """
-        hashes: dict[str, dict[str, str]] = {split: {} for split in self.clips}
+        """The SHA-256 of every clip of every split, computed once."""
         total = sum(map(len, self.clips.values()))
-        progress = tqdm(total=total, desc=f"hash {self.name}", delay=2)
-        with progress:
+        hashes: dict[str, dict[str, str]] = {split: {} for split in self.clips}
+        with tqdm(total=total, desc=f"hash {self.name}", delay=2) as progress:
             for split, clips in self.clips.items():
                 for name in clips:
                     path = self.path(split, name)
-                    if not path.exists():
-                        raise ValueError(
-                            f"{path} is missing: see {split}.json."
-                        )
                     check_there(path)
                     hashes[split][name] = hash_file(path)
                     progress.update()
         return hashes
 
     def fingerprints(self) -> dict[str, str]:
-        """Tell this task apart from others of its name.
-
-        Returns
-        -------
-        dict[str, str]
-            Fingerprints of the labels and all else that the text files say,
-            and of the clips at this rate.
-        """
+        """Hash all that the text files say, and the clips at this rate."""
         # the order of clips is that of the rows that probes are trained on
-        clips = {
-            split: list(clips.items()) for split, clips in self.clips.items()
-        }
+        clips = [[split, list(c.items())] for split, c in self.clips.items()]
         return {
-            "labels": fingerprint(
-                self.metadata, self.labels, list(clips.items())
-            ),
+            "labels": fingerprint(self.metadata, self.labels, clips),
             "clips": fingerprint(self.sample_rate, self.hashes),
         }
 
     def check_leaks(self) -> None:
-        """Refuse a clip that lies in two splits, under whatever names.
-
-        Raises
-        ------
-        ValueError
-            If two splits share a file of equal content.
-        """
+        """Refuse a clip that lies in two splits, under whatever names."""
         seen: dict[str, tuple[str, str]] = {}
         for split, hashes in self.hashes.items():
             for name, digest in hashes.items():
@@ -348,15 +288,15 @@ class HearTask:
     def absent_labels(self, run: Run) -> list[str]:
         """List the labels that are tested in a run but not trained on."""
 
-        def labels_of(split: str) -> set[str]:
-            return {
-                found.label if isinstance(found, Event) else found
-                for clip in self.clips[split].values()
-                for found in clip
-            }
+        def used(split: str) -> set[str]:
+            return set().union(*map(_labels_of, self.clips[split].values()))
 
-        trained = set().union(*map(labels_of, run.train))
-        return sorted(labels_of(run.test) - trained)
+        return sorted(used(run.test).difference(*map(used, run.train)))
+
+
+def _labels_of(found: list[Union[str, Event]]) -> set[str]:
+    """Collect the labels of a clip."""
+    return {x.label if isinstance(x, Event) else x for x in found}
 
 
 def _read_event(entry: Any, name: str, path: Path) -> Event:
@@ -375,46 +315,34 @@ def _read_event(entry: Any, name: str, path: Path) -> Event:
     return event
 
 
+def read_header(path: Union[str, Path]) -> Any:
+    """Read the header of a sound file that has samples."""
+    check_there(path)
+    try:
+        info = soundfile.info(path) if os.path.getsize(path) else None
+    except (soundfile.LibsndfileError, TypeError) as error:  # of a name in .raw
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if info is None or info.frames == 0:
+        raise ValueError(f"{path} is empty.")
+    return info
+
+
 def read_multiclass_folds(
     task_folder: Union[str, Path], sample_rate: int = 16000
 ) -> list[tuple[Tensor, Tensor]]:
-    """Read all clips of a multiclass task whose clips have one length.
+    """Read the splits of a multiclass task: waveform [n, T, C], labels [n].
 
-    Arguments
-    ---------
-    task_folder : str or Path
-        The task's folder.
-    sample_rate : int
-        Rate of the copy to read.
-
-    Returns
-    -------
-    list of (waveform [n, T, C], labels [n])
-        The splits that ``task_metadata.json`` names, in its order.
-
-    Raises
-    ------
-    ValueError
-        If a file of the layout is missing, the task is not multiclass, or a
-        label is not in the vocabulary.
-
-    Example
-    -------
-    >>> read_multiclass_folds("nowhere")
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere/task_metadata.json is missing: is nowhere a HEAR ...
+    All clips must have one length; the splits come in the metadata's order.
     """
     task = HearTask(task_folder, sample_rate)
     if (task.embedding_type, task.prediction_type) != ("scene", "multiclass"):
         raise ValueError(
             f"{task_folder} is a {task.prediction_type} {task.embedding_type} "
-            "task, a linear probe with one label for each clip needs a "
-            "multiclass scene one."
+            "task: a linear probe needs a multiclass scene task."
         )
     folds = []
     for split, clips in task.clips.items():
         waveforms = [task.read_clip(split, name) for name in sorted(clips)]
-        labels = [task.labels.index(clips[name][0]) for name in sorted(clips)]
+        labels = [task.columns[clips[name][0]] for name in sorted(clips)]
         folds.append((torch.stack(waveforms), torch.tensor(labels)))
     return folds
