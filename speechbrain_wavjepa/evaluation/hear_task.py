@@ -32,9 +32,11 @@ from speechbrain_wavjepa.utils.tables import check_there, read_json, read_table
 
 METADATA = "task_metadata.json"
 VOCABULARY = "labelvocabulary.csv"
-SPLIT_MODES = ("trainvaltest", "presplit_kfold", "new_split_kfold")
-EMBEDDING_TYPES = ("scene", "event")
-PREDICTION_TYPES = ("multiclass", "multilabel")
+WORDS = {
+    "embedding_type": ("scene", "event"),
+    "prediction_type": ("multiclass", "multilabel"),
+    "split_mode": ("trainvaltest", "presplit_kfold", "new_split_kfold"),
+}
 MAX_VOCABULARY = 2**22  # bytes
 MAX_LABELS = 10_000  # of a vocabulary: targets have a column for each
 
@@ -66,13 +68,6 @@ class HearTask:
     sample_rate : int
         Rate of the copy of the clips to read.
 
-    Attributes
-    ----------
-    labels : list of str
-        The vocabulary, in the order of the targets' columns.
-    clips : dict of str to dict
-        For each split, the labels (or events) of each of its clips.
-
     Raises
     ------
     ValueError
@@ -89,26 +84,30 @@ class HearTask:
     def __init__(self, folder: Union[str, Path], sample_rate: int = 16000):
         self.folder = Path(folder)
         self.sample_rate = sample_rate
-        if not (self.folder / METADATA).is_file():
-            raise ValueError(
-                f"{self.folder / METADATA} is missing: is {self.folder} a "
-                "HEAR task folder?"
-            )
         self.metadata = read_json(self.folder / METADATA)
         self.name = self._entry(
             "task_name", lambda v: isinstance(v, str), "a text"
         )
-        self.embedding_type = self._word("embedding_type", EMBEDDING_TYPES)
-        self.prediction_type = self._word("prediction_type", PREDICTION_TYPES)
-        self.is_kfold = self._word("split_mode", SPLIT_MODES).endswith("kfold")
-        self.splits = self._names("splits")
-        self.evaluation = self._names("evaluation")
+        self.embedding_type, self.prediction_type, split_mode = (
+            self._entry(key, words.__contains__, f"one of {words}")
+            for key, words in WORDS.items()
+        )
+        self.is_kfold = split_mode.endswith("kfold")
+        self.splits, self.evaluation = (
+            self._entry(
+                key, _are_names, "a list of names, each once and without '/'"
+            )
+            for key in ("splits", "evaluation")
+        )
         self.evaluation_params = self.metadata.get("evaluation_params") or {}
         if not isinstance(self.evaluation_params, dict):
             raise ValueError(
-                f"{self.folder / METADATA} has evaluation_params that are no "
-                "mapping."
+                f"{self.folder / METADATA}: evaluation_params are no mapping."
             )
+        self.is_multiclass_scene = (
+            self.embedding_type == "scene"
+            and self.prediction_type == "multiclass"
+        )
         self.labels = self._read_vocabulary()
         self.columns = {label: n for n, label in enumerate(self.labels)}
         self.clips = {split: self._read_split(split) for split in self.splits}
@@ -125,32 +124,12 @@ class HearTask:
             )
         return value
 
-    def _word(self, key: str, choices: tuple[str, ...]) -> str:
-        """Read an entry that is one of some words."""
-        return self._entry(key, choices.__contains__, f"one of {choices}")
-
-    def _names(self, key: str) -> list[str]:
-        """Read an entry that lists names of files."""
-        names = self._entry(
-            key, lambda v: isinstance(v, list) and v, "a list of names"
-        )
-        for name in names:
-            path_inside(self.folder, name)
-        if len(set(names)) < len(names) or any("/" in name for name in names):
-            raise ValueError(
-                f"{self.folder / METADATA} has {key}={names}: each name must "
-                "be there once, and without '/'."
-            )
-        return names
-
     def _read_vocabulary(self) -> list[str]:
         """Read the labels in the order of their index."""
         path = self.folder / VOCABULARY
         rows = read_table(path, ["idx", "label"], max_bytes=MAX_VOCABULARY)
         if len(rows) > MAX_LABELS:
-            raise ValueError(
-                f"{path} has {len(rows)} labels, over {MAX_LABELS}."
-            )
+            raise ValueError(f"{path} has over {MAX_LABELS} labels.")
         found = {row["idx"].strip(): row["label"] for row in rows}
         wanted = [str(index) for index in range(len(rows))]
         if sorted(found) != sorted(wanted):
@@ -166,10 +145,6 @@ class HearTask:
         clips = read_json(path)
         if not clips:
             raise ValueError(f"{path} lists no clip.")
-        one_label = (self.embedding_type, self.prediction_type) == (
-            "scene",
-            "multiclass",
-        )
         for name, entries in clips.items():
             self.path(split, name)
             if not isinstance(entries, list):
@@ -185,7 +160,7 @@ class HearTask:
                     f"The label {unknown[0]!r} of {name} is not in "
                     f"{self.folder / VOCABULARY}."
                 )
-            if one_label and len(found) != 1:
+            if self.is_multiclass_scene and len(found) != 1:
                 raise ValueError(
                     f"{path} gives {name} {len(found)} labels; in a "
                     "multiclass task each clip has one."
@@ -204,14 +179,13 @@ class HearTask:
         folds = sorted(self.splits)
         if len(folds) < 3:
             raise ValueError(
-                f"{self.folder} has {len(folds)} folds: one tests, one "
-                "selects and one or more train, so there must be three."
+                f"{self.folder} has {len(folds)} folds: to train, to select "
+                "and to test, there must be three."
             )
-        runs = []
-        for test, valid in zip(folds, folds[1:] + folds[:1]):
-            train = [fold for fold in folds if fold not in (test, valid)]
-            runs.append(Run(train, valid, test))
-        return runs
+        return [
+            Run([f for f in folds if f not in (test, valid)], valid, test)
+            for test, valid in zip(folds, folds[1:] + folds[:1])
+        ]
 
     def path(self, split: str, name: str) -> Path:
         """Tell where a clip lies."""
@@ -252,15 +226,13 @@ class HearTask:
     @functools.cached_property
     def hashes(self) -> dict[str, dict[str, str]]:
         """The SHA-256 of every clip of every split, computed once."""
-        total = sum(map(len, self.clips.values()))
+        places = [
+            (s, name) for s, clips in self.clips.items() for name in clips
+        ]
         hashes: dict[str, dict[str, str]] = {split: {} for split in self.clips}
-        with tqdm(total=total, desc=f"hash {self.name}", delay=2) as progress:
-            for split, clips in self.clips.items():
-                for name in clips:
-                    path = self.path(split, name)
-                    check_there(path)
-                    hashes[split][name] = hash_file(path)
-                    progress.update()
+        for split, name in tqdm(places, desc=f"hash {self.name}", delay=2):
+            check_there(self.path(split, name))
+            hashes[split][name] = hash_file(self.path(split, name))
         return hashes
 
     def fingerprints(self) -> dict[str, str]:
@@ -292,6 +264,17 @@ class HearTask:
             return set().union(*map(_labels_of, self.clips[split].values()))
 
         return sorted(used(run.test).difference(*map(used, run.train)))
+
+
+def _are_names(names: Any) -> bool:
+    """Tell whether an entry lists names of files."""
+    return (
+        isinstance(names, list)
+        and len(names) > 0
+        and all(path_inside(".", name) for name in names)
+        and len(set(names)) == len(names)
+        and not any("/" in name for name in names)
+    )
 
 
 def _labels_of(found: list[Union[str, Event]]) -> set[str]:
@@ -335,10 +318,10 @@ def read_multiclass_folds(
     All clips must have one length; the splits come in the metadata's order.
     """
     task = HearTask(task_folder, sample_rate)
-    if (task.embedding_type, task.prediction_type) != ("scene", "multiclass"):
+    if not task.is_multiclass_scene:
         raise ValueError(
             f"{task_folder} is a {task.prediction_type} {task.embedding_type} "
-            "task: a linear probe needs a multiclass scene task."
+            "task, not one of multiclass scenes."
         )
     folds = []
     for split, clips in task.clips.items():

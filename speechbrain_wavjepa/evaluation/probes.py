@@ -19,7 +19,7 @@ import math
 import operator
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -161,14 +161,7 @@ class ProbeBank:
         ]
 
     @classmethod
-    def draw(
-        cls,
-        points: Sequence[GridPoint],
-        dim: int,
-        num_labels: int,
-        generator: torch.Generator,
-        device: Union[str, torch.device] = "cpu",
-    ) -> "ProbeBank":
+    def draw(cls, points, dim, num_labels, generator, device="cpu"):
         """Draw the initial weights of probes, one probe after the other."""
         ((layers, hidden_dim, *_),) = set(map(shape_of, points))
         sizes, count, tensors = [dim, *[hidden_dim] * layers], len(points), {}
@@ -210,10 +203,8 @@ class ProbeBank:
                 mask = (mask >= dropout).to(hidden.dtype) / (1 - dropout)
                 hidden = hidden * mask
             hidden = hidden.relu()
-        weight, bias = (
-            self.tensors[f"{x}{layers}"] for x in ("weight", "bias")
-        )
-        return (weight @ hidden + bias).transpose(1, 2)
+        logits = self.tensors[f"weight{layers}"] @ hidden
+        return (logits + self.tensors[f"bias{layers}"]).transpose(1, 2)
 
     def select(self, indices: Sequence[int]) -> "ProbeBank":
         """Copy some of the probes into a bank of their own."""
@@ -320,46 +311,33 @@ def train_probes(
     torch.manual_seed(seed)  # of the dropout
     generator = torch.Generator().manual_seed(seed)
     trained: dict[int, TrainedProbe] = {}
-    indices = sorted(range(len(points)), key=lambda n: shape_of(points[n]))
-    for _, group in itertools.groupby(indices, lambda n: shape_of(points[n])):
-        group = list(group)
-        probes = _train_bank(
+    for shape in sorted(set(map(shape_of, points))):
+        group = [
+            n for n, point in enumerate(points) if shape_of(point) == shape
+        ]
+        bank = ProbeBank.draw(
             [points[index] for index in group],
-            train,
-            valid_embeddings,
-            validate,
-            multiclass,
-            generator,
-        )
-        trained.update(zip(group, probes))
-    return [trained[index] for index in range(len(points))]
-
-
-def _train_bank(
-    points, train, valid_embeddings, validate, multiclass, generator
-) -> list[TrainedProbe]:
-    """Train probes of one shape together until the last one is done."""
-    optimizer = BankOptimizer(
-        ProbeBank.draw(
-            points,
             train.embeddings.shape[1],
             train.targets.shape[1],
             generator,
             train.embeddings.device,
         )
-    )
+        probes = _train_bank(
+            bank, train, valid_embeddings, validate, multiclass
+        )
+        trained.update(zip(group, probes))
+    return [trained[index] for index in range(len(points))]
+
+
+def _train_bank(bank, train, valid_embeddings, validate, multiclass):
+    """Train probes of one shape together until the last one is done."""
+    points, optimizer = bank.points, BankOptimizer(bank)
     batches = _batches(train, points[0].batch_size)
     best: list[Optional[TrainedProbe]] = [None] * len(points)
     waited = [0] * len(points)
     members = list(range(len(points)))  # of the bank
-    progress = tqdm(
-        range(max(point.max_epochs for point in points)),
-        desc="train probes",
-        unit=" epochs",
-        leave=False,
-    )
-    for epoch in progress:
-        progress.set_postfix(probes=len(members), refresh=False)
+    epochs = range(max(point.max_epochs for point in points))
+    for epoch in tqdm(epochs, "train probes", unit=" epochs", leave=False):
         for rows in batches:
             optimizer.step(rows, multiclass)
         logits, alive = None, []
@@ -371,15 +349,12 @@ def _train_bank(
                     with torch.no_grad():
                         logits = optimizer.bank(valid_embeddings)
                 score, choice = validate(logits[place])
-                finite = math.isfinite(score)
-                score = score if finite else -math.inf
                 waited[index] += 1
+                if not (finite := math.isfinite(score)):
+                    score = -math.inf
                 if best[index] is None or score > best[index].score:
-                    alone = optimizer.bank.select([place])
-                    best[index] = TrainedProbe(
-                        point, score, epoch, choice, alone
-                    )
-                    waited[index] = 0
+                    found = score, epoch, choice, optimizer.bank.select([place])
+                    best[index], waited[index] = TrainedProbe(point, *found), 0
                 is_alive &= finite and waited[index] < point.patience
             if is_alive:
                 alive.append(place)
@@ -388,7 +363,6 @@ def _train_bank(
         if len(alive) < len(members):
             members = [members[place] for place in alive]
             optimizer = optimizer.select(alive)
-    progress.close()
     return best
 
 

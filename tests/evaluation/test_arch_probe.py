@@ -235,7 +235,7 @@ def test_a_pipe_and_a_name_without_a_format_are_no_clips(tmp_path):
     soundfile.write(tmp_path / "b.wav", np.ones(80), 16000)
     (tmp_path / "b.wav").rename(tmp_path / "b.raw")
     for name in ("a.wav", "b.raw"):
-        with pytest.raises(ValueError, match=f"{name} (is not|cannot)"):
+        with pytest.raises(ValueError, match=f"{name} (is no regular|cannot)"):
             read_mono(tmp_path / name, 16000)
 
 

@@ -307,13 +307,13 @@ def test_a_table_of_too_many_rows(tmp_path, monkeypatch):
     ("entries", "message"),
     [
         ({"splits": ["train", "valid", "../../X"]}, "cannot be a name"),
-        ({"splits": ["train", "train"]}, "must be there once"),
-        ({"splits": ["train", "a/b"]}, "without '/'"),
+        ({"splits": ["train", "train"]}, "each once and without"),
+        ({"splits": ["train", "a/b"]}, "each once and without"),
         ({"splits": "train"}, "must be a list of names"),
         ({"splits": [["train"]]}, "cannot be a name"),
         ({"evaluation": []}, "must be a list of names"),
         ({"task_name": 3}, "must be a text"),
-        ({"evaluation_params": [1]}, "evaluation_params that are no mapping"),
+        ({"evaluation_params": [1]}, "evaluation_params are no mapping"),
         ({"embedding_type": ["scene"]}, r"\['scene'\], which must be one of"),
     ],
 )
