@@ -1,13 +1,10 @@
 """Embeddings of labelled clips, computed once and kept on the disk.
 
-What is kept lies under the fingerprint of model and data, is written whole or
-not at all, by one process at a time, and is mapped from the disk.
-
-The order of a HEAR task's clips is that of the HEAR kit
-(https://arxiv.org/abs/2203.03022): as in the labels' json, then shuffled once
-with a fixed seed that runs on from split to split. Probes are trained in it.
-Clips of ARCH (https://arxiv.org/abs/2405.00934) are resampled channel by
-channel, then channels are averaged.
+They lie under the fingerprint of model and data, are written whole or not at
+all, by one process at a time, and are mapped from the disk. The clips of a
+HEAR task (https://arxiv.org/abs/2203.03022) are in the kit's order: that of
+the labels' json, shuffled once. Clips of ARCH
+(https://arxiv.org/abs/2405.00934) are resampled, then channels are averaged.
 
 Shapes: n clips, T samples, C channels, N tokens of a clip, R rows, D dim.
 
@@ -20,7 +17,7 @@ import itertools
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -75,10 +72,10 @@ def _keep(
     return {**note, **arrays}
 
 
-def _check_finite(rows: Tensor, clips: str) -> Tensor:
-    """Refuse embeddings that are not finite; move them to the CPU."""
-    rows = rows.float().cpu()
-    if not bool(rows.isfinite().all()):
+def _check_finite(rows: Tensor, clips: str) -> np.ndarray:
+    """Refuse embeddings that are not finite; give them as float32."""
+    rows = rows.float().numpy(force=True)
+    if not np.isfinite(rows).all():
         raise ValueError(
             f"The embedding of {clips} holds NaN or Inf: check the clip and "
             "the model's weights."
@@ -87,16 +84,12 @@ def _check_finite(rows: Tensor, clips: str) -> Tensor:
 
 
 class SplitEmbeddings(NamedTuple):
-    """The embeddings of a HEAR split: a row for each clip, or for each token.
+    """The embeddings of a HEAR split: a row for each clip, or each token."""
 
-    ``names`` of the clips in their order, ``rows`` [R, D], the number of rows
-    of each clip, and the times [R] of tokens in milliseconds, none for scenes.
-    """
-
-    names: list[str]
-    rows: np.ndarray
-    num_rows: list[int]
-    times: Optional[np.ndarray] = None
+    names: list[str]  # of the clips, in their order
+    rows: np.ndarray  # [R, D]
+    num_rows: list[int]  # of each clip
+    times: Optional[np.ndarray] = None  # [R] of tokens, in milliseconds
 
     def read(self) -> Tensor:
         """Read all rows [R, D] into memory, in float32."""
@@ -135,47 +128,34 @@ def embed_task(
     return splits
 
 
-def _embed_split(
-    task: HearTask, split: str, names: list[str], embedder: Embedder
-) -> dict[str, Any]:
+@torch.no_grad()
+def _embed_split(task, split, names, embedder) -> dict[str, Any]:
     """Embed the clips of a split."""
     rows, times, num_rows = [], [], []
-    progress = tqdm(
-        total=len(names), desc=f"embed {task.name} {split}", unit=" clips"
-    )
-    with progress, torch.no_grad():
-        for batch in _batches(task, split, names):
-            embeddings = embedder(batch)
-            if task.embedding_type == "event":
-                embeddings, milliseconds = embeddings  # [n, N, D], [n, N]
-                times.append(milliseconds.flatten().cpu())
-            first, last = progress.n, progress.n + len(batch) - 1
-            clips = f"{split}/{names[first]} to {names[last]}"
-            found = _check_finite(
-                embeddings.reshape(-1, embeddings.shape[-1]), clips
-            )
-            rows.append(found)
-            num_rows += [len(found) // len(batch)] * len(batch)
-            progress.update(len(batch))
-    found = {"rows": torch.cat(rows).numpy(), "num_rows": num_rows}
-    if times:
-        found["times"] = torch.cat(times).double().numpy()
-    return found
+    for batch in _batches(task, split, names):
+        output = embedder(torch.stack(list(batch.values())))
+        if task.embedding_type == "event":
+            output, milliseconds = output  # [n, N, D], [n, N]
+            times.append(milliseconds.flatten().double().cpu().numpy())
+        clips = f"{split}/{next(iter(batch))} to {next(reversed(batch))}"
+        rows.append(_check_finite(output.reshape(-1, output.shape[-1]), clips))
+        num_rows += [len(rows[-1]) // len(batch)] * len(batch)
+    found = {"rows": np.concatenate(rows), "num_rows": num_rows}
+    return {**found, "times": np.concatenate(times)} if times else found
 
 
-def _batches(
-    task: HearTask, split: str, names: Sequence[str]
-) -> Iterator[Tensor]:
-    """Read clips [n, T, C]: neighbours of one shape, up to some seconds."""
-    batch: list[Tensor] = []
-    for name in names:
+def _batches(task, split, names) -> Iterator[dict[str, Tensor]]:
+    """Read clips [T, C]: neighbours of one shape, up to some seconds."""
+    batch: dict[str, Tensor] = {}
+    for name in tqdm(names, f"embed {task.name} {split}", unit=" clips"):
         clip = task.read_clip(split, name)
         at_once = SECONDS_AT_ONCE * task.sample_rate // len(clip)
-        if batch and (clip.shape != batch[0].shape or len(batch) >= at_once):
-            yield torch.stack(batch)
-            batch = []
-        batch.append(clip)
-    yield torch.stack(batch)
+        shape = next((other.shape for other in batch.values()), clip.shape)
+        if batch and (clip.shape != shape or len(batch) >= at_once):
+            yield batch
+            batch = {}
+        batch[name] = clip
+    yield batch
 
 
 def make_targets(
@@ -192,14 +172,10 @@ def make_targets(
 
 
 class ClipEmbeddings(NamedTuple):
-    """The embeddings of an ARCH data set.
+    """The embeddings of an ARCH data set."""
 
-    ``rows`` [n, D] of each clip, zeros where it could not be read, and why
-    clips could not be read, by their number.
-    """
-
-    rows: np.ndarray
-    unreadable: dict[int, str]
+    rows: np.ndarray  # [n, D], zeros where a clip could not be read
+    unreadable: dict[int, str]  # why not, by the clip's number
 
 
 def embed_dataset(
@@ -263,7 +239,7 @@ def _embed_clips(
                 except ValueError as error:  # such as shorter than a token
                     clip = f"{names[number]} cannot be embedded: {error}"
                 else:
-                    rows[number] = _check_finite(row, names[number]).numpy()
+                    rows[number] = _check_finite(row, names[number])
             if isinstance(clip, str):
                 unreadable[number] = clip
                 _check_unreadable(unreadable, len(names), max_bad_fraction)
@@ -272,9 +248,7 @@ def _embed_clips(
     return {"rows": np.stack(filled), "unreadable": unreadable}
 
 
-def _check_unreadable(
-    unreadable: dict[int, str], num_clips: int, max_bad_fraction: float
-) -> None:
+def _check_unreadable(unreadable, num_clips, max_bad_fraction) -> None:
     """Refuse a data set of which too much is broken."""
     bad = len(unreadable)
     if bad > max_bad_fraction * num_clips or bad == num_clips:

@@ -44,8 +44,8 @@ def find_events(
 ) -> list[Event]:
     """Turn probabilities [N, L] at ``times`` [N] in milliseconds into events.
 
-    They are smoothed by a median filter of this width (0 for none), and
-    events shorter than ``min_duration`` milliseconds are left out.
+    After a median filter (0 for none); events shorter than ``min_duration``
+    are left out.
     """
     if median_filter_ms and len(times) > 1:
         spacing = (times[-1] - times[0]) / (len(times) - 1)
@@ -72,9 +72,8 @@ def event_f_measure(
 ) -> dict[str, float]:
     """Score events whose onset is found, over all files and labels.
 
-    An onset may be off by ``collar`` seconds. With ``offset_share`` offsets
-    count too: they may be off by the collar, or by this part of the true
-    event's length if that is more. NaN where there is nothing to count.
+    An onset may be off by ``collar`` seconds; with ``offset_share`` an offset
+    by that too, or by this part of the true event's length if that is more.
     """
     matches = num_reference = num_predicted = 0
     for name in reference:

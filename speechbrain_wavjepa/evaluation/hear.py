@@ -30,12 +30,11 @@ from speechbrain_wavjepa.evaluation.events import (
     LOWER_IS_BETTER,
     find_events,
 )
-from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.evaluation.metrics import SCENE_SCORES
 from speechbrain_wavjepa.evaluation.probes import (
     GridPoint,
     Rows,
-    TrainedProbe,
     probe_loss,
     to_probabilities,
     train_probes,
@@ -72,12 +71,8 @@ class SplitScorer:
         choices = self._choices() if self.is_event else [{}]
         if not self.task.metadata.get("use_scoring_for_early_stopping", True):
             return -self._loss(logits), choices[-1]
-        probabilities = to_probabilities(logits, self.multiclass)
-        names = [self.primary]
-        scored = [
-            (self._scores(probabilities, choice, names)[self.primary], choice)
-            for choice in choices
-        ]
+        name = self.primary
+        scored = [(self._scores(logits, x, [name])[name], x) for x in choices]
         # as the kit: NaN counts 0, and of equal ones the larger settings win
         score, choice = max(
             reversed(scored), key=lambda s: 0.0 if math.isnan(s[0]) else s[0]
@@ -88,22 +83,18 @@ class SplitScorer:
         self, logits: Tensor, choice: Optional[Mapping[str, float]] = None
     ) -> dict[str, float]:
         """Compute all scores of the task, under the kit's names."""
-        probabilities = to_probabilities(logits, self.multiclass)
-        found = self._scores(probabilities, choice, self.task.evaluation)
-        named = {f"test_{name}": score for name, score in found.items()}
-        return {
-            "test_loss": self._loss(logits),
-            "test_score": found[self.primary],
-            **named,
-        }
+        scores = self._scores(logits, choice, self.task.evaluation)
+        first = {"loss": self._loss(logits), "score": scores[self.primary]}
+        return {f"test_{name}": v for name, v in {**first, **scores}.items()}
 
     def _loss(self, logits: Tensor) -> float:
         """Compute the loss that probes are trained with."""
         targets = torch.from_numpy(self.targets).to(logits.device)
         return probe_loss(logits[None], targets, self.multiclass).item()
 
-    def _scores(self, probabilities, choice, names) -> dict[str, float]:
+    def _scores(self, logits, choice, names) -> dict[str, float]:
         """Compute scores; the first part of an event's bears its name."""
+        probabilities = to_probabilities(logits, self.multiclass)
         values, scores = probabilities.numpy(force=True), {}
         if not self.is_event:
             return {n: SCENE_SCORES[n](values, self.targets) for n in names}
@@ -187,12 +178,34 @@ def evaluate_task(
     """
     results: dict[str, Any] = {}
     runs = {}
+
+    def rows(split: str) -> Tensor:
+        return splits[split].read().to(device)
+
     for number, run in enumerate(task.runs()):
         start = time.perf_counter()
-        probe, logits, scorer = _evaluate_run(
-            task, splits, run, points, device, seed + number
+        scorers = {
+            split: SplitScorer(task, split, splits[split])
+            for split in (*run.train, run.valid, run.test)
+        }
+        targets = [scorers[split].targets for split in run.train]
+        train = Rows(
+            torch.cat([rows(split) for split in run.train]),
+            torch.from_numpy(np.concatenate(targets)).to(device),
         )
+        valid, scorer = scorers[run.valid], scorers[run.test]
+        probes = train_probes(
+            points,
+            train,
+            rows(run.valid),
+            valid.validate,
+            valid.multiclass,
+            seed + number,
+        )
+        probe = max(probes, key=lambda p: p.score)  # the first of equals
         points = [probe.point]  # the other runs take the first one's choice
+        with torch.no_grad():
+            logits = probe.bank(rows(run.test))[0]
         runs[run.test] = (probe, logits, scorer)
         results[run.test] = {
             **scorer.scores(logits, probe.choice),
@@ -208,34 +221,6 @@ def evaluate_task(
     results["score_mode"] = "min" if scorer.sign < 0 else "max"
     results["runs"] = runs
     return results
-
-
-def _evaluate_run(
-    task: HearTask,
-    splits: Mapping[str, SplitEmbeddings],
-    run: Run,
-    points: Sequence[GridPoint],
-    device: str,
-    seed: int,
-) -> tuple[TrainedProbe, Tensor, SplitScorer]:
-    """Train on one run's splits and compute the logits of its test split."""
-
-    def rows(split: str) -> Tensor:
-        return splits[split].read().to(device)
-
-    targets = [make_targets(task, split, splits[split]) for split in run.train]
-    train = Rows(
-        torch.cat([rows(split) for split in run.train]),
-        torch.from_numpy(np.concatenate(targets)).to(device),
-    )
-    scorer = SplitScorer(task, run.valid, splits[run.valid])
-    probes = train_probes(
-        points, train, rows(run.valid), scorer.validate, scorer.multiclass, seed
-    )
-    best = max(probes, key=lambda probe: probe.score)  # the first of equals
-    with torch.no_grad():
-        logits = best.bank(rows(run.test))[0]
-    return best, logits, SplitScorer(task, run.test, splits[run.test])
 
 
 def _aggregate(results: Sequence[Mapping[str, float]]) -> dict[str, float]:

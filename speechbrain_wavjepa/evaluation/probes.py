@@ -1,10 +1,8 @@
 """The HEAR kit's grid of shallow probes, trained together.
 
 As in the kit: Adam, batches in a fixed order, validation every few epochs,
-the weights of the first best validation, an end after a while without
-improvement. Probes of one shape are one batched model (a bank): each keeps its
-own initialisation, learning rate, best weights and end of training; what they
-share is the pass through the rows.
+the weights of the first best validation, an end after some validations without
+improvement. Probes of one shape share the pass through the rows (a bank).
 
 Source: the HEAR evaluation kit (https://arxiv.org/abs/2203.03022).
 
@@ -368,10 +366,8 @@ def _train_bank(bank, train, valid_embeddings, validate, multiclass):
 
 def _batches(train: Rows, batch_size: int) -> list[Rows]:
     """Cut rows into batches in their order; none of a single row."""
-    count = max(math.ceil((len(train.embeddings) - 1) / batch_size), 1)
-    edges = [number * batch_size for number in range(count)]
-    edges.append(len(train.embeddings))
-    return [
-        Rows(train.embeddings[start:stop], train.targets[start:stop])
-        for start, stop in zip(edges, edges[1:])
-    ]
+    num_rows = len(train.embeddings)
+    count = max(math.ceil((num_rows - 1) / batch_size), 1)
+    sizes = [batch_size] * (count - 1)
+    sizes.append(num_rows - sum(sizes))
+    return [Rows(*pair) for pair in zip(*(x.split(sizes) for x in train))]
