@@ -113,20 +113,22 @@ class SplitScorer:
         """List the ways to find events, the larger settings last."""
         params = self.task.evaluation_params
         grid = params.get("event_postprocessing_grid") or EVENT_GRID
-        for name in EVENT_GRID:
-            values = grid.get(name) if isinstance(grid, dict) else None
-            if (
-                not isinstance(values, list)
-                or not 1 <= len(values) <= MAX_CHOICES
-                or len(grid) > len(EVENT_GRID)
-                or not all(isinstance(v, (int, float)) for v in values)
-                or not all(0 <= value <= MAX_MS for value in values)
-            ):
-                raise ValueError(
-                    f"{self.task.folder} has event_postprocessing_grid={grid}: "
-                    f"it must have {list(EVENT_GRID)}, each up to "
-                    f"{MAX_CHOICES} milliseconds from 0 to {MAX_MS}."
-                )
+        if not (
+            isinstance(grid, dict)
+            and set(grid) == set(EVENT_GRID)
+            and all(
+                isinstance(values, list)
+                and 1 <= len(values) <= MAX_CHOICES
+                and all(isinstance(v, (int, float)) for v in values)
+                and all(0 <= v <= MAX_MS for v in values)
+                for values in grid.values()
+            )
+        ):
+            raise ValueError(
+                f"{self.task.folder} has event_postprocessing_grid={grid}: it "
+                f"must have {list(EVENT_GRID)}, each up to {MAX_CHOICES} "
+                f"milliseconds from 0 to {MAX_MS}."
+            )
         points = itertools.product(*grid.values())
         return [dict(zip(grid, values)) for values in sorted(points)]
 

@@ -15,7 +15,6 @@ Authors
 import functools
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -32,13 +31,34 @@ from speechbrain_wavjepa.utils.tables import check_there, read_json, read_table
 
 METADATA = "task_metadata.json"
 VOCABULARY = "labelvocabulary.csv"
-WORDS = {
-    "embedding_type": ("scene", "event"),
-    "prediction_type": ("multiclass", "multilabel"),
-    "split_mode": ("trainvaltest", "presplit_kfold", "new_split_kfold"),
-}
 MAX_VOCABULARY = 2**22  # bytes
 MAX_LABELS = 10_000  # of a vocabulary: targets have a column for each
+
+
+def _are_names(names: Any) -> bool:
+    """Tell whether an entry of the metadata lists names of files."""
+    return (
+        isinstance(names, list)
+        and 0 < len(names) == len(set(map(str, names)))
+        and all(path_inside(".", name) and "/" not in name for name in names)
+    )
+
+
+def _one_of(*words: str) -> tuple[str, Callable]:
+    """Describe and check an entry that is one of some words."""
+    return f"one of {words}", words.__contains__
+
+
+NAMES = ("a list of names, each once and without '/'", _are_names)
+ENTRIES = {  # of the metadata: what they must be, and the check
+    "task_name": ("a text", lambda value: isinstance(value, str)),
+    "embedding_type": _one_of("scene", "event"),
+    "prediction_type": _one_of("multiclass", "multilabel"),
+    "split_mode": _one_of("trainvaltest", "presplit_kfold", "new_split_kfold"),
+    "splits": NAMES,
+    "evaluation": NAMES,
+    "evaluation_params": ("a mapping", lambda v: isinstance(v or {}, dict)),
+}
 
 
 class Run(NamedTuple):
@@ -84,58 +104,38 @@ class HearTask:
     def __init__(self, folder: Union[str, Path], sample_rate: int = 16000):
         self.folder = Path(folder)
         self.sample_rate = sample_rate
-        self.metadata = read_json(self.folder / METADATA)
-        self.name = self._entry(
-            "task_name", lambda v: isinstance(v, str), "a text"
-        )
-        self.embedding_type, self.prediction_type, split_mode = (
-            self._entry(key, words.__contains__, f"one of {words}")
-            for key, words in WORDS.items()
-        )
-        self.is_kfold = split_mode.endswith("kfold")
-        self.splits, self.evaluation = (
-            self._entry(
-                key, _are_names, "a list of names, each once and without '/'"
-            )
-            for key in ("splits", "evaluation")
-        )
-        self.evaluation_params = self.metadata.get("evaluation_params") or {}
-        if not isinstance(self.evaluation_params, dict):
-            raise ValueError(
-                f"{self.folder / METADATA}: evaluation_params are no mapping."
-            )
-        self.is_multiclass_scene = (
-            self.embedding_type == "scene"
-            and self.prediction_type == "multiclass"
-        )
+        path = self.folder / METADATA
+        self.metadata = read_json(path)
+        found = {"evaluation_params": None, **self.metadata}
+        for key, (wanted, is_good) in ENTRIES.items():
+            if key not in found:
+                raise ValueError(f"{path} lacks {key!r}.")
+            if not is_good(found[key]):
+                raise ValueError(
+                    f"{path} has {key}={found[key]!r}, which must be {wanted}."
+                )
+        self.name = found["task_name"]
+        self.embedding_type = found["embedding_type"]
+        self.prediction_type = found["prediction_type"]
+        self.is_kfold = found["split_mode"].endswith("kfold")
+        self.splits, self.evaluation = found["splits"], found["evaluation"]
+        self.evaluation_params = found["evaluation_params"] or {}
+        kind = self.embedding_type, self.prediction_type
+        self.has_one_label = kind == ("scene", "multiclass")  # of each clip
         self.labels = self._read_vocabulary()
         self.columns = {label: n for n, label in enumerate(self.labels)}
         self.clips = {split: self._read_split(split) for split in self.splits}
-
-    def _entry(self, key: str, is_good: Callable, wanted: str) -> Any:
-        """Read an entry of the metadata."""
-        path = self.folder / METADATA
-        if key not in self.metadata:
-            raise ValueError(f"{path} lacks {key!r}.")
-        value = self.metadata[key]
-        if not is_good(value):
-            raise ValueError(
-                f"{path} has {key}={value!r}, which must be {wanted}."
-            )
-        return value
 
     def _read_vocabulary(self) -> list[str]:
         """Read the labels in the order of their index."""
         path = self.folder / VOCABULARY
         rows = read_table(path, ["idx", "label"], max_bytes=MAX_VOCABULARY)
-        if len(rows) > MAX_LABELS:
-            raise ValueError(f"{path} has over {MAX_LABELS} labels.")
         found = {row["idx"].strip(): row["label"] for row in rows}
         wanted = [str(index) for index in range(len(rows))]
-        if sorted(found) != sorted(wanted):
+        if len(rows) > MAX_LABELS or sorted(found) != sorted(wanted):
             raise ValueError(
-                f"{path} must number its labels from 0 without gaps, got "
-                f"{sorted(found)[:10]}."
+                f"{path} must number its labels from 0 without gaps, at most "
+                f"{MAX_LABELS}, got {sorted(found)[:10]}."
             )
         return [found[index] for index in wanted]
 
@@ -147,25 +147,19 @@ class HearTask:
             raise ValueError(f"{path} lists no clip.")
         for name, entries in clips.items():
             self.path(split, name)
+            where = f"{path} gives {name}"
             if not isinstance(entries, list):
-                raise ValueError(
-                    f"{path} gives {name} {entries!r}, which must be a list."
-                )
+                raise ValueError(f"{where} {entries!r}, which must be a list.")
             if self.embedding_type == "event":
-                found = [_read_event(entry, name, path) for entry in entries]
+                clips[name] = [_read_event(entry, where) for entry in entries]
             else:
-                found = [str(label) for label in entries]
-            if unknown := sorted(_labels_of(found) - self.columns.keys()):
+                clips[name] = [str(label) for label in entries]
+            if unknown := _labels_of(clips[name]) - self.columns.keys():
                 raise ValueError(
-                    f"The label {unknown[0]!r} of {name} is not in "
-                    f"{self.folder / VOCABULARY}."
+                    f"{where} the label {min(unknown)!r}: not in {VOCABULARY}."
                 )
-            if self.is_multiclass_scene and len(found) != 1:
-                raise ValueError(
-                    f"{path} gives {name} {len(found)} labels; in a "
-                    "multiclass task each clip has one."
-                )
-            clips[name] = found
+            if self.has_one_label and len(entries) != 1:
+                raise ValueError(f"{where} {len(entries)} labels, not one.")
         return clips
 
     def runs(self) -> list[Run]:
@@ -266,35 +260,23 @@ class HearTask:
         return sorted(used(run.test).difference(*map(used, run.train)))
 
 
-def _are_names(names: Any) -> bool:
-    """Tell whether an entry lists names of files."""
-    return (
-        isinstance(names, list)
-        and len(names) > 0
-        and all(path_inside(".", name) for name in names)
-        and len(set(names)) == len(names)
-        and not any("/" in name for name in names)
-    )
-
-
 def _labels_of(found: list[Union[str, Event]]) -> set[str]:
     """Collect the labels of a clip."""
     return {x.label if isinstance(x, Event) else x for x in found}
 
 
-def _read_event(entry: Any, name: str, path: Path) -> Event:
+def _read_event(entry: Any, where: str) -> Event:
     """Read an event of a clip."""
     try:
-        event = Event(
-            str(entry["label"]), float(entry["start"]), float(entry["end"])
-        )
+        start, end = float(entry["start"]), float(entry["end"])
+        event = Event(str(entry["label"]), start, end)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} gives {name} the event {str(entry)[:200]}, which must "
-            "have a label, a start and an end in milliseconds."
+            f"{where} the event {str(entry)[:200]}, which must have a label, "
+            "a start and an end in milliseconds."
         ) from error
-    if not (math.isfinite(event.start) and math.isfinite(event.end)):
-        raise ValueError(f"{path} gives {name} {event}, which never ends.")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise ValueError(f"{where} {event}, which never ends.")
     return event
 
 
@@ -318,7 +300,7 @@ def read_multiclass_folds(
     All clips must have one length; the splits come in the metadata's order.
     """
     task = HearTask(task_folder, sample_rate)
-    if not task.is_multiclass_scene:
+    if not task.has_one_label:
         raise ValueError(
             f"{task_folder} is a {task.prediction_type} {task.embedding_type} "
             "task, not one of multiclass scenes."

@@ -65,7 +65,7 @@ def test_folds(folder):
         (lambda f: (f / "test.json").write_text("{}"), "lists no clip"),
         (
             lambda f: (f / "test.json").write_text('{"0.wav": ["cow"]}'),
-            "The label 'cow' of 0.wav is not in",
+            "0.wav the label 'cow': not in labelvocabulary.csv",
         ),
         (
             lambda f: (f / "test.json").write_text('{"0.wav": []}'),
@@ -313,7 +313,7 @@ def test_a_table_of_too_many_rows(tmp_path, monkeypatch):
         ({"splits": [["train"]]}, "cannot be a name"),
         ({"evaluation": []}, "must be a list of names"),
         ({"task_name": 3}, "must be a text"),
-        ({"evaluation_params": [1]}, "evaluation_params are no mapping"),
+        ({"evaluation_params": [1]}, "which must be a mapping"),
         ({"embedding_type": ["scene"]}, r"\['scene'\], which must be one of"),
     ],
 )
