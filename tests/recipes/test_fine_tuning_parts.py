@@ -76,6 +76,7 @@ def brain(events, pretrained_folder):
 def make_batch(recipe, events, splits):
     """A batch of all clips of some splits."""
     settings = {"hear_task": events, "hear_run": Run(splits, "valid", "test")}
+    settings |= {"train_dataloader_opts": {}, "valid_dataloader_opts": {}}
     train, _, _ = recipe.dataio_prepare(settings)
     return recipe.collate_clips(list(train))
 

@@ -79,26 +79,23 @@ class FineTuneBrain(sb.Brain):
         encoder, training = self.modules.encoder, stage == sb.Stage.TRAIN
         if training:
             wavs, wav_lens = self.augment(wavs, wav_lens)
-        waveform = encoder.compute_features(wavs)
-        waveform = encoder.mean_var_norm(waveform, wav_lens)
+        wavs = encoder.compute_features(wavs)
+        waveform = encoder.mean_var_norm(wavs, wav_lens)
         mixes = training and self.hparams.mixup_alpha
         if mixes:
             share, other = self.draw_mix(len(waveform))
             waveform = share * waveform + (1 - share) * waveform[other]
             wav_lens = torch.maximum(wav_lens, wav_lens[other])
-        if self.hparams.hear_task.embedding_type == "event":
-            tokens, times, counts = encoder.embedding_model.tokens(
-                waveform, wav_lens
-            )
+        task, embedding = self.hparams.hear_task, encoder.embedding_model
+        if task.embedding_type == "event":
+            tokens, times, counts = embedding.tokens(waveform, wav_lens)
             times = 1000 * times.cpu().numpy()  # milliseconds
         else:
-            tokens = encoder.embedding_model(waveform, wav_lens)  # [B, 1, D]
+            tokens = embedding(waveform, wav_lens)  # [B, 1, D]
             times, counts = None, torch.ones(len(tokens), device=self.device)
-        targets = [
-            self.hparams.hear_task.targets(split, name, times)
-            for split, name in zip(batch.split, batch.name)
-        ]
-        targets = torch.from_numpy(np.stack(targets)).to(self.device)
+        places = zip(batch.split, batch.name)
+        targets = np.stack([task.targets(*place, times) for place in places])
+        targets = torch.from_numpy(targets).to(self.device)  # [B, N, L]
         if mixes:
             targets = share * targets + (1 - share) * targets[other]
         place = torch.arange(tokens.shape[1], device=self.device)
@@ -188,10 +185,8 @@ class FineTuneBrain(sb.Brain):
         """Clip all gradients together: SpeechBrain clips the first group's."""
         self.scaler.unscale_(self.optimizer)
         groups = self.optimizer.param_groups
-        norm = torch.nn.utils.clip_grad_norm_(
-            [parameter for group in groups for parameter in group["params"]],
-            self.max_grad_norm,
-        )
+        trained = [weight for group in groups for weight in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
         # with fp16 the scaler skips such a step
         if not (norm.isfinite() or self.scaler.is_enabled()):
             raise ValueError(
@@ -215,22 +210,15 @@ class FineTuneBrain(sb.Brain):
             self.train_loss = stage_loss
             return
         is_test, run = stage == sb.Stage.TEST, self.hparams.hear_run
-        scorer = SplitScorer(
-            self.hparams.hear_task,
-            run.test if is_test else run.valid,
-            SplitEmbeddings(
-                self.names,
-                np.empty((sum(self.counts), 0)),
-                self.counts,
-                np.concatenate(self.times) if self.times else None,
-            ),
-        )
+        split = run.test if is_test else run.valid
+        times = np.concatenate(self.times) if self.times else None
+        rows = SplitEmbeddings(self.names, np.empty(0), self.counts, times)
+        scorer = SplitScorer(self.hparams.hear_task, split, rows)
         logits, log = torch.cat(self.logits), self.hparams.train_logger
         if is_test:
             self.scores = scorer.scores(logits, self.best["choice"])
-            log.log_stats(
-                {}, test_stats={k[5:]: v for k, v in self.scores.items()}
-            )
+            stats = {k[len("test_") :]: v for k, v in self.scores.items()}
+            log.log_stats({}, test_stats=stats)
             return
         score, choice = scorer.validate(logits)
         signed = float(scorer.sign * score)
@@ -298,25 +286,23 @@ def dataio_prepare(hparams):
     def audio_pipeline(split, name):
         return task.read_clip(split, name)  # [T, C]
 
-    def make_dataset(splits):
-        clips = {
-            f"{split}/{name}": {"split": split, "name": name}
-            for split in splits
-            for name in task.clips[split]
-        }
-        keys = ["id", "sig", "split", "name"]
-        return DynamicItemDataset(clips, [audio_pipeline], keys)
-
-    splits = (run.train, [run.valid], [run.test])
-    return [make_dataset(names) for names in splits]
+    for name in ("train_dataloader_opts", "valid_dataloader_opts"):
+        hparams[name]["collate_fn"] = collate_clips
+    datasets, keys = [], ["id", "sig", "split", "name"]
+    for splits in (run.train, [run.valid], [run.test]):
+        places = [
+            (split, clip) for split in splits for clip in task.clips[split]
+        ]
+        clips = {"/".join(x): {"split": x[0], "name": x[1]} for x in places}
+        datasets.append(DynamicItemDataset(clips, [audio_pipeline], keys))
+    return datasets
 
 
 def fine_tune(hparams, made_with, run_opts):
     """Fine-tune, test, write the folder."""
     task, encoder = hparams["hear_task"], hparams["encoder"]
-    embedding = encoder.embedding_model
+    embedding = encoder.embedding_model.requires_grad_(True)
     embedding.freeze = False
-    embedding.requires_grad_(True)
     is_multiclass = task.prediction_type == "multiclass"
     kind = LinearClassifier if is_multiclass else MultilabelClassifier
     classifier = kind(embedding.dim, len(task.labels))
@@ -336,22 +322,14 @@ def fine_tune(hparams, made_with, run_opts):
             }
         ),
     )
-    train_opts = {
-        **hparams["train_dataloader_opts"],
-        "collate_fn": collate_clips,
-    }
-    valid_opts = {
-        **hparams["valid_dataloader_opts"],
-        "collate_fn": collate_clips,
-    }
     brain.fit(
         hparams["epoch_counter"],
         train,
         valid,
-        train_loader_kwargs=train_opts,
-        valid_loader_kwargs=valid_opts,
+        train_loader_kwargs=hparams["train_dataloader_opts"],
+        valid_loader_kwargs=hparams["valid_dataloader_opts"],
     )
-    brain.evaluate(test, test_loader_kwargs=valid_opts)
+    brain.evaluate(test, test_loader_kwargs=hparams["valid_dataloader_opts"])
     hparams["check_folder"]()
     write_results(brain, hparams, made_with, classifier)
 
@@ -374,12 +352,9 @@ def write_results(brain, hparams, made_with, classifier):
     settings = {
         **{key: found[key] for key in RUNTIME_SETTINGS if key in found},
         "layer_weights": embedding.layer_sum is not None,
-        "training": {
-            "task": task.name,
-            "seed": hparams["seed"],
-            **best["choice"],
-        },
     }
+    settings["training"] = {"task": task.name, "seed": hparams["seed"]}
+    settings["training"] |= best["choice"]
     figure = f"{task.evaluation[0]} on {run.test}"
     score = f"{brain.scores['test_score']:.3f}"
     model_card = {
