@@ -1,9 +1,8 @@
 """A task's figures from its embeddings: the second half of the HEAR kit.
 
 The grid is searched on the first run; its best settings are trained anew on
-the others. Results have the kit's names, so that its readers can read them.
-
-Source: the HEAR evaluation kit (https://arxiv.org/abs/2203.03022).
+the others. Protocol and names of results are those of the HEAR evaluation kit
+(https://arxiv.org/abs/2203.03022).
 
 Shapes: R rows, L labels.
 
@@ -164,8 +163,7 @@ def evaluate_task(
     Raises
     ------
     ValueError
-        If the task asks for a score that does not exist, or its metadata
-        have an absurd grid.
+        If the task asks for an unknown score or an absurd grid of events.
 
     Example
     -------

@@ -32,6 +32,9 @@ from speechbrain_wavjepa.utils.tables import check_there, read_json, read_table
 
 METADATA = "task_metadata.json"
 VOCABULARY = "labelvocabulary.csv"
+TYPES = ("scene", "event")
+KINDS = ("multiclass", "multilabel")
+MODES = ("trainvaltest", "presplit_kfold", "new_split_kfold")
 MAX_VOCABULARY = 2**22  # bytes
 MAX_LABELS = 10_000  # of a vocabulary: targets have a column for each
 
@@ -45,17 +48,13 @@ def _are_names(names: Any) -> bool:
     )
 
 
-def _one_of(*words: str) -> tuple[str, Callable]:
-    """Describe and check an entry that is one of some words."""
-    return f"one of {words}", words.__contains__
-
-
 NAMES = ("a list of names, each once and without '/'", _are_names)
-ENTRIES = {  # of the metadata: what they must be, and the check
+# what the entries of the metadata must be, and the checks
+ENTRIES: dict[str, tuple[str, Callable]] = {
     "task_name": ("a text", lambda value: isinstance(value, str)),
-    "embedding_type": _one_of("scene", "event"),
-    "prediction_type": _one_of("multiclass", "multilabel"),
-    "split_mode": _one_of("trainvaltest", "presplit_kfold", "new_split_kfold"),
+    "embedding_type": (f"one of {TYPES}", TYPES.__contains__),
+    "prediction_type": (f"one of {KINDS}", KINDS.__contains__),
+    "split_mode": (f"one of {MODES}", MODES.__contains__),
     "splits": NAMES,
     "evaluation": NAMES,
     "evaluation_params": ("a mapping", lambda v: isinstance(v or {}, dict)),
@@ -201,10 +200,10 @@ class HearTask:
     def targets(
         self, split: str, name: str, times: Optional[np.ndarray] = None
     ) -> np.ndarray:
-        """Make a clip's targets [1, L], or those of its tokens [N, L].
+        """Make a clip's targets [1, L]: 1 for its labels.
 
-        1 for the clip's labels, or for those that are on at the ``times`` [N]
-        of its tokens in milliseconds: from the start of an event to its end.
+        Of an event task those of its tokens [N, L], at the ``times`` [N] in
+        milliseconds: 1 from the start of an event to its end.
         """
         found = self.clips[split][name]
         count = 1 if times is None else len(times)
@@ -247,9 +246,8 @@ class HearTask:
                 other_split, other = seen.setdefault(digest, (split, name))
                 if other_split != split:
                     raise ValueError(
-                        f"{split}/{name} is the same clip as "
-                        f"{other_split}/{other}: what is tested must not be "
-                        "trained on. Take one of them out."
+                        f"{split}/{name} is the same clip as {other_split}/"
+                        f"{other}: test on no clip that is trained on."
                     )
 
     def absent_labels(self, run: Run) -> list[str]:
@@ -302,10 +300,8 @@ def read_multiclass_folds(
     """
     task = HearTask(task_folder, sample_rate)
     if not task.has_one_label:
-        raise ValueError(
-            f"{task_folder} is a {task.prediction_type} {task.embedding_type} "
-            "task, not one of multiclass scenes."
-        )
+        kind = f"{task.prediction_type} {task.embedding_type}"
+        raise ValueError(f"{task_folder} is {kind}, not multiclass scene.")
     folds = []
     for split, clips in task.clips.items():
         waveforms = [task.read_clip(split, name) for name in sorted(clips)]
