@@ -224,7 +224,7 @@ def evaluate_task(
 
 
 def _aggregate(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average over folds, with the sample's standard deviation."""
+    """Compute mean and sample std over folds."""
     aggregated = {}
     for key in results[0]:
         values = [float(result[key]) for result in results]
