@@ -1,9 +1,8 @@
-"""A task's figures, from its embeddings: the HEAR kit's second half.
+"""A task's figures from its embeddings: the second half of the HEAR kit.
 
 The grid is searched on the first run; its best settings are trained anew on
-the others. Results have the kit's names, so that its readers can read them.
-
-Source: the HEAR evaluation kit (https://arxiv.org/abs/2203.03022).
+the others. Protocol and names of results are those of the HEAR evaluation kit
+(https://arxiv.org/abs/2203.03022).
 
 Shapes: R rows, L labels.
 
@@ -13,10 +12,9 @@ Authors
 
 import itertools
 import math
-import statistics
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -29,15 +27,13 @@ from speechbrain_wavjepa.evaluation.embeddings import (
 from speechbrain_wavjepa.evaluation.events import (
     EVENT_SCORES,
     LOWER_IS_BETTER,
-    Event,
     find_events,
 )
-from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
+from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.evaluation.metrics import SCENE_SCORES
 from speechbrain_wavjepa.evaluation.probes import (
     GridPoint,
     Rows,
-    TrainedProbe,
     probe_loss,
     to_probabilities,
     train_probes,
@@ -49,31 +45,7 @@ MAX_MS = 60_000
 
 
 class SplitScorer:
-    """Scores the logits of a split.
-
-    Arguments
-    ---------
-    task : HearTask
-        The task.
-    split : str
-        The split.
-    embeddings : SplitEmbeddings
-        Its embeddings.
-
-    Raises
-    ------
-    ValueError
-        If the task asks for a score that does not exist.
-
-    Example
-    -------
-    >>> task = HearTask(getfixture("task_folder"))
-    >>> names = list(task.clips["test"])
-    >>> split = SplitEmbeddings(names, np.zeros((6, 1)), [1] * 6)
-    >>> scorer = SplitScorer(task, "test", split)
-    >>> scorer.scores(10 * torch.from_numpy(scorer.targets))["test_score"]
-    1.0
-    """
+    """Scores the logits [R, L] of the rows of a split."""
 
     def __init__(self, task: HearTask, split: str, embeddings: SplitEmbeddings):
         self.task = task
@@ -89,107 +61,75 @@ class SplitScorer:
             )
         self.primary = task.evaluation[0]
         self.sign = -1 if self.primary in LOWER_IS_BETTER else 1
-        if self.is_event:
-            self.truth = {
-                name: task.clips[split][name] for name in embeddings.names
-            }
-
-    def validate(self, logits: Tensor) -> tuple[float, Any]:
-        """Compute what is to be maximised, and choose how events are found."""
-        if not self.task.metadata.get("use_scoring_for_early_stopping", True):
-            targets = torch.from_numpy(self.targets).to(logits.device)
-            loss = probe_loss(logits[None], targets, self.multiclass)
-            choice = self._choices()[-1] if self.is_event else {}
-            return -loss.item(), choice
-        probabilities = self._probabilities(logits)
-        if not self.is_event:
-            score = SCENE_SCORES[self.primary](probabilities, self.targets)
-            return self.sign * score, {}
-        best = None
-        for choice in self._choices():
-            score = self._event_scores(probabilities, choice)[self.primary]
-            counted = 0.0 if math.isnan(score) else score
-            # the kit takes the larger settings where scores are equal
-            if best is None or counted >= best[0]:
-                best = (counted, score, choice)
-        return self.sign * best[1], best[2]
-
-    def scores(self, logits: Tensor, choice: Any = None) -> dict[str, float]:
-        """Compute all scores of the task, under the kit's names."""
-        targets = torch.from_numpy(self.targets).to(logits.device)
-        loss = probe_loss(logits[None], targets, self.multiclass).item()
-        probabilities = self._probabilities(logits)
-        if self.is_event:
-            found = self._event_scores(probabilities, choice)
-        else:
-            found = {
-                name: SCENE_SCORES[name](probabilities, self.targets)
-                for name in self.task.evaluation
-            }
-        named = {f"test_{name}": score for name, score in found.items()}
-        return {
-            "test_loss": loss,
-            "test_score": found[self.primary],
-            **named,
+        self.truth = {
+            name: task.clips[split][name] for name in embeddings.names
         }
 
-    def _probabilities(self, logits: Tensor) -> np.ndarray:
-        """Turn logits into probabilities."""
-        return to_probabilities(logits, self.multiclass).numpy(force=True)
-
-    def _choices(self) -> list[dict[str, float]]:
-        """List the ways to find events, the larger settings last."""
-        grid = (
-            self.task.evaluation_params.get("event_postprocessing_grid")
-            or EVENT_GRID
+    def validate(self, logits: Tensor) -> tuple[float, dict[str, float]]:
+        """Compute what is to be maximised, and choose how events are found."""
+        choices = self._choices() if self.is_event else [{}]
+        if not self.task.metadata.get("use_scoring_for_early_stopping", True):
+            return -self._loss(logits), choices[-1]
+        name = self.primary
+        scored = [(self._scores(logits, x, [name])[name], x) for x in choices]
+        # as the kit: NaN counts 0, and of equal ones the larger settings win
+        score, choice = max(
+            reversed(scored), key=lambda s: 0.0 if math.isnan(s[0]) else s[0]
         )
-        for name in EVENT_GRID:
-            values = grid.get(name) if isinstance(grid, dict) else None
-            if (
-                not isinstance(values, list)
-                or not 1 <= len(values) <= MAX_CHOICES
-                or len(grid) > len(EVENT_GRID)
-                or not all(isinstance(v, (int, float)) for v in values)
-                or not all(0 <= value <= MAX_MS for value in values)
-            ):
-                raise ValueError(
-                    f"{self.task.folder} has event_postprocessing_grid={grid}: "
-                    f"it must have {list(EVENT_GRID)}, each up to "
-                    f"{MAX_CHOICES} milliseconds from 0 to {MAX_MS}."
-                )
-        points = [
-            dict(zip(grid, values))
-            for values in itertools.product(*grid.values())
-        ]
-        return sorted(points, key=lambda point: tuple(point.values()))
+        return self.sign * score, choice
 
-    def find(
-        self, probabilities: np.ndarray, choice: Mapping[str, float]
-    ) -> dict[str, list[Event]]:
-        """Find the events of each file."""
-        found, start = {}, 0
-        for name, count in zip(self.embeddings.names, self.embeddings.num_rows):
-            stop = start + count
-            found[name] = find_events(
-                probabilities[start:stop],
-                self.embeddings.times[start:stop],
-                self.task.labels,
-                **choice,
-            )
-            start = stop
-        return found
-
-    def _event_scores(
-        self, probabilities: np.ndarray, choice: Mapping[str, float]
+    def scores(
+        self, logits: Tensor, choice: Optional[Mapping[str, float]] = None
     ) -> dict[str, float]:
-        """Score events: a score's first part bears its name."""
-        found = self.find(probabilities, choice)
-        scores = {}
-        for name in self.task.evaluation:
+        """Compute all scores of the task, under the kit's names."""
+        scores = self._scores(logits, choice, self.task.evaluation)
+        first = {"loss": self._loss(logits), "score": scores[self.primary]}
+        return {f"test_{name}": v for name, v in {**first, **scores}.items()}
+
+    def _loss(self, logits: Tensor) -> float:
+        """Compute the loss that probes are trained with."""
+        targets = torch.from_numpy(self.targets).to(logits.device)
+        return probe_loss(logits[None], targets, self.multiclass).item()
+
+    def _scores(self, logits, choice, names) -> dict[str, float]:
+        """Compute scores; the first part of an event's bears its name."""
+        probabilities = to_probabilities(logits, self.multiclass)
+        values, scores = probabilities.numpy(force=True), {}
+        if not self.is_event:
+            return {n: SCENE_SCORES[n](values, self.targets) for n in names}
+        times, labels = self.embeddings.times, self.task.labels
+        found = {
+            name: find_events(values[rows], times[rows], labels, **choice)
+            for name, rows in self.embeddings.slices()
+        }
+        for name in names:
             parts = EVENT_SCORES[name](self.truth, found)
             scores[name] = next(iter(parts.values()))
             scores |= {f"{name}_{part}": v for part, v in parts.items()}
         return scores
+
+    def _choices(self) -> list[dict[str, float]]:
+        """List the ways to find events, the larger settings last."""
+        params = self.task.evaluation_params
+        grid = params.get("event_postprocessing_grid") or EVENT_GRID
+        if not (
+            isinstance(grid, dict)
+            and set(grid) == set(EVENT_GRID)
+            and all(
+                isinstance(values, list)
+                and 1 <= len(values) <= MAX_CHOICES
+                and all(isinstance(v, (int, float)) for v in values)
+                and all(0 <= v <= MAX_MS for v in values)
+                for values in grid.values()
+            )
+        ):
+            raise ValueError(
+                f"{self.task.folder} has event_postprocessing_grid={grid}: it "
+                f"must have {list(EVENT_GRID)}, each up to {MAX_CHOICES} "
+                f"milliseconds from 0 to {MAX_MS}."
+            )
+        points = itertools.product(*grid.values())
+        return [dict(zip(grid, values)) for values in sorted(points)]
 
 
 def evaluate_task(
@@ -206,9 +146,9 @@ def evaluate_task(
     task : HearTask
         The task.
     splits : Mapping[str, SplitEmbeddings]
-        Embeddings of each split.
+        Embeddings of each split, as ``embed_task`` gives them.
     points : sequence of GridPoint
-        The settings to choose from.
+        The settings to choose from, such as of ``sample_grid``.
     device : str
         Where to train.
     seed : int
@@ -218,29 +158,54 @@ def evaluate_task(
     -------
     dict[str, Any]
         As the kit's ``test.predicted-scores.json``, and "runs" with the
-        probes, targets and logits of each test split.
+        probe, logits and scorer of each test split.
+
+    Raises
+    ------
+    ValueError
+        If the task asks for an unknown score or an absurd grid of events.
 
     Example
     -------
+    >>> from speechbrain_wavjepa.evaluation.embeddings import embed_task
     >>> task = HearTask(getfixture("task_folder"))
-    >>> splits = {
-    ...     split: SplitEmbeddings(
-    ...         list(clips), np.random.rand(len(clips), 8), [1] * len(clips)
-    ...     )
-    ...     for split, clips in task.clips.items()
-    ... }
+    >>> splits = embed_task(
+    ...     task, lambda x: x[:, :8, 0], "8 samples", getfixture("tmp_path")
+    ... )
     >>> results = evaluate_task(task, splits, [GridPoint(max_epochs=6)])
-    >>> sorted(results)[:3]
-    ['hparams', 'postprocessing', 'runs']
+    >>> sorted(results["test"])[:3]
+    ['epoch', 'test_loss', 'test_mAP']
     """
     results: dict[str, Any] = {}
     runs = {}
+
+    def rows(split: str) -> Tensor:
+        return splits[split].read().to(device)
+
     for number, run in enumerate(task.runs()):
         start = time.perf_counter()
-        probe, logits, scorer = _evaluate_run(
-            task, splits, run, points, device, seed + number
+        scorers = {
+            split: SplitScorer(task, split, splits[split])
+            for split in (*run.train, run.valid, run.test)
+        }
+        targets = [scorers[split].targets for split in run.train]
+        train = Rows(
+            torch.cat([rows(split) for split in run.train]),
+            torch.from_numpy(np.concatenate(targets)).to(device),
         )
+        valid, scorer = scorers[run.valid], scorers[run.test]
+        probes = train_probes(
+            points,
+            train,
+            rows(run.valid),
+            valid.validate,
+            valid.multiclass,
+            seed + number,
+        )
+        probe = max(probes, key=lambda p: p.score)  # the first of equals
         points = [probe.point]  # the other runs take the first one's choice
+        with torch.no_grad():
+            logits = probe.bank(rows(run.test))[0]
         runs[run.test] = (probe, logits, scorer)
         results[run.test] = {
             **scorer.scores(logits, probe.choice),
@@ -248,58 +213,23 @@ def evaluate_task(
             "epoch": probe.epoch,
             "time_in_min": (time.perf_counter() - start) / 60,
         }
-    first = next(iter(runs.values()))
+    probe, _, scorer = next(iter(runs.values()))
     if len(runs) > 1:
         results["aggregated_scores"] = _aggregate(list(results.values()))
-    results["hparams"] = first[0].point._asdict()
-    results["postprocessing"] = list(map(list, (first[0].choice or {}).items()))
-    results["score_mode"] = "min" if first[2].sign < 0 else "max"
+    results["hparams"] = probe.point._asdict()
+    results["postprocessing"] = list(map(list, probe.choice.items()))
+    results["score_mode"] = "min" if scorer.sign < 0 else "max"
     results["runs"] = runs
     return results
 
 
-def _evaluate_run(
-    task: HearTask,
-    splits: Mapping[str, SplitEmbeddings],
-    run: Run,
-    points: Sequence[GridPoint],
-    device: str,
-    seed: int,
-) -> tuple[TrainedProbe, Tensor, SplitScorer]:
-    """Train on one run's splits and compute the logits of its test split."""
-
-    def rows(split: str) -> Tensor:
-        return splits[split].read().to(device)
-
-    train = Rows(
-        torch.cat([rows(split) for split in run.train]),
-        torch.cat(
-            [
-                torch.from_numpy(make_targets(task, split, splits[split]))
-                for split in run.train
-            ]
-        ).to(device),
-    )
-    scorer = SplitScorer(task, run.valid, splits[run.valid])
-    probes = train_probes(
-        points, train, rows(run.valid), scorer.validate, scorer.multiclass, seed
-    )
-    best = max(probes, key=lambda probe: probe.score)  # the first of equals
-    with torch.no_grad():
-        logits = best.bank(rows(run.test))[0]
-    return best, logits, SplitScorer(task, run.test, splits[run.test])
-
-
 def _aggregate(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average over folds, with the sample's standard deviation."""
+    """Compute mean and sample std over folds."""
     aggregated = {}
     for key in results[0]:
         values = [float(result[key]) for result in results]
         # a label that is found without fault has an infinite d'
-        finite = all(map(math.isfinite, values))
-        aggregated[f"{key}_mean"] = (
-            statistics.fmean(values) if finite else sum(values) / len(values)
-        )
         with np.errstate(invalid="ignore"):
+            aggregated[f"{key}_mean"] = float(np.mean(values))
             aggregated[f"{key}_std"] = float(np.std(values, ddof=1))
     return aggregated

@@ -17,12 +17,7 @@ from task_writer import (
     write_task,
 )
 
-from speechbrain_wavjepa.evaluation.embeddings import (
-    LabelledClips,
-    batch_targets,
-    collate_clips,
-)
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
 from speechbrain_wavjepa.inference.classifiers import MultilabelClassifier
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
 
@@ -61,7 +56,6 @@ def brain(events, pretrained_folder):
         device="cpu",
         hparams=SimpleNamespace(
             hear_task=events,
-            is_event=True,
             mixup_alpha=0.5,
             lr=1.0,
             classifier_lr=7.0,
@@ -79,41 +73,54 @@ def brain(events, pretrained_folder):
     )
 
 
-def test_clips_and_targets_of_events(events):
-    clips = LabelledClips(events, ["train", "test"])
-    wavs, wav_lens, places = collate_clips([clips[i] for i in range(3)])
+def make_batch(recipe, events, splits):
+    """A batch of all clips of some splits."""
+    settings = {"hear_task": events, "hear_run": Run(splits, "valid", "test")}
+    settings |= {"train_dataloader_opts": {}, "valid_dataloader_opts": {}}
+    train, _, _ = recipe.dataio_prepare(settings)
+    return recipe.collate_clips(list(train))
+
+
+def stack_targets(events, batch, times):
+    places = zip(batch.split, batch.name)
+    targets = [events.targets(split, name, times) for split, name in places]
+    return torch.from_numpy(np.stack(targets))
+
+
+def test_clips_and_targets_of_events(recipe, events):
+    batch = make_batch(recipe, events, ["train", "test"])
+    wavs, wav_lens = batch.sig
     assert wavs.shape == (3, 16000, 1)
     assert wav_lens.tolist() == [1.0, 0.5, 0.5]
     assert not wavs[1, 8000:].any()
     times = np.array([99.0, 100.0, 250.0, 301.0, 399.0, 401.0])
-    targets = batch_targets(events, places, times)
+    targets = stack_targets(events, batch, times)
     assert events.labels == ["cat", "dog"]
     assert targets[0].T.tolist() == [[1, 1, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0]]
     assert targets[1].T.tolist() == [[0, 0, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0]]
 
 
-def test_clips_of_other_channels_are_refused():
+def test_clips_of_other_channels_are_refused(recipe):
     examples = [
-        (torch.zeros(8, channels), ("train", f"{channels}.wav"))
+        {"id": f"train/{channels}.wav", "sig": torch.zeros(8, channels)}
         for channels in (1, 2)
     ]
     with pytest.raises(ValueError, match=r"with \[1, 2\] channels are in one"):
-        collate_clips(examples)
+        recipe.collate_clips(examples)
 
 
 def test_tokens_are_mixed_with_their_targets(recipe, brain, events):
-    clips = LabelledClips(events, ["train"])
-    batch = collate_clips([clips[0], clips[1]])
+    batch = make_batch(recipe, events, ["train"])
     forward = recipe.FineTuneBrain.compute_forward
     logits, targets, times, counts = forward(brain, batch, sb.Stage.TRAIN)
     encoder, classifier = brain.modules.encoder, brain.modules.classifier
-    levelled = encoder.mean_var_norm(batch[0], batch[1])
+    levelled = encoder.mean_var_norm(*batch.sig)
     mixed = 0.75 * levelled + 0.25 * levelled.flip(0)
     tokens = encoder.embedding_model.tokens(mixed)[0]
     # the shorter clip is as long as the one that was added to it
     assert counts == [99, 99] and len(times) == 99
     torch.testing.assert_close(logits, classifier.linear(tokens).flatten(0, 1))
-    alone = batch_targets(events, batch[2], times)
+    alone = stack_targets(events, batch, times)
     expected = 0.75 * alone + 0.25 * alone.flip(0)
     assert torch.equal(targets, expected.flatten(0, 1))
     assert set(targets.unique().tolist()) == {0.0, 0.25, 0.75, 1.0}

@@ -1,12 +1,13 @@
-"""Fine-tune a pretrained encoder on a task in the layout of HEAR.
+#!/usr/bin/env python3
+r"""Fine-tune a pretrained encoder on a task in the layout of HEAR.
 
 Encoder and classifier learn together, the lower layers slower. Scene tasks
 are learned clip by clip, event tasks token by token. The best checkpoint on
 the validation split is tested and written as a folder that
 EncoderClassifier.from_hparams loads.
 
-    python train.py hparams/fine_tune.yaml --tasks_dir DIR \
-        --task esc50-v2.0.0-full --pretrained FOLDER
+> python train.py hparams/fine_tune.yaml --tasks_dir DIR \
+    --task esc50-v2.0.0-full --pretrained FOLDER
 
 Shapes: B clips, T samples, C channels, N tokens (1 of a scene), D dim, L
 labels, R rows: all tokens of all clips.
@@ -26,14 +27,12 @@ from pathlib import Path
 import numpy as np
 import speechbrain as sb
 import torch
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.data_pipeline import provides, takes
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from speechbrain_wavjepa.evaluation.embeddings import (
-    LabelledClips,
-    SplitEmbeddings,
-    batch_targets,
-    collate_clips,
-)
+from speechbrain_wavjepa.evaluation.embeddings import SplitEmbeddings
 from speechbrain_wavjepa.evaluation.hear import SplitScorer
 from speechbrain_wavjepa.evaluation.hear_task import HearTask, find_task
 from speechbrain_wavjepa.evaluation.runs import (
@@ -57,17 +56,12 @@ from speechbrain_wavjepa.utils.files import atomic_file
 logger = logging.getLogger(__name__)
 
 RATES = ("lr", "classifier_lr", "layer_decay", "weight_decay", "mixup_alpha")
-# SpeechBrain's run options that change what is learned.
+# SpeechBrain's run options that change what is learned
 RUN_OPTIONS = (
-    "auto_mix_prec",
-    "eval_precision",
-    "grad_accumulation_factor",
-    "max_grad_norm",
-    "nonfinite_patience",
-    "optimizer_step_limit",
-    "precision",
-    "skip_nonfinite_grads",
-)
+    "auto_mix_prec", "eval_precision", "grad_accumulation_factor",
+    "max_grad_norm", "nonfinite_patience", "optimizer_step_limit",
+    "precision", "skip_nonfinite_grads",
+)  # fmt: skip
 
 
 def rank(checkpoint):
@@ -77,32 +71,31 @@ def rank(checkpoint):
 
 
 class FineTuneBrain(sb.Brain):
-    """Trains encoder and classifier."""
+    """Trains encoder and classifier; every number comes from the yaml."""
 
     def compute_forward(self, batch, stage):
         """Prepare, augment and mix clips, and classify their tokens."""
-        wavs, wav_lens, places = batch
-        wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
+        wavs, wav_lens = batch.to(self.device).sig  # [B, T, C], [B]
         encoder, training = self.modules.encoder, stage == sb.Stage.TRAIN
         if training:
             wavs, wav_lens = self.augment(wavs, wav_lens)
-        waveform = encoder.compute_features(wavs)
-        waveform = encoder.mean_var_norm(waveform, wav_lens)
+        wavs = encoder.compute_features(wavs)
+        waveform = encoder.mean_var_norm(wavs, wav_lens)
         mixes = training and self.hparams.mixup_alpha
         if mixes:
             share, other = self.draw_mix(len(waveform))
             waveform = share * waveform + (1 - share) * waveform[other]
             wav_lens = torch.maximum(wav_lens, wav_lens[other])
-        if self.hparams.is_event:
-            tokens, times, counts = encoder.embedding_model.tokens(
-                waveform, wav_lens
-            )
+        task, embedding = self.hparams.hear_task, encoder.embedding_model
+        if task.embedding_type == "event":
+            tokens, times, counts = embedding.tokens(waveform, wav_lens)
             times = 1000 * times.cpu().numpy()  # milliseconds
         else:
-            tokens = encoder.embedding_model(waveform, wav_lens)  # [B, 1, D]
+            tokens = embedding(waveform, wav_lens)  # [B, 1, D]
             times, counts = None, torch.ones(len(tokens), device=self.device)
-        targets = batch_targets(self.hparams.hear_task, places, times)
-        targets = targets.to(self.device)  # [B, N, L]
+        places = zip(batch.split, batch.name)
+        targets = np.stack([task.targets(*place, times) for place in places])
+        targets = torch.from_numpy(targets).to(self.device)  # [B, N, L]
         if mixes:
             targets = share * targets + (1 - share) * targets[other]
         place = torch.arange(tokens.shape[1], device=self.device)
@@ -122,11 +115,9 @@ class FineTuneBrain(sb.Brain):
             random.setstate(state)
             is_last = number == wavs.shape[2]  # its draws are not taken back
             with torch.random.fork_rng(devices, enabled=not is_last):
-                waveform, wav_lens_out = self.hparams.augmentation(
-                    waveform, wav_lens
-                )
-            channels.append(waveform)
-        return torch.stack(channels, dim=2), wav_lens_out
+                channels.append(self.hparams.augmentation(waveform, wav_lens))
+        waveforms, lengths = zip(*channels)
+        return torch.stack(waveforms, dim=2), lengths[-1]
 
     def draw_mix(self, num_clips):
         """Draw another clip of the batch for each, and each one's share."""
@@ -139,7 +130,7 @@ class FineTuneBrain(sb.Brain):
         """Compare with the labels; keep what is scored at the end."""
         logits, targets, times, counts = predictions
         if stage != sb.Stage.TRAIN:
-            self.names += [name for _, name in batch[2]]
+            self.names += batch.name
             self.logits.append(logits.float().cpu())
             self.counts += counts
             if times is not None:
@@ -156,7 +147,7 @@ class FineTuneBrain(sb.Brain):
         return loss
 
     def init_optimizers(self):
-        """Give each layer its learning rate, the lower ones smaller ones."""
+        """Give each layer its learning rate; SpeechBrain knows one for all."""
         hparams = self.hparams
         embedding = self.modules.encoder.embedding_model
         model, encoder = embedding.model, embedding.model.context_encoder
@@ -183,14 +174,10 @@ class FineTuneBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch, should_step):
         """Warm up, then let the learning rates fall as a cosine."""
-        hparams = self.hparams
-        step = self.optimizer_step
-        factor = min((step + 1) / hparams.warmup_steps, 1.0)
-        if step > hparams.warmup_steps:
-            done = (step - hparams.warmup_steps) / max(
-                hparams.total_steps - hparams.warmup_steps, 1
-            )
-            factor = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        step, warmup = self.optimizer_step, self.hparams.warmup_steps
+        done = (step - warmup) / max(self.hparams.total_steps - warmup, 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
+        factor = min((step + 1) / warmup, cosine)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["base_lr"]
 
@@ -198,10 +185,8 @@ class FineTuneBrain(sb.Brain):
         """Clip all gradients together: SpeechBrain clips the first group's."""
         self.scaler.unscale_(self.optimizer)
         groups = self.optimizer.param_groups
-        norm = torch.nn.utils.clip_grad_norm_(
-            [parameter for group in groups for parameter in group["params"]],
-            self.max_grad_norm,
-        )
+        trained = [weight for group in groups for weight in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
         # with fp16 the scaler skips such a step
         if not (norm.isfinite() or self.scaler.is_enabled()):
             raise ValueError(
@@ -214,36 +199,30 @@ class FineTuneBrain(sb.Brain):
         self.optimizer_step += 1
 
     def on_stage_start(self, stage, epoch=None):
-        """Begin to collect; an epoch is the same in a run that goes on."""
+        """Seed the epoch, so that a resumed run is the same; collect anew."""
         if stage == sb.Stage.TRAIN:
             sb.utils.seed_everything(self.hparams.seed + epoch, verbose=False)
         self.names, self.logits, self.counts, self.times = [], [], [], []
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Score and log the epoch; keep the best checkpoint."""
+        """Score and log the epoch; keep the best checkpoint and the last."""
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
-        rows = SplitEmbeddings(
-            self.names,
-            np.empty((sum(self.counts), 0)),
-            self.counts,
-            np.concatenate(self.times) if self.times else None,
-        )
-        logits, run = torch.cat(self.logits), self.hparams.hear_run
-        if stage == sb.Stage.TEST:
-            scorer = SplitScorer(self.hparams.hear_task, run.test, rows)
+        is_test, run = stage == sb.Stage.TEST, self.hparams.hear_run
+        split = run.test if is_test else run.valid
+        times = np.concatenate(self.times) if self.times else None
+        rows = SplitEmbeddings(self.names, np.empty(0), self.counts, times)
+        scorer = SplitScorer(self.hparams.hear_task, split, rows)
+        logits, log = torch.cat(self.logits), self.hparams.train_logger
+        if is_test:
             self.scores = scorer.scores(logits, self.best["choice"])
-            stats = {
-                name.removeprefix("test_"): score
-                for name, score in self.scores.items()
-            }
-            self.hparams.train_logger.log_stats({}, test_stats=stats)
+            stats = {k[len("test_") :]: v for k, v in self.scores.items()}
+            log.log_stats({}, test_stats=stats)
             return
-        scorer = SplitScorer(self.hparams.hear_task, run.valid, rows)
         score, choice = scorer.validate(logits)
         signed = float(scorer.sign * score)
-        self.hparams.train_logger.log_stats(
+        log.log_stats(
             stats_meta={"epoch": epoch},
             train_stats={"loss": self.train_loss},
             valid_stats={"loss": stage_loss, "score": signed},
@@ -256,10 +235,11 @@ class FineTuneBrain(sb.Brain):
             "epoch": epoch,
             "choice": choice,
         }
+        self.hparams.check_folder()
         self.checkpointer.save_and_keep_only(meta, importance_keys=[rank])
 
     def on_evaluate_start(self, max_key=None, min_key=None):
-        """Go back to the best epoch and to how it found events."""
+        """Recover the best epoch by ``rank``, which no single key says."""
         best = self.checkpointer.recover_if_possible(rank)
         if best is None:
             raise ValueError("No epoch was trained: raise number_of_epochs.")
@@ -286,49 +266,71 @@ def read_task(settings, sample_rate):
     return task, run
 
 
-def fine_tune(task, run, hparams, made_with, run_opts):
+def collate_clips(examples):
+    """Pad clips with zeros; name one of a batch of mixed channels."""
+    channels = {example["sig"].shape[1]: example["id"] for example in examples}
+    if len(channels) > 1:
+        raise ValueError(
+            f"Clips with {sorted(channels)} channels are in one batch, such as "
+            f"{channels[max(channels)]}: give all clips the same channels."
+        )
+    return PaddedBatch(examples)
+
+
+def dataio_prepare(hparams):
+    """Make the datasets of the clips that train, select and test."""
+    task, run = hparams["hear_task"], hparams["hear_run"]
+
+    @takes("split", "name")
+    @provides("sig")
+    def audio_pipeline(split, name):
+        return task.read_clip(split, name)  # [T, C]
+
+    for name in ("train_dataloader_opts", "valid_dataloader_opts"):
+        hparams[name]["collate_fn"] = collate_clips
+    datasets, keys = [], ["id", "sig", "split", "name"]
+    for splits in (run.train, [run.valid], [run.test]):
+        places = [
+            (split, clip) for split in splits for clip in task.clips[split]
+        ]
+        clips = {"/".join(x): {"split": x[0], "name": x[1]} for x in places}
+        datasets.append(DynamicItemDataset(clips, [audio_pipeline], keys))
+    return datasets
+
+
+def fine_tune(hparams, made_with, run_opts):
     """Fine-tune, test, write the folder."""
-    encoder = hparams["encoder"]
-    embedding = encoder.embedding_model
+    task, encoder = hparams["hear_task"], hparams["encoder"]
+    embedding = encoder.embedding_model.requires_grad_(True)
     embedding.freeze = False
-    embedding.requires_grad_(True)
     is_multiclass = task.prediction_type == "multiclass"
     kind = LinearClassifier if is_multiclass else MultilabelClassifier
     classifier = kind(embedding.dim, len(task.labels))
-    train, valid, test = (
-        LabelledClips(task, splits)
-        for splits in (run.train, [run.valid], [run.test])
-    )
+    train, valid, test = dataio_prepare(hparams)
     steps = math.ceil(len(train) / hparams["batch_size"])
-    hparams |= {
-        "hear_task": task,
-        "hear_run": run,
-        "is_event": task.embedding_type == "event",
-        "total_steps": steps * hparams["number_of_epochs"],
-    }
-    checkpointer = hparams["checkpointer"](
-        recoverables={
-            "counter": hparams["epoch_counter"],
-            "embedding_model": embedding,
-            "classifier": classifier,
-        }
-    )
+    hparams["total_steps"] = steps * hparams["number_of_epochs"]
     brain = FineTuneBrain(
         modules={"encoder": encoder, "classifier": classifier},
         opt_class=hparams["optimizer"],
         hparams=hparams,
         run_opts=run_opts,
-        checkpointer=checkpointer,
+        checkpointer=hparams["checkpointer"](
+            recoverables={
+                "counter": hparams["epoch_counter"],
+                "embedding_model": embedding,
+                "classifier": classifier,
+            }
+        ),
     )
-    options = {"batch_size": hparams["batch_size"], "collate_fn": collate_clips}
     brain.fit(
         hparams["epoch_counter"],
         train,
         valid,
-        train_loader_kwargs={**options, "shuffle": True},
-        valid_loader_kwargs=options,
+        train_loader_kwargs=hparams["train_dataloader_opts"],
+        valid_loader_kwargs=hparams["valid_dataloader_opts"],
     )
-    brain.evaluate(test, test_loader_kwargs=options)
+    brain.evaluate(test, test_loader_kwargs=hparams["valid_dataloader_opts"])
+    hparams["check_folder"]()
     write_results(brain, hparams, made_with, classifier)
 
 
@@ -336,12 +338,9 @@ def write_results(brain, hparams, made_with, classifier):
     """Write the scores under the HEAR kit's names, and the folder."""
     task, run, best = hparams["hear_task"], hparams["hear_run"], brain.best
     output_folder = Path(hparams["output_folder"])
+    epoch = {key: best[key] for key in ("validation_score", "epoch")}
     results = {
-        run.test: {
-            **brain.scores,
-            "validation_score": best["validation_score"],
-            "epoch": best["epoch"],
-        },
+        run.test: {**brain.scores, **epoch},
         "postprocessing": list(map(list, best["choice"].items())),
         "model": hparams["model_name"],
         "made_with": made_with,
@@ -349,21 +348,25 @@ def write_results(brain, hparams, made_with, classifier):
     with atomic_file(output_folder / "results.json") as aside:
         aside.write_text(json.dumps(results, indent=1), encoding="utf-8")
     found = read_settings(hparams["pretrained"])
-    settings = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
-    training = {"task": task.name, "seed": hparams["seed"], **best["choice"]}
     embedding = hparams["encoder"].embedding_model
-    sums = embedding.layer_sum is not None
-    score = f"{brain.scores['test_score']:.3f}"
+    settings = {
+        **{key: found[key] for key in RUNTIME_SETTINGS if key in found},
+        "layer_weights": embedding.layer_sum is not None,
+    }
+    settings["training"] = {"task": task.name, "seed": hparams["seed"]}
+    settings["training"] |= best["choice"]
     figure = f"{task.evaluation[0]} on {run.test}"
+    score = f"{brain.scores['test_score']:.3f}"
+    model_card = {
+        "name": f"WavJEPA, fine-tuned on {task.name}",
+        "training_data": f"{task.name}, {', '.join(run.train)}",
+        "figures": {figure: score},
+    }
     write_pretrained(
         output_folder / "pretrained",
         embedding.model,
-        {**settings, "layer_weights": sums, "training": training},
-        {
-            "name": f"WavJEPA, fine-tuned on {task.name}",
-            "training_data": f"{task.name}, {', '.join(run.train)}",
-            "figures": {figure: score},
-        },
+        settings,
+        model_card,
         classifier,
         task.labels,
         layer_sum=embedding.layer_sum,
@@ -383,6 +386,7 @@ def main():
         overrides = override(overrides, output_folder=folder)
     hparams = build(hparams_file, overrides)
     task, run = read_task(settings, hparams["encoder"].sample_rate)
+    hparams |= {"hear_task": task, "hear_run": run}
     check_numbers(hparams, batch_size=1, number_of_epochs=1, warmup_steps=1)
     check_numbers(hparams, **dict.fromkeys(RATES, 0.0))
     find_device(run_opts.get("device"))
@@ -393,14 +397,12 @@ def main():
         **{name: run_opts[name] for name in RUN_OPTIONS if name in given},
         **task.fingerprints(),
     }
+    output, fresh = hparams["output_folder"], run_opts["debug"]
     with experiment(
-        hparams["output_folder"],
-        hparams_file,
-        overrides,
-        made_with,
-        fresh=run_opts["debug"],
-    ):
-        fine_tune(task, run, hparams, made_with, run_opts)
+        output, hparams_file, overrides, made_with, fresh
+    ) as check_folder:
+        hparams["check_folder"] = check_folder
+        fine_tune(hparams, made_with, run_opts)
 
 
 if __name__ == "__main__":
