@@ -127,7 +127,7 @@ def test_irmas_finds_both_names_of_part_2(tmp_path, inner):
     assert labels_of(whole, whole.runs[0].test[0]) == ["gel", "voi"]
     usual = read_dataset("irmas", tmp_path)
     assert usual.notes[0] == "Tested on 4 clips of part(s) 1, 3."
-    with pytest.raises(ValueError, match="leaves no test clip"):
+    with pytest.raises(ValueError, match="are 1 to 3, got irmas_parts="):
         read_dataset("irmas", tmp_path, parts=[])
     for parts in (2, [4]):
         with pytest.raises(ValueError, match="are 1 to 3, got irmas_parts="):
