@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from tqdm import tqdm
 
 from speechbrain_wavjepa.evaluation.arch_dataset import ArchDataset
@@ -28,6 +29,7 @@ from speechbrain_wavjepa.evaluation.probes import Rows
 from speechbrain_wavjepa.utils.environment import require
 
 CHOICES = {"probe": ("linear", "non_linear"), "selection": ("last", "best")}
+POSITIVE = {"epochs": int, "batch_size": int, "lr": (int, float)}
 
 
 class ProbeSettings(NamedTuple):
@@ -74,14 +76,11 @@ class ProbeSettings(NamedTuple):
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name}={value!r} must be one of {choices}.")
-        sizes = (self.epochs, self.batch_size, self.lr)
-        if not all(isinstance(size, (int, float)) for size in sizes) or (
-            self.epochs < 1 or self.batch_size < 1 or self.lr <= 0
-        ):
-            raise ValueError(
-                "epochs and batch_size must be 1 or more, lr above 0, got "
-                f"{sizes}."
-            )
+        for name, kind in POSITIVE.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or not value > 0:
+                what = "an integer" if kind is int else "a number"
+                raise ValueError(f"{name}={value!r} must be {what} above 0.")
 
 
 def schedule_factor(step: int, total_steps: int, warmup: float = 0.1) -> float:
@@ -146,12 +145,9 @@ def compute_loss(probe: nn.Module, rows: Rows, multilabel: bool) -> Tensor:
     """Compute the mean loss of rows: of each label, or of the one label."""
     logits = probe(rows.embeddings)
     if multilabel:
-        # of the probabilities, as ARCH computes it: the logarithm is cut off
-        # at -100
-        return nn.functional.binary_cross_entropy(
-            logits.sigmoid(), rows.targets
-        )
-    return nn.functional.cross_entropy(logits, rows.targets.argmax(dim=1))
+        # of probabilities, as ARCH does: the logarithm is cut off at -100
+        return functional.binary_cross_entropy(logits.sigmoid(), rows.targets)
+    return functional.cross_entropy(logits, rows.targets.argmax(dim=1))
 
 
 def score_probe(
@@ -169,23 +165,17 @@ def score_probe(
     found = found.numpy(force=True)
     targets = test.targets.numpy(force=True)
     if not multilabel:
-        f1_score = metrics.f1_score(
-            targets.argmax(axis=1), found.argmax(axis=1), average="macro"
-        )
-        return {
-            "accuracy": top1_accuracy(found, targets),
-            "f1_macro": float(f1_score),
-        }
+        true, best = targets.argmax(axis=1), found.argmax(axis=1)
+        f1_macro = float(metrics.f1_score(true, best, average="macro"))
+        return {"accuracy": top1_accuracy(found, targets), "f1_macro": f1_macro}
     with warnings.catch_warnings():
         # of labels without a positive: evaluate_dataset names them
         warnings.filterwarnings("ignore", "No positive", UserWarning)
+        plain = mean_average_precision(found, targets)
         weighted = metrics.average_precision_score(
             targets, found, average="weighted"
         )
-        return {
-            "map_macro": mean_average_precision(found, targets),
-            "map_weighted": float(weighted),
-        }
+    return {"map_macro": plain, "map_weighted": float(weighted)}
 
 
 def evaluate_dataset(
@@ -216,9 +206,8 @@ def evaluate_dataset(
     Returns
     -------
     dict[str, Any]
-        "main_score", the name; "scores", for each score its mean over runs
-        and the std of that over repetitions; "runs", all figures;
-        "notes", what a reader must know.
+        "main_score", its name; "scores", means over runs, and their std over
+        repetitions; "runs", all figures; "notes", what a reader must know.
 
     Raises
     ------
@@ -268,16 +257,11 @@ def evaluate_dataset(
         probe = train_probe(
             train, valid, dataset.multilabel, settings, seed + repetition, title
         )
-        figures.append(
-            {
-                "run": run.name,
-                "repetition": repetition,
-                "scores": score_probe(probe, test, dataset.multilabel),
-                "num_train": len(train.targets),
-                "num_valid": len(valid.targets),
-                "num_test": len(test.targets),
-            }
-        )
+        figure = {"run": run.name, "repetition": repetition}
+        figure["scores"] = score_probe(probe, test, dataset.multilabel)
+        for split, some in zip(run._fields[1:], (train, valid, test)):
+            figure[f"num_{split}"] = len(some.targets)
+        figures.append(figure)
     summary = {}
     for name in figures[0]["scores"]:
         scores = [figure["scores"][name] for figure in figures]

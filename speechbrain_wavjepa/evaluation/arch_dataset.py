@@ -8,6 +8,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,11 +57,9 @@ class ArchDataset(NamedTuple):
     Example
     -------
     >>> run = ArchRun("test", [0], [1], [2])
-    >>> paths = [Path("a.wav"), Path("b.wav"), Path("c.wav")]
-    >>> targets = one_hot([0, 1, 0], 2)
-    >>> pets = ArchDataset("pets", paths, targets, ["dog", "cat"], False, [run])
-    >>> pets.targets.shape
-    (3, 2)
+    >>> paths, targets = [Path("a.wav"), Path("b.wav")], one_hot([0, 1], 2)
+    >>> ArchDataset("pets", paths, targets, ["dog", "cat"], False, [run]).labels
+    ['dog', 'cat']
     """
 
     name: str
@@ -72,18 +71,14 @@ class ArchDataset(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def split_off(clips: Sequence[int], share: float) -> tuple[list, list]:
+def split_off(clips: Sequence[int], share: float) -> list[list[int]]:
     """Divide clips at random, the same way each time; a share is held out."""
     if len(clips) < 2:
         raise ValueError(
-            f"{len(clips)} clips cannot be divided into training and "
-            "validation: is the data set complete?"
+            f"{len(clips)} clips cannot be divided: is the data set complete?"
         )
     split = require("sklearn.model_selection", "eval").train_test_split
-    kept, held_out = split(
-        list(clips), test_size=share, random_state=SPLIT_SEED
-    )
-    return kept, held_out
+    return split(list(clips), test_size=share, random_state=SPLIT_SEED)
 
 
 def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
@@ -99,8 +94,10 @@ def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
         )
     runs = []
     for test, clips in members.items():
-        pool = [n for other in members if other != test for n in members[other]]
-        runs.append(ArchRun(str(test), *split_off(pool, valid_share), clips))
+        pool = itertools.chain(*(members[g] for g in members if g != test))
+        runs.append(
+            ArchRun(str(test), *split_off(list(pool), valid_share), clips)
+        )
     return runs
 
 
@@ -114,8 +111,8 @@ def cyclic_runs(groups: Sequence, order: Sequence) -> list[ArchRun]:
         )
     runs = []
     for test, valid in zip(order, [*order[1:], order[0]]):
-        others = [group for group in order if group not in (test, valid)]
-        train = [clip for group in others for clip in members[group]]
+        others = [members[g] for g in order if g not in (test, valid)]
+        train = list(itertools.chain(*others))
         runs.append(ArchRun(str(test), train, members[valid], members[test]))
     return runs
 

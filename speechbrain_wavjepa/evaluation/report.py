@@ -40,16 +40,14 @@ def read_suite(name: str) -> Suite:
     path = Path(__file__).parent / "published" / f"{name}.csv"
     with open(path, encoding="utf-8", newline="") as file:
         rows = {row.pop("task"): row for row in csv.DictReader(file)}
-    rows.pop("source")
-    printed = rows.pop("s(m)", {"folder": ""})
     folders = {task: row.pop("folder") for task, row in rows.items()}
-    figures: dict[str, dict[str, float]] = {}
-    for task, row in rows.items():
-        for model, cell in row.items():
-            if cell:
-                figures.setdefault(model, {})[task] = float(cell)
-    del printed["folder"]
-    return Suite(folders, figures, {m: float(x) for m, x in printed.items()})
+    folders = {task: folder for task, folder in folders.items() if folder}
+    figures = {
+        model: {t: float(rows[t][model]) for t in folders if rows[t][model]}
+        for model in rows["source"]
+    }
+    printed = {m: float(cell) for m, cell in rows.get("s(m)", {}).items()}
+    return Suite(folders, figures, printed)
 
 
 HEAR, NAT_HEAR, ARCH = map(read_suite, ("hear", "nat_hear", "arch"))
@@ -63,17 +61,13 @@ ARCH_SHOWN = ("WavJEPA B", "AudioSet HuBERT L", "speech WavLM L", BASELINE)
 
 
 def generalizability(
-    figures: Mapping[str, Mapping[str, float]],
-    baseline: str = BASELINE,
-    best: Optional[Mapping[str, float]] = None,
+    figures: Mapping[str, Mapping[str, float]], baseline: str = BASELINE
 ) -> dict[str, float]:
-    """Compute the paper's s(m): what part of the best gain a model has.
+    """Compute the paper's s(m): what part of the best gain each model has.
 
     On each task the gain over the baseline, none if negative, is divided by
     the largest gain of any model; a task on which no model beats the baseline
-    counts 0 for all. s(m) is the mean over all tasks, times 100. ``best``
-    gives the best known score of each task in place of that in ``figures``,
-    of each model and task; no part is larger than 1 then.
+    counts 0 for all. s(m) is the mean over all tasks, times 100.
     """
     if baseline not in figures:
         raise ValueError(
@@ -81,29 +75,25 @@ def generalizability(
             f"{sorted(figures)}: s(m) counts gains over it."
         )
     base = figures[baseline]
+    gains: dict[str, dict[str, float]] = {}
     for model, row in figures.items():
         if missing := sorted(set(base) ^ set(row)):
             raise ValueError(
                 f"{model} and {baseline} do not have the same tasks: "
                 f"{missing}. s(m) needs a figure of every model on every task."
             )
-    tops = best or {t: max(row[t] for row in figures.values()) for t in base}
-    most = {task: tops[task] - base[task] for task in base}
-    scores = {}
-    for model, row in figures.items():
-        parts = [
-            min(max(0.0, row[task] - base[task]) / most[task], 1.0)
-            for task in base
-            if most[task] > 0
-        ]
-        scores[model] = 100 * sum(parts) / len(base)
-    return scores
+        gains[model] = {task: max(0.0, row[task] - base[task]) for task in base}
+    most = {task: max(row[task] for row in gains.values()) for task in base}
+    return {
+        model: 100 * sum(row[t] / (most[t] or 1.0) for t in base) / len(base)
+        for model, row in gains.items()
+    }
 
 
 class TaskScore(NamedTuple):
-    """The primary score of a task's folder, the mean over folds.
+    """The primary score of a task's folder: its mean and std over folds.
 
-    The std is over folds (HEAR), or over repetitions (ARCH) if there are any.
+    That of ARCH is the std over repetitions, if there are any.
     """
 
     task: str
@@ -158,11 +148,9 @@ def read_scores(results_dir: Union[str, Path]) -> list[TaskScore]:
             f"{results_dir} holds {found}: give the output_folder of one run "
             "of recipes/HEAR or recipes/ARCH."
         )
-    scores, order = list(map(read_score, hear or arch)), list(SHORT_NAMES)
-    last = len(order)
-    return sorted(
-        scores, key=lambda s: order.index(s.task) if s.task in order else last
-    )
+    order = [*SHORT_NAMES, *(path.parent.name for path in hear or arch)]
+    scores = map(read_score, hear or arch)
+    return sorted(scores, key=lambda score: order.index(score.task))
 
 
 def format_scores(scores: Sequence[TaskScore]) -> str:
@@ -170,36 +158,18 @@ def format_scores(scores: Sequence[TaskScore]) -> str:
     published = HEAR.figures
     if {score.task for score in scores} <= set(ARCH.folders.values()):
         published = {name: ARCH.figures[name] for name in ARCH_SHOWN}
-    widths = [max(len(name), 6) + 2 for name in published]
-    heads = "".join(f"{n:>{w}}" for n, w in zip(published, widths))
-    width = max(14, *(len(score.short_name) for score in scores))
-    lines = [f"{'task':<{width}}{'ours':>14} {heads}"]
+    rows = [["task", "ours", *published]]
     for score in scores:
-        name = score.short_name
-        cells = "".join(
-            f"{row[name]:>{w}.1f}" if name in row else f"{'-':>{w}}"
-            for row, w in zip(published.values(), widths)
-        )
-        lines.append(f"{name:<{width}}{score.percent:>14} {cells}")
-    return "\n".join(lines)
-
-
-def rank(
-    models: Mapping[str, Sequence[TaskScore]], baseline: Optional[str] = None
-) -> dict[str, float]:
-    """Compute s(m) over a baseline among the models, or beside the paper's.
-
-    Without a baseline it needs all data sets of ARCH, and is empty else.
-    """
-    figures = {
-        model: {score.short_name: 100 * score.score for score in scores}
-        for model, scores in models.items()
-    }
-    if baseline is not None:
-        return generalizability(figures, baseline)
-    if any(set(row) != set(ARCH.folders) for row in figures.values()):
-        return {}
-    return generalizability({**ARCH.figures, **figures})
+        found = [row.get(score.short_name) for row in published.values()]
+        cells = ["-" if x is None else f"{x:.1f}" for x in found]
+        rows.append([score.short_name, score.percent, *cells])
+    width = max(14, *(len(row[0]) for row in rows))
+    widths = [max(len(name), 6) + 2 for name in published]
+    return "\n".join(
+        f"{task:<{width}}{ours:>14} "
+        + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths))
+        for task, ours, *cells in rows
+    )
 
 
 def format_ranking(scores: Mapping[str, float]) -> str:
@@ -209,18 +179,6 @@ def format_ranking(scores: Mapping[str, float]) -> str:
         printed = ARCH.printed.get(name, "-")
         lines.append(f"{name:<20}{scores[name]:>6.1f}{printed:>9}")
     return "\n".join(lines)
-
-
-def _name_folders(results_dirs: Sequence[str]) -> dict[str, Path]:
-    """Name each folder as none of the others and as no published model."""
-    folders = [Path(folder) for folder in results_dirs]
-    names = [folder.name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
-    return {
-        f"{name} (ours)" if name in ARCH.figures else name: folder
-        for name, folder in zip(names, folders)
-    }
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -236,38 +194,44 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         help="which of them s(m) counts gains over, such as HEAR-Naive's",
     )
     parser.add_argument("--picture", help="default: scores.png in the first")
-    options = parser.parse_args(arguments)
+    options = vars(parser.parse_args(arguments))
     try:
-        _report(options.results_dirs, options.baseline, options.picture)
+        print_report(**options)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _report(
-    results_dirs: Sequence[str],
-    baseline: Optional[str],
-    picture: Optional[str],
+def print_report(
+    results_dirs: Sequence[str], baseline: Optional[str], picture: Optional[str]
 ) -> None:
-    """Print and draw what the command line asks for."""
-    folders = _name_folders(results_dirs)
-    models = {name: read_scores(path) for name, path in folders.items()}
+    """Print and draw the scores of some results folders, and s(m).
+
+    Without a baseline among the folders, s(m) needs all data sets of ARCH.
+    """
+    folders = [Path(folder) for folder in results_dirs]
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    names = [f"{n} (ours)" if n in ARCH.figures else n for n in names]
+    models = {name: read_scores(path) for name, path in zip(names, folders)}
+    bars = {
+        model: {x.short_name: (100 * x.score, 100 * (x.std or 0)) for x in row}
+        for model, row in models.items()
+    }
+    figures = {m: {t: x for t, (x, _) in bars[m].items()} for m in bars}
+    ranking: dict[str, float] = {}
     if baseline is not None:
         given = Path(baseline)
-        fitting = (n for n, p in folders.items() if given in (p, Path(n)))
-        baseline = next(fitting, baseline)
-    ranking = rank(models, baseline)
+        fitting = (n for n, p in zip(names, folders) if given in (p, Path(n)))
+        ranking = generalizability(figures, next(fitting, baseline))
+    elif all(set(row) == set(ARCH.folders) for row in figures.values()):
+        ranking = generalizability({**ARCH.figures, **figures})
     for model, scores in models.items():
         print(f"{model}\n{format_scores(scores)}\n")
     if ranking:
         print(f"{format_ranking(ranking)}\n")
-    bars = {
-        model: {
-            s.short_name: (100 * s.score, 100 * (s.std or 0)) for s in scores
-        }
-        for model, scores in models.items()
-    }
     picture = picture or Path(results_dirs[0]) / "scores.png"
     plot_scores(bars, picture, ranking)
     print(f"Picture: {picture}")

@@ -32,36 +32,23 @@ from speechbrain_wavjepa.utils.files import (
     is_made,
 )
 
-# What changes nothing in a task's figures, or is known by its content.
+# What changes nothing in a task's figures, or is known by its content: a model
+# by its key, other parts of IRMAS by their labels.
 NOT_IN_FIGURES = {
-    "__set_seed",  # the seed is
-    "checkpointer",
-    "data_folder",
-    "data_name",
-    "dataset",
-    "embeddings_folder",
-    "encoder",  # but for its places
-    "encoders",  # the chosen one is
-    "epoch_counter",
-    "folders",
-    "irmas_parts",  # another test set, known as such
-    "max_bad_fraction",
-    "model_name",
-    "num_workers",
-    "output_folder",
-    "pretrained",
-    "save_folder",
-    "save_path",
-    "source",
-    "task",
-    "tasks_dir",
-    "train_logger",
-}
+    "__set_seed", "checkpointer", "data_folder", "data_name", "dataset",
+    "embeddings_folder", "encoder", "encoders", "epoch_counter", "folders",
+    "irmas_parts", "max_bad_fraction", "model_name", "num_workers",
+    "output_folder", "pretrained", "save_folder", "save_path", "source",
+    "task", "tasks_dir", "train_logger",
+}  # fmt: skip
 PLACES = {"folder", "source", "save_path"}  # of an encoder
 
 
 @contextlib.contextmanager
-def explain_settings(hparams_file: Union[str, Path], way_out: str) -> Iterator:
+def explain_settings(
+    hparams_file: Union[str, Path],
+    way_out: str = "Give it on the command line.",
+) -> Iterator[None]:
     """Name the setting that is unknown, missing, wrong or given twice."""
     try:
         yield
@@ -81,25 +68,13 @@ def explain_settings(hparams_file: Union[str, Path], way_out: str) -> Iterator:
         raise ValueError(f"{hparams_file}: {error} {way_out}") from error
 
 
-def build(
-    hparams_file: Union[str, Path],
-    overrides: str,
-    way_out: str = "Give it on the command line.",
-) -> dict[str, Any]:
+def build(hparams_file: Union[str, Path], overrides: str) -> dict[str, Any]:
     """Load a yaml as HyperPyYAML does; a wrong setting is a user's error."""
     with (
-        explain_settings(hparams_file, way_out),
+        explain_settings(hparams_file),
         open(hparams_file, encoding="utf-8") as file,
     ):
         return load_hyperpyyaml(file, overrides)
-
-
-def read_plain(
-    hparams_file: Union[str, Path], overrides: str
-) -> dict[str, Any]:
-    """Read the plain values of a yaml; nothing is built."""
-    with explain_settings(hparams_file, "Give it on the command line."):
-        return read_made_with(hparams_file, overrides, set(), {})
 
 
 def override(overrides: str, **values: Any) -> str:
@@ -114,18 +89,18 @@ def name_run(
 ) -> tuple[dict[str, Any], str]:
     """Name a run's model and data, if the command line does not.
 
-    Returns the plain values of the yaml (nothing is built) with the encoder
-    that is chosen as [tag, arguments], and the overrides with ``model_name``
-    and ``data_name``, the name of the folder ``data_key``.
+    Returns the plain values of the yaml, with the chosen encoder as [tag,
+    arguments], and the overrides with ``model_name`` and ``data_name``.
     """
-    settings = read_plain(hparams_file, overrides)
+    with explain_settings(hparams_file):
+        settings = read_made_with(hparams_file, overrides, set(), {})
     chosen, names = _choose(settings), {}
     if settings["model_name"] is None:
         names["model_name"] = _name_model(settings["encoder"], chosen)
     if settings["data_name"] is None:
         names["data_name"] = _last_name(settings[data_key])
     overrides = override(overrides, **names)
-    settings = read_plain(hparams_file, overrides)
+    settings = read_made_with(hparams_file, overrides, set(), {})
     return {**settings, "encoder": chosen}, overrides
 
 

@@ -186,12 +186,9 @@ def test_the_printed_column_of_the_arch_table():
 
 def test_an_unprinted_row_brings_it_nearer():
     """The largest HuBERT of the ARCH authors, on the tasks that it leads."""
-    tops = {
-        task: max(row[task] for row in ARCH.figures.values())
-        for task in ARCH.folders
-    }
-    tops |= {"RAVDESS": 75.7, "SLURP": 47.8, "EMOVO": 47.2}
-    scores = generalizability(ARCH.figures, best=tops)
+    unprinted = {"RAVDESS": 75.7, "SLURP": 47.8, "EMOVO": 47.2}
+    row = {**ARCH.figures["HEAR-Naive"], **unprinted}
+    scores = generalizability({**ARCH.figures, "HuBERT XL": row})
     for model, printed in ARCH.printed.items():
         assert abs(scores[model] - printed) < 0.55, model
 
@@ -199,8 +196,6 @@ def test_an_unprinted_row_brings_it_nearer():
 def test_tasks_on_which_nobody_gains_count():
     figures = {"b": {"x": 50.0, "y": 90.0}, "m": {"x": 80.0, "y": 10.0}}
     assert generalizability(figures, "b") == {"b": 0.0, "m": 50.0}
-    frozen = generalizability(figures, "b", {"x": 60.0, "y": 95.0})
-    assert frozen["m"] == 50.0
 
 
 def test_missing_figures_are_refused():
