@@ -1,17 +1,21 @@
 """What a run of an evaluation recipe is called, and what it depends on."""
 
+import functools
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
     hash_encoder_settings,
     list_settings,
+    load_encoder,
     name_run,
     override,
+    run_suite,
 )
 from speechbrain_wavjepa.inference.files import hash_model
 
@@ -177,3 +181,37 @@ def test_what_changes_a_figure_counts(pretrained_folder, change):
 def test_settings_that_are_no_numbers(value, low, message):
     with pytest.raises(ValueError, match=message):
         check_numbers({"lr": value}, lr=low)
+
+
+def test_a_suite_names_what_fails_and_does_nothing_twice(tmp_path, capsys):
+    evaluated = []
+
+    def open_task(name, folder):
+        if name == "broken":
+            raise ValueError("no label")
+
+        def evaluate(aside):
+            evaluated.append(name)
+            (aside / "score").write_text(folder)
+            assert not (tmp_path / name).exists()
+
+        return {"clips": folder}, evaluate
+
+    def show(name, output):
+        return (output / "score").read_text()
+
+    folders = {"one": "1", "broken": "2", "last": "3"}
+    for _ in range(2):
+        assert run_suite(folders, tmp_path, open_task, show) == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[:2] == ["one    1", "last   3"]
+        assert printed.err == "broken error: no label\nNot done: broken\n"
+    assert evaluated == ["one", "last"]
+    assert run_suite({"one": "4"}, tmp_path, open_task, show) == 1
+    assert "was made with clips=1, not clips=4" in capsys.readouterr().err
+
+
+def test_a_wrong_argument_of_an_encoder_is_a_user_s_error():
+    encoders = {"a": functools.partial(torch.nn.Linear, 2, 2, poling="max")}
+    with pytest.raises(ValueError, match="encoder=a: .* argument 'poling'"):
+        load_encoder(encoders, "a")
