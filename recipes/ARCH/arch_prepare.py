@@ -19,26 +19,9 @@ from speechbrain_wavjepa.utils.experiment import run_script
 
 
 def find_datasets(data_folder, dataset="all", folders=None):
-    """Find the folders of the data sets that are asked for.
+    """Find the folder of a data set, or of all that are there, by their names.
 
-    Arguments
-    ---------
-    data_folder : str or Path
-        Holds a folder for each data set.
-    dataset : str
-        ARCH's name of one, or "all" that are there.
-    folders : dict, optional
-        Names of folders that are not called as usual, by ARCH's names.
-
-    Returns
-    -------
-    dict
-        The folder of each data set.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown or the folder is not there.
+    ``folders`` gives names of folders that are not called as usual.
     """
     data_folder, folders = Path(str(data_folder)), folders or {}
     if not isinstance(folders, dict) or not isinstance(dataset, str):

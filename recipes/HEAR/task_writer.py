@@ -4,6 +4,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import csv
 import json
 import math
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from speechbrain_wavjepa.dataio.clips import read_clip
 from speechbrain_wavjepa.dataio.shards import is_clip_name
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
-from speechbrain_wavjepa.utils import tables as reading
+from speechbrain_wavjepa.utils import tables
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,
@@ -37,21 +38,7 @@ TAG_SCORES = ["mAP", "d_prime", "aucroc"]
 
 
 class LabelledFile(NamedTuple):
-    """A file and what is heard in it.
-
-    Arguments
-    ---------
-    path : Path
-        Where it is.
-    labels : list of (str, float or None, float or None)
-        Labels; events have a start and an end in milliseconds.
-    split : str, optional
-        The split that it belongs to.
-
-    Example
-    -------
-    >>> LabelledFile(Path("a.wav"), [("dog", None, None)], None).split
-    """
+    """A file, its labels (events: start and end in ms) and its split."""
 
     path: Path
     labels: list[tuple[str, Optional[float], Optional[float]]]
@@ -59,31 +46,7 @@ class LabelledFile(NamedTuple):
 
 
 def read_class_folders(folder: Union[str, Path]) -> list[LabelledFile]:
-    """List the files of folders that bear the names of classes.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Has a folder of files for each class.
-
-    Returns
-    -------
-    list of LabelledFile
-        In the order of their names.
-
-    Raises
-    ------
-    ValueError
-        If there are less than two classes with files, or a name holds line
-        breaks or is not UTF-8.
-
-    Example
-    -------
-    >>> read_class_folders(getfixture("tmp_path"))
-    Traceback (most recent call last):
-    ...
-    ValueError: ... has 0 folders with sounds: ...
-    """
+    """List the files of folders that bear the names of two or more classes."""
     files = [
         LabelledFile(path, [(path.parent.name, None, None)], None)
         for path in sorted(Path(folder).glob("*/*"))
@@ -104,35 +67,12 @@ def read_class_folders(folder: Union[str, Path]) -> list[LabelledFile]:
 
 
 def read_table(path: Union[str, Path]) -> list[LabelledFile]:
-    """List the files of a CSV table.
+    """List the files of a CSV table: file, label, and start, end, split.
 
-    Arguments
-    ---------
-    path : str or Path
-        Has the columns file and label, and maybe start and end (in
-        milliseconds) and split. A file may have several rows. Files that
-        are not named by absolute paths are found from the table's folder.
-
-    Returns
-    -------
-    list of LabelledFile
-        In the order of the table.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, a file has two splits, or its name cannot be
-        written.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "table.csv"
-    >>> _ = path.write_text("file,label\\na.wav,dog\\na.wav,rain\\n")
-    >>> [label for label, _, _ in read_table(path)[0].labels]
-    ['dog', 'rain']
+    A file may have several rows; it is found from the table's folder.
     """
     path = Path(path)
-    rows = reading.read_table(
+    rows = tables.read_table(
         path, ["file", "label"], optional=["start", "end", "split"]
     )
     times = {"start", "end"} & set(rows[0])
@@ -143,7 +83,7 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
         start = end = None
         if times:
             start, end = (
-                _read_time(row.get(key), f"Row {number} of {path}")
+                _read_time(row[key], f"Row {number} of {path}")
                 for key in ("start", "end")
             )
         split = row.get("split") or None
@@ -161,18 +101,15 @@ def read_table(path: Union[str, Path]) -> list[LabelledFile]:
     return list(files.values())
 
 
-def _read_time(text: Optional[str], place: str) -> float:
+def _read_time(text: str, place: str) -> float:
     """Read milliseconds out of a cell."""
-    try:
-        time = float(text or "nothing")
-    except ValueError:
-        time = math.nan
-    if not math.isfinite(time):
-        raise ValueError(
-            f"{place} has {text!r} where milliseconds must be: every event "
-            "has a start and an end."
-        )
-    return time
+    with contextlib.suppress(ValueError):
+        if math.isfinite(time := float(text)):
+            return time
+    raise ValueError(
+        f"{place} has {text!r} where milliseconds must be: every event "
+        "has a start and an end."
+    )
 
 
 def write_task(
@@ -182,47 +119,11 @@ def write_task(
     sample_rate: int = 16000,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Write a task; its splits are drawn if none are given.
+    """Write a task and count the clips of its splits, drawn if none is given.
 
     A task that is there already, made of the same, is kept. Scenes get five
     folds with as equal shares of the labels as can be, events a training,
     validation and test split of 60, 20 and 20 %.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The task's folder, which is made.
-    files : sequence of LabelledFile
-        What to put into it.
-    name : str
-        Name of the task.
-    sample_rate : int
-        The rate that the clips get.
-    seed : int
-        Source of the splits.
-
-    Returns
-    -------
-    dict[str, int]
-        How many clips each split has.
-
-    Raises
-    ------
-    ValueError
-        If the folder was made of something else, a file cannot be read,
-        splits are given for some files only, are no plain names or would be
-        empty, or two of them share a sound.
-
-    Example
-    -------
-    >>> folder, files = getfixture("tmp_path"), []
-    >>> for number, split in enumerate(["train", "valid", "test"] * 2):
-    ...     path = folder / f"{number}.wav"
-    ...     soundfile.write(path, [number / 9] * 800, 16000)
-    ...     label = "dog" if number < 3 else "rain"
-    ...     files.append(LabelledFile(path, [(label, None, None)], split))
-    >>> write_task(folder / "pets-v1-full", files, "pets")
-    {'train': 2, 'valid': 2, 'test': 2}
     """
     folder = Path(folder)
     timed = {start is not None for f in files for _, start, _ in f.labels}
@@ -235,7 +136,7 @@ def write_task(
         if "/" in split or split == "task_metadata":
             raise ValueError(f"A split cannot be called {split!r}: rename it.")
     for file in files:
-        reading.check_there(file.path)
+        tables.check_there(file.path)
     made_of = {
         "name": name,
         "sample_rate": sample_rate,

@@ -1,17 +1,8 @@
-"""A data set's figures, from its embeddings.
+"""A data set's figures from its embeddings: one linear layer, as in ARCH.
 
 Source: ARCH (https://arxiv.org/abs/2405.00934).
 
-Shapes: n clips, R rows, L labels.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The classifier of ARCH: one linear layer on frozen embeddings.
-
-Source: ARCH (https://arxiv.org/abs/2405.00934).
-
-Shapes: R rows, D dim, L labels.
+Shapes: n clips, R rows, D dim, L labels.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -19,13 +10,13 @@ Authors
 
 import copy
 import math
-import statistics
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from tqdm import tqdm
 
 from speechbrain_wavjepa.evaluation.arch_dataset import ArchDataset
@@ -37,8 +28,8 @@ from speechbrain_wavjepa.evaluation.metrics import (
 from speechbrain_wavjepa.evaluation.probes import Rows
 from speechbrain_wavjepa.utils.environment import require
 
-PROBES = ("linear", "non_linear")
-SELECTIONS = ("last", "best")
+CHOICES = {"probe": ("linear", "non_linear"), "selection": ("last", "best")}
+POSITIVE = {"epochs": int, "batch_size": int, "lr": (int, float)}
 
 
 class ProbeSettings(NamedTuple):
@@ -79,29 +70,21 @@ class ProbeSettings(NamedTuple):
     extra_step_per_epoch: bool = True
     selection: str = "last"
 
+    def check(self) -> None:
+        """Raise a ValueError for what means nothing, before hours are spent."""
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name}={value!r} must be one of {choices}.")
+        for name, kind in POSITIVE.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or not value > 0:
+                what = "an integer" if kind is int else "a number"
+                raise ValueError(f"{name}={value!r} must be {what} above 0.")
+
 
 def schedule_factor(step: int, total_steps: int, warmup: float = 0.1) -> float:
-    """Compute the part of the learning rate at a step.
-
-    Arguments
-    ---------
-    step : int
-        The schedule's counter, from 0.
-    total_steps : int
-        Where it ends.
-    warmup : float
-        Part of the steps in which it rises.
-
-    Returns
-    -------
-    float
-        0 to 1 in a straight line, then back to 0.
-
-    Example
-    -------
-    >>> [schedule_factor(step, 80) for step in (0, 1, 8, 44, 80, 81)]
-    [0.0, 0.125, 1.0, 0.5, 0.0, 0.0]
-    """
+    """Compute the learning rate's factor: 0 to 1, then to 0, in lines."""
     warm = max(math.floor(warmup * total_steps), 1)
     if step <= warm:
         return step / warm
@@ -116,65 +99,32 @@ def train_probe(
     seed: int = 42,
     title: str = "train probe",
 ) -> nn.Module:
-    """Train a probe.
-
-    Arguments
-    ---------
-    train : Rows
-        What to train on.
-    valid : Rows
-        What ``selection: best`` compares epochs on.
-    multilabel : bool
-        Whether a row may have several labels.
-    settings : ProbeSettings
-        How to train.
-    seed : int
-        Source of initial weights, order and dropout.
-    title : str
-        Stands beside the progress bar.
-
-    Returns
-    -------
-    nn.Module
-        From rows [R, D] to logits [R, L], in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If a setting is none of its choices.
-
-    Example
-    -------
-    >>> rows = Rows(torch.eye(4).repeat(16, 1), torch.eye(4).repeat(16, 1))
-    >>> probe = train_probe(rows, rows, False, ProbeSettings(lr=0.1))
-    >>> probe(torch.eye(4)).argmax(dim=1)
-    tensor([0, 1, 2, 3])
-    """
-    check_settings(settings)
+    """Train a probe from rows [R, D] to logits [R, L]."""
+    settings.check()
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # of the initial weights and the dropout
     dim, num_labels = train.embeddings.shape[1], train.targets.shape[1]
-    probe = _build(settings.probe, dim, num_labels)
-    probe = probe.to(train.embeddings.device)
+    probe = last = nn.Linear(dim, num_labels)
+    if settings.probe == "non_linear":
+        hidden = nn.Linear(dim, dim)
+        probe = nn.Sequential(hidden, nn.Dropout(0.1), nn.ReLU(), last)
+    device = train.embeddings.device
+    probe.to(device)
     optimizer = torch.optim.AdamW(
         probe.parameters(), weight_decay=settings.weight_decay, fused=True
     )
     num_rows = len(train.embeddings)
-    batches = math.ceil(num_rows / settings.batch_size)
-    total_steps = settings.epochs * batches
-    counter, best = 0, (math.inf, None)
+    total_steps = settings.epochs * math.ceil(num_rows / settings.batch_size)
+    counter, best, best_weights = 0, math.inf, None
     epochs = range(settings.epochs)
     for _ in tqdm(epochs, desc=title, unit=" epochs", leave=False):
         probe.train()
-        order = torch.randperm(num_rows, generator=generator)
-        for rows in order.to(train.embeddings.device).split(
-            settings.batch_size
-        ):
+        order = torch.randperm(num_rows, generator=generator).to(device)
+        for rows in order.split(settings.batch_size):
             factor = schedule_factor(counter, total_steps, settings.warmup)
             optimizer.param_groups[0]["lr"] = factor * settings.lr
-            loss = compute_loss(
-                probe(train.embeddings[rows]), train.targets[rows], multilabel
-            )
+            some = Rows(train.embeddings[rows], train.targets[rows])
+            loss = compute_loss(probe, some, multilabel)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -183,150 +133,49 @@ def train_probe(
         if settings.selection == "best":
             probe.eval()
             with torch.no_grad():
-                logits = probe(valid.embeddings)
-                loss = compute_loss(logits, valid.targets, multilabel).item()
-            if loss < best[0]:
-                best = loss, copy.deepcopy(probe.state_dict())
-    if best[1] is not None:
-        probe.load_state_dict(best[1])
+                loss = compute_loss(probe, valid, multilabel).item()
+            if loss < best:
+                best, best_weights = loss, copy.deepcopy(probe.state_dict())
+    if best_weights is not None:
+        probe.load_state_dict(best_weights)
     return probe.eval()
 
 
-def compute_loss(logits: Tensor, targets: Tensor, multilabel: bool) -> Tensor:
-    """Compute the mean loss of rows.
-
-    Arguments
-    ---------
-    logits : [R, L]
-        Of a probe.
-    targets : [R, L]
-        1 for the labels of a row.
-    multilabel : bool
-        Of each label by itself, or cross-entropy of the one label.
-
-    Returns
-    -------
-    []
-        The loss.
-
-    Example
-    -------
-    >>> compute_loss(torch.zeros(2, 4), torch.eye(4)[:2], False)
-    tensor(1.3863)
-    """
+def compute_loss(probe: nn.Module, rows: Rows, multilabel: bool) -> Tensor:
+    """Compute the mean loss of rows: of each label, or of the one label."""
+    logits = probe(rows.embeddings)
     if multilabel:
-        # of the probabilities, as ARCH computes it: the logarithm is cut off
-        # at -100
-        return nn.functional.binary_cross_entropy(logits.sigmoid(), targets)
-    return nn.functional.cross_entropy(logits, targets.argmax(dim=1))
+        # of probabilities, as ARCH does: the logarithm is cut off at -100
+        return functional.binary_cross_entropy(logits.sigmoid(), rows.targets)
+    return functional.cross_entropy(logits, rows.targets.argmax(dim=1))
 
 
-def check_settings(settings: ProbeSettings) -> None:
-    """Refuse settings that mean nothing, before hours are spent.
-
-    Arguments
-    ---------
-    settings : ProbeSettings
-        How to train.
-
-    Raises
-    ------
-    ValueError
-        If a setting is none of its choices.
-
-    Example
-    -------
-    >>> check_settings(ProbeSettings(epochs=0))
-    Traceback (most recent call last):
-    ...
-    ValueError: epochs and batch_size must be 1 or more, lr above 0, ...
-    """
-    for name, choices in (("probe", PROBES), ("selection", SELECTIONS)):
-        value = getattr(settings, name)
-        if value not in choices:
-            raise ValueError(f"{name}={value!r} must be one of {choices}.")
-    sizes = (settings.epochs, settings.batch_size, settings.lr)
-    if not all(isinstance(size, (int, float)) for size in sizes) or (
-        settings.epochs < 1 or settings.batch_size < 1 or settings.lr <= 0
-    ):
-        raise ValueError(
-            f"epochs and batch_size must be 1 or more, lr above 0, got {sizes}."
-        )
-
-
-def _build(probe: str, dim: int, num_labels: int) -> nn.Module:
-    """Build a probe with torch's own initial weights."""
-    last = nn.Linear(dim, num_labels)
-    if probe == "linear":
-        return last
-    return nn.Sequential(nn.Linear(dim, dim), nn.Dropout(0.1), nn.ReLU(), last)
-
-
-def multiclass_scores(
-    logits: np.ndarray, targets: np.ndarray
+def score_probe(
+    probe: nn.Module, test: Rows, multilabel: bool
 ) -> dict[str, float]:
-    """Compute accuracy and the mean F1 of classes.
+    """Score a probe: accuracy and mean F1, or mean average precisions.
 
-    Arguments
-    ---------
-    logits : [R, L] np.ndarray
-        Of a probe.
-    targets : [R, L] np.ndarray
-        1 for the label of a row.
-
-    Returns
-    -------
-    dict[str, float]
-        "accuracy", the main score, and "f1_macro".
-
-    Example
-    -------
-    >>> multiclass_scores(np.eye(2)[[0, 1, 1]], np.eye(2)[[0, 1, 0]])
-    {'accuracy': 0.666..., 'f1_macro': 0.666...}
+    The first is the main score. A label without a positive counts 0 in the
+    plain mean average precision.
     """
     metrics = require("sklearn.metrics", "eval")
-    true, found = targets.argmax(axis=1), logits.argmax(axis=1)
-    return {
-        "accuracy": top1_accuracy(logits, targets),
-        "f1_macro": float(metrics.f1_score(true, found, average="macro")),
-    }
-
-
-def multilabel_scores(
-    probabilities: np.ndarray, targets: np.ndarray
-) -> dict[str, float]:
-    """Compute the mean average precision of labels, plain and weighted.
-
-    A label without a positive counts 0 in the plain mean.
-
-    Arguments
-    ---------
-    probabilities : [R, L] np.ndarray
-        Of each label.
-    targets : [R, L] np.ndarray
-        1 for the labels of a row.
-
-    Returns
-    -------
-    dict[str, float]
-        "map_macro", the main score, and "map_weighted".
-
-    Example
-    -------
-    >>> multilabel_scores(np.array([[0.8, 0.3], [0.2, 0.9]]), np.eye(2))
-    {'map_macro': 1.0, 'map_weighted': 1.0}
-    """
-    metrics = require("sklearn.metrics", "eval")
+    with torch.no_grad():
+        found = probe(test.embeddings)
+        found = found.sigmoid() if multilabel else found
+    found = found.numpy(force=True)
+    targets = test.targets.numpy(force=True)
+    if not multilabel:
+        true, best = targets.argmax(axis=1), found.argmax(axis=1)
+        f1_macro = float(metrics.f1_score(true, best, average="macro"))
+        return {"accuracy": top1_accuracy(found, targets), "f1_macro": f1_macro}
     with warnings.catch_warnings():
         # of labels without a positive: evaluate_dataset names them
         warnings.filterwarnings("ignore", "No positive", UserWarning)
+        plain = mean_average_precision(found, targets)
         weighted = metrics.average_precision_score(
-            targets, probabilities, average="weighted"
+            targets, found, average="weighted"
         )
-        return {
-            "map_macro": mean_average_precision(probabilities, targets),
-            "map_weighted": float(weighted),
-        }
+    return {"map_macro": plain, "map_weighted": float(weighted)}
 
 
 def evaluate_dataset(
@@ -357,9 +206,8 @@ def evaluate_dataset(
     Returns
     -------
     dict[str, Any]
-        "main_score", the name; "scores", for each score its mean over runs
-        and the std of that over repetitions; "runs", all figures;
-        "notes", what a reader must know.
+        "main_score", its name; "scores", means over runs, and their std over
+        repetitions; "runs", all figures; "notes", what a reader must know.
 
     Raises
     ------
@@ -368,19 +216,12 @@ def evaluate_dataset(
 
     Example
     -------
-    >>> from pathlib import Path
-    >>> from speechbrain_wavjepa.evaluation.arch_dataset import one_hot
     >>> from speechbrain_wavjepa.evaluation.arch_dataset import ArchRun
-    >>> clips = list(range(40))
+    >>> clips, targets = list(range(40)), np.tile(np.eye(2, dtype="f"), (20, 1))
     >>> run = ArchRun("test", clips[:20], clips[20:30], clips[30:])
-    >>> targets = one_hot([clip % 2 for clip in clips], 2)
-    >>> pets = ArchDataset(
-    ...     "pets", [Path()] * 40, targets, ["a", "b"], False, [run], []
-    ... )
-    >>> found = evaluate_dataset(
-    ...     pets, ClipEmbeddings(targets, {}), ProbeSettings()
-    ... )
-    >>> found["scores"]["accuracy"]
+    >>> pets = ArchDataset("pets", clips, targets, ["a", "b"], False, [run])
+    >>> rows = ClipEmbeddings(targets, {})
+    >>> evaluate_dataset(pets, rows, ProbeSettings())["scores"]["accuracy"]
     {'mean': 1.0, 'std': 0.0}
     """
     notes = list(dataset.notes)
@@ -391,81 +232,44 @@ def evaluate_dataset(
         )
     rows = torch.from_numpy(np.array(embeddings.rows)).float().to(device)
     targets = torch.from_numpy(dataset.targets).to(device)
+
+    def take(clips: list[int]) -> Rows:
+        """Take the readable clips of a split."""
+        kept = [clip for clip in clips if clip not in embeddings.unreadable]
+        if not kept:
+            raise ValueError(
+                f"None of a split's clips of {dataset.name} can be read."
+            )
+        return Rows(rows[kept], targets[kept])
+
     figures = []
     jobs = [(run, n) for n in range(repetitions) for run in dataset.runs]
     for number, (run, repetition) in enumerate(jobs, 1):
-        train, valid, test = (
-            _take(rows, targets, clips, embeddings.unreadable, dataset.name)
-            for clips in run[1:]
-        )
-        absent = _absent(test, dataset.labels) if dataset.multilabel else []
-        if absent and not repetition:
+        train, valid, test = map(take, run[1:])
+        absent = (test.targets.sum(dim=0) == 0).nonzero()[:, 0].tolist()
+        if dataset.multilabel and absent and not repetition:
+            names = ", ".join(dataset.labels[n] for n in absent[:10])
             notes.append(
                 f"{len(absent)} labels have no clip in {run.name} and count 0 "
-                f"in map_macro: {', '.join(absent[:10])}."
+                f"in map_macro: {names}."
             )
+        title = f"probe {dataset.name}, {number} of {len(jobs)}"
         probe = train_probe(
-            train,
-            valid,
-            dataset.multilabel,
-            settings,
-            seed + repetition,
-            f"probe {dataset.name}, {number} of {len(jobs)}",
+            train, valid, dataset.multilabel, settings, seed + repetition, title
         )
-        figures.append(
-            {
-                "run": run.name,
-                "repetition": repetition,
-                "scores": _test(probe, test, dataset.multilabel),
-                "num_train": len(train.targets),
-                "num_valid": len(valid.targets),
-                "num_test": len(test.targets),
-            }
-        )
-    names = list(figures[0]["scores"])
+        figure = {"run": run.name, "repetition": repetition}
+        figure["scores"] = score_probe(probe, test, dataset.multilabel)
+        for split, some in zip(run._fields[1:], (train, valid, test)):
+            figure[f"num_{split}"] = len(some.targets)
+        figures.append(figure)
+    summary = {}
+    for name in figures[0]["scores"]:
+        scores = [figure["scores"][name] for figure in figures]
+        means = np.reshape(scores, (repetitions, -1)).mean(axis=1)
+        summary[name] = {"mean": float(means.mean()), "std": float(means.std())}
     return {
-        "main_score": names[0],
-        "scores": {name: _summarize(figures, name) for name in names},
+        "main_score": next(iter(summary)),
+        "scores": summary,
         "runs": figures,
         "notes": notes,
-    }
-
-
-def _take(rows, targets, clips, unreadable, name) -> Rows:
-    """Take the readable clips of a split."""
-    kept = [clip for clip in clips if clip not in unreadable]
-    if not kept:
-        raise ValueError(f"None of a split's clips of {name} can be read.")
-    return Rows(rows[kept], targets[kept])
-
-
-def _test(probe: nn.Module, test: Rows, multilabel: bool) -> dict[str, float]:
-    """Score a probe."""
-    with torch.no_grad():
-        logits = probe(test.embeddings)
-    targets = test.targets.numpy(force=True)
-    if multilabel:
-        return multilabel_scores(logits.sigmoid().numpy(force=True), targets)
-    return multiclass_scores(logits.numpy(force=True), targets)
-
-
-def _absent(rows: Rows, labels: list[str]) -> list[str]:
-    """List the labels that no row has."""
-    return [labels[n] for n in (rows.targets.sum(dim=0) == 0).nonzero()[:, 0]]
-
-
-def _summarize(figures: list[dict], name: str) -> dict[str, float]:
-    """Average over runs; the deviation is that over repetitions."""
-    repetitions = sorted({figure["repetition"] for figure in figures})
-    means = [
-        statistics.fmean(
-            figure["scores"][name]
-            for figure in figures
-            if figure["repetition"] == n
-        )
-        for n in repetitions
-    ]
-    return {
-        "mean": statistics.fmean(means),
-        "std": statistics.pstdev(means),
     }

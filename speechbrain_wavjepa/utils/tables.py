@@ -1,4 +1,4 @@
-"""Labels, tables and clips of a stranger's data, read with errors that help.
+"""Text, JSON and tables of strangers, read with errors that help.
 
 A file that is too large, no regular file, not text, or nested too deeply is
 refused by name before it fills the memory or blocks.
@@ -7,6 +7,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -14,31 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Union
 
-MAX_JSON = 2**26  # bytes
-MAX_TABLE = 2**26  # bytes
+MAX_BYTES = 2**26
 MAX_ROWS = 2**21
 
 
 def check_there(path: Union[str, Path]) -> None:
-    """Refuse a file of a data set that is missing.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-
-    Raises
-    ------
-    ValueError
-        If it is not there, or a folder, a pipe or a device.
-
-    Example
-    -------
-    >>> check_there("nowhere/meta.csv")
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere/meta.csv is missing: ...
-    """
+    """Refuse a file that is missing, or a folder, a pipe or a device."""
     if not os.path.exists(path):
         raise ValueError(
             f"{path} is missing: is the data set unpacked there, and whole?"
@@ -47,79 +29,28 @@ def check_there(path: Union[str, Path]) -> None:
         raise ValueError(f"{path} is no regular file: remove it.")
 
 
-def read_text(path: Path, max_bytes: int = MAX_TABLE) -> str:
-    """Read a file of text.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-    max_bytes : int
-        How large it may be.
-
-    Returns
-    -------
-    str
-        Its content.
-
-    Raises
-    ------
-    ValueError
-        If it is missing, no regular file, too large or not UTF-8.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.txt"
-    >>> _ = path.write_bytes(b"\\xff")
-    >>> read_text(path)
-    Traceback (most recent call last):
-    ...
-    ValueError: .../a.txt is not UTF-8 text: ...
-    """
-    _check_size(path, max_bytes)
+@contextlib.contextmanager
+def _bounded(path: Path, max_bytes: int) -> Iterator[None]:
+    """Read a file that must be there, UTF-8 and no larger than this."""
+    check_there(path)
+    if (size := path.stat().st_size) > max_bytes:
+        raise ValueError(
+            f"{path} has {size} bytes, over {max_bytes}: labels are smaller."
+        )
     try:
-        return path.read_text(encoding="utf-8-sig")
+        yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
 
 
-def _check_size(path: Path, max_bytes: int) -> None:
-    """Refuse what is no regular file or too large."""
-    check_there(path)
-    if path.stat().st_size > max_bytes:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes, over {max_bytes}: labels "
-            "are smaller."
-        )
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """Read a file of UTF-8 text."""
+    with _bounded(path, max_bytes):
+        return path.read_text(encoding="utf-8-sig")
 
 
 def parse_json(text: str, path: Path) -> Any:
-    """Parse json, whatever a stranger wrote.
-
-    Arguments
-    ---------
-    text : str
-        The json.
-    path : Path
-        Where it is from.
-
-    Returns
-    -------
-    Any
-        Its content.
-
-    Raises
-    ------
-    ValueError
-        If it is not json, or nested too deeply.
-
-    Example
-    -------
-    >>> parse_json("[" * 100000, Path("a.json"))
-    Traceback (most recent call last):
-    ...
-    ValueError: a.json cannot be read as json: RecursionError: ...
-    """
+    """Parse the JSON of a file."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -129,33 +60,8 @@ def parse_json(text: str, path: Path) -> Any:
 
 
 def read_json(path: Path) -> dict:
-    """Read a file of json that holds a mapping.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read or holds something else.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.json"
-    >>> _ = path.write_text('["dog"]')
-    >>> read_json(path)
-    Traceback (most recent call last):
-    ...
-    ValueError: .../a.json must hold a mapping in braces, not a list.
-    """
-    found = parse_json(read_text(path, MAX_JSON), path)
+    """Read a file of JSON that holds a mapping."""
+    found = parse_json(read_text(path), path)
     if not isinstance(found, dict):
         raise ValueError(
             f"{path} must hold a mapping in braces, not a "
@@ -165,44 +71,17 @@ def read_json(path: Path) -> dict:
 
 
 def read_rows(
-    path: Path, delimiter: str = ",", max_bytes: int = MAX_TABLE
+    path: Path, delimiter: str = ",", max_bytes: int = MAX_BYTES
 ) -> Iterator[list[str]]:
-    """Read the rows of a table, one by one.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-    delimiter : str
-        Between the cells of a row.
-    max_bytes : int
-        How large the file may be.
-
-    Yields
-    ------
-    list of str
-        The rows that are not empty, the header first.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.csv"
-    >>> _ = path.write_text("file,label\\na.wav,dog\\n")
-    >>> list(read_rows(path))
-    [['file', 'label'], ['a.wav', 'dog']]
-    """
-    _check_size(path, max_bytes)
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    """Read the rows of a table that are not empty, one by one."""
+    with (
+        _bounded(path, max_bytes),
+        open(path, encoding="utf-8-sig", newline="") as file,
+    ):
         try:
             yield from filter(None, csv.reader(file, delimiter=delimiter))
         except csv.Error as error:
             raise ValueError(f"{path} is no table: {error}.") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
 
 
 def read_table(
@@ -210,40 +89,12 @@ def read_table(
     columns: Sequence[str],
     delimiter: str = ",",
     optional: Sequence[str] = (),
-    max_bytes: int = MAX_TABLE,
+    max_bytes: int = MAX_BYTES,
 ) -> list[dict[str, str]]:
-    """Read a table with a header.
+    """Read these columns of a table with a header, as a mapping for each row.
 
-    Arguments
-    ---------
-    path : Path
-        The file.
-    columns : sequence of str
-        What must be there.
-    delimiter : str
-        Between the cells of a row.
-    optional : sequence of str
-        What may be there.
-    max_bytes : int
-        How large the file may be.
-
-    Returns
-    -------
-    list of dict[str, str]
-        The rows, of these columns only.
-
-    Raises
-    ------
-    ValueError
-        If the file, a column, a cell or all rows are missing, a column is
-        there twice, or it is too large.
-
-    Example
-    -------
-    >>> read_table(Path("nowhere/esc50.csv"), ["fold"])
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere/esc50.csv is missing: ...
+    Memory grows with what is asked for. A missing or double column, a row
+    that is cut off or too long, and a table without a row are refused.
     """
     rows = read_rows(path, delimiter, max_bytes)
     header = next(rows, [])
@@ -251,13 +102,10 @@ def read_table(
         raise ValueError(
             f"{path} has no column {missing[0]!r}, it has {header[:50]}."
         )
-    places = {
-        column: header.index(column)
-        for column in (*columns, *optional)
-        if column in header
-    }
-    if twice := [column for column in places if header.count(column) > 1]:
+    wanted = [c for c in (*columns, *optional) if c in header]
+    if twice := [column for column in wanted if header.count(column) > 1]:
         raise ValueError(f"{path} has two columns {twice[0]!r}: rename one.")
+    places = {column: header.index(column) for column in wanted}
     least, found = max(map(places.get, columns)), []
     for number, row in enumerate(rows, 1):
         if number > MAX_ROWS:
@@ -270,10 +118,7 @@ def read_table(
                 f"{len(header)}: put quotes around cells with {delimiter!r}."
             )
         found.append(
-            {
-                column: row[place] if place < len(row) else ""
-                for column, place in places.items()
-            }
+            {c: row[n] if n < len(row) else "" for c, n in places.items()}
         )
     if not found:
         raise ValueError(f"{path} has a header and no row: is it whole?")
@@ -281,36 +126,10 @@ def read_table(
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
-    """List files in an order that is the same on all machines.
-
-    Arguments
-    ---------
-    folder : Path
-        Where to look.
-    pattern : str
-        As of ``Path.glob``.
-
-    Returns
-    -------
-    list of Path
-        Sorted.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-
-    Example
-    -------
-    >>> find_files(Path("nowhere"), "*.wav")
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere has no file '*.wav': ...
-    """
+    """List files by a glob pattern, sorted; what macOS leaves is none."""
     found = sorted(
         path
         for path in folder.glob(pattern)
-        # what macOS leaves beside files
         if not path.name.startswith("._") and "__MACOSX" not in path.parts
     )
     if not found:

@@ -126,8 +126,9 @@ def test_a_probe_with_a_hidden_layer():
     [
         ({"probe": "attention"}, "probe='attention' must be one of"),
         ({"selection": "first"}, "selection='first' must be one of"),
-        ({"epochs": 0}, "must be 1 or more, lr above 0, got .0, 32, 0.001"),
-        ({"lr": "abc"}, "lr above 0, got .200, 32, 'abc'"),
+        ({"epochs": 0}, "epochs=0 must be an integer above 0"),
+        ({"batch_size": 1.5}, "batch_size=1.5 must be an integer above 0"),
+        ({"lr": "abc"}, "lr='abc' must be a number above 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):
@@ -162,7 +163,7 @@ def test_labels_stay_with_their_clips_when_one_is_unreadable(tmp_path):
     ]
 
 
-def test_the_deviation_is_over_repetitions(tmp_path):
+def test_the_std_is_over_repetitions(tmp_path):
     noise = np.random.default_rng(0).standard_normal((60, 4))
     found = evaluate_dataset(
         make_dataset(tmp_path),

@@ -1,30 +1,33 @@
 """What a run of an evaluation recipe is called, and what it depends on."""
 
+import functools
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
     hash_encoder_settings,
     list_settings,
+    load_encoder,
     name_run,
     override,
+    run_suite,
 )
 from speechbrain_wavjepa.inference.files import hash_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HEAR = RECIPES / "HEAR/linear_probe/hparams/hear.yaml"
-HUGGING_FACE = HEAR.with_name("hear_hugging_face.yaml")
 ARCH = RECIPES / "ARCH/hparams/arch.yaml"
 FINE_TUNE = RECIPES / "HEAR/fine_tuning/hparams/fine_tune.yaml"
 
 
 def name(path, data_key, **given):
     """Name a run's output folder; return it and its settings."""
-    settings, _ = name_run(path, override("", **given), data_key, hash_model)
+    settings, _ = name_run(path, override("", **given), data_key)
     return settings["output_folder"], settings
 
 
@@ -92,26 +95,31 @@ def test_folders_that_end_in_dots_have_names(
     monkeypatch.chdir(model / "inside")
     folder, _ = name(HEAR, "tasks_dir", tasks_dir="a", pretrained="..")
     assert folder == f"results/hear/a/wavjepa-{digits}"
-    folder, _ = name(HUGGING_FACE, "tasks_dir", tasks_dir="a", source="..")
+    given = {"tasks_dir": "a", "encoder": "hugging_face", "source": ".."}
+    folder, _ = name(HEAR, "tasks_dir", **given)
     assert folder == "results/hear/a/wavjepa"
 
 
 def test_a_missing_setting_is_named_before_anything_is_built():
     with pytest.raises(ValueError, match="'tasks_dir' is a .* Give it on"):
         name(HEAR, "tasks_dir")
+    with pytest.raises(ValueError, match="No model is given: --pretrained"):
+        name(HEAR, "tasks_dir", tasks_dir="a", model_name="b")
     with pytest.raises(ValueError, match="nowhere has no hyperparams.yaml"):
         name(HEAR, "tasks_dir", tasks_dir="a", pretrained="nowhere")
+    with pytest.raises(ValueError, match="encoder='mel' is none of .'pretr"):
+        name(HEAR, "tasks_dir", tasks_dir="a", encoder="mel")
 
 
 def test_an_option_that_is_given_twice():
     with pytest.raises(ValueError, match='line: found duplicate key "seed"'):
-        name_run(HEAR, "seed: 1\nseed: 2", "tasks_dir", hash_model)
+        name_run(HEAR, "seed: 1\nseed: 2", "tasks_dir")
 
 
 def test_a_wrong_setting_is_a_user_s_error(pretrained_folder):
     given = override("", tasks_dir="a", pretrained=str(pretrained_folder))
-    with pytest.raises(ValueError, match="'lrr' not found"):
-        build(HEAR, override(given, lrr=3))
+    with pytest.raises(ValueError, match=r"setting sead, did .* .'seed'\]"):
+        build(HEAR, override(given, sead=3))
     with pytest.raises(ValueError, match="seed_everything"):
         build(HEAR, override(given, seed="abc"))
 
@@ -146,7 +154,7 @@ def test_what_changes_nothing_in_a_figure_does_not_count(
         {"num_points": None},
         {"neighbours": []},
         {"precision": "bf16"},
-        {"encoder": {"pooling": "max"}},
+        {"encoders": {"pretrained": {"pooling": "max"}}},
     ],
 )
 def test_what_changes_a_figure_counts(pretrained_folder, change):
@@ -155,7 +163,7 @@ def test_what_changes_a_figure_counts(pretrained_folder, change):
     _, second = name(HEAR, "tasks_dir", **given, **change)
     first, second = (list_settings(x, "0a") for x in (first, second))
     assert first != second
-    needs = {"random_weights", "encoder"} & set(change)
+    needs = {"random_weights", "encoders"} & set(change)
     keys = [hash_encoder_settings(settings) for settings in (first, second)]
     assert (keys[0] != keys[1]) == bool(needs)
 
@@ -173,3 +181,37 @@ def test_what_changes_a_figure_counts(pretrained_folder, change):
 def test_settings_that_are_no_numbers(value, low, message):
     with pytest.raises(ValueError, match=message):
         check_numbers({"lr": value}, lr=low)
+
+
+def test_a_suite_names_what_fails_and_does_nothing_twice(tmp_path, capsys):
+    evaluated = []
+
+    def open_task(name, folder):
+        if name == "broken":
+            raise ValueError("no label")
+
+        def evaluate(aside):
+            evaluated.append(name)
+            (aside / "score").write_text(folder)
+            assert not (tmp_path / name).exists()
+
+        return {"clips": folder}, evaluate
+
+    def show(name, output):
+        return (output / "score").read_text()
+
+    folders = {"one": "1", "broken": "2", "last": "3"}
+    for _ in range(2):
+        assert run_suite(folders, tmp_path, open_task, show) == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[:2] == ["one    1", "last   3"]
+        assert printed.err == "broken error: no label\nNot done: broken\n"
+    assert evaluated == ["one", "last"]
+    assert run_suite({"one": "4"}, tmp_path, open_task, show) == 1
+    assert "was made with clips=1, not clips=4" in capsys.readouterr().err
+
+
+def test_a_wrong_argument_of_an_encoder_is_a_user_s_error():
+    encoders = {"a": functools.partial(torch.nn.Linear, 2, 2, poling="max")}
+    with pytest.raises(ValueError, match="encoder=a: .* argument 'poling'"):
+        load_encoder(encoders, "a")

@@ -23,7 +23,7 @@ def data(tmp_path):
 def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     output = tmp_path / "scores"
     command = [
-        "train.py",
+        "evaluate.py",
         "hparams/arch.yaml",
         f"--data_folder={data}",
         f"--pretrained={pretrained_folder}",
@@ -37,7 +37,7 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
     assert len(results["runs"]) == 5
     accuracy = results["scores"]["accuracy"]["mean"]
     assert accuracy > 0.8  # a low and a high tone
-    assert f"esc50              {100 * accuracy:<11.1f} accuracy" in printed
+    assert f"esc50 {100 * accuracy:<11.1f} accuracy" in printed
 
     done = output / "esc50" / "arch-scores.json"
     time = done.stat().st_mtime_ns
@@ -68,7 +68,7 @@ def test_a_suite_goes_on_where_it_was(data, pretrained_folder, tmp_path):
 
     arch_factory.write_clip(data / "ESC-50-master/audio/1-0-A-0.wav", 1, 44100)
     printed = run(*command, "--dataset=esc50", code=1)
-    assert "esc50              error:" in printed
+    assert "esc50 error:" in printed
     assert f"{output / 'esc50'} was made with clips=" in printed
 
 
@@ -77,7 +77,7 @@ def test_a_broken_data_set_does_not_end_a_suite(
 ):
     (data / "ESC-50-master" / "meta" / "esc50.csv").write_text("filename\n")
     command = [
-        "train.py",
+        "evaluate.py",
         "hparams/arch.yaml",
         f"--data_folder={data}",
         f"--pretrained={pretrained_folder}",
@@ -85,7 +85,7 @@ def test_a_broken_data_set_does_not_end_a_suite(
         "--epochs=2",
     ]
     printed = run(*command, code=1)
-    assert "esc50              error:" in printed
+    assert "esc50  error:" in printed
     assert "8 clips; the whole data set has 51197." in printed
     assert "Not done: esc50" in printed
     table = (tmp_path / "scores" / "results.tsv").read_text()
@@ -103,8 +103,9 @@ def test_clips_of_one_length_for_an_encoder_of_the_hub(
     for pad in (True, False):
         output = tmp_path / f"scores-{pad}"
         run(
-            "train.py",
-            "hparams/arch_hugging_face.yaml",
+            "evaluate.py",
+            "hparams/arch.yaml",
+            "--encoder=hugging_face",
             f"--data_folder={data}",
             "--dataset=fsd50k",
             f"--source={hugging_face_folder}",

@@ -12,8 +12,9 @@ from recipe_run import run_script
 def probe(task_folder, source, output, *more, path=(), fails=False):
     """Run the recipe; return what it prints."""
     command = [
-        "train.py",
-        "hparams/hear_hugging_face.yaml",
+        "evaluate.py",
+        "hparams/hear.yaml",
+        "--encoder=hugging_face",
         f"--tasks_dir={task_folder.parent}",
         f"--source={source}",
         f"--output_folder={output}",

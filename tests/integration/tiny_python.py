@@ -42,8 +42,8 @@ SIZES = {
         "scenes_per_room": 1,
         "num_workers": 1,
     },
-    "train.py hparams/hear*": {"num_points": 1, "neighbours": "[1]"},
-    "train.py hparams/arch*": {"epochs": 2},
+    "evaluate.py hparams/hear*": {"num_points": 1, "neighbours": "[1]"},
+    "evaluate.py hparams/arch*": {"epochs": 2},
     "train.py hparams/fine_tune*": {"number_of_epochs": 1},
 }
 

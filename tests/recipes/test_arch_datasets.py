@@ -82,7 +82,7 @@ def test_us8k_pools_folds_as_they_appear(tmp_path):
     dataset = make(tmp_path, "us8k")
     assert [run.name for run in dataset.runs][:3] == ["5", "1", "2"]
     pool = [clip for clip in range(20) if clip not in dataset.runs[1].test]
-    assert dataset.runs[1][1:3] == split_off(pool, 0.2)
+    assert list(dataset.runs[1][1:3]) == split_off(pool, 0.2)
 
 
 def test_fsd50k_has_the_labels_of_all_splits(tmp_path):
@@ -127,9 +127,7 @@ def test_irmas_finds_both_names_of_part_2(tmp_path, inner):
     assert labels_of(whole, whole.runs[0].test[0]) == ["gel", "voi"]
     usual = read_dataset("irmas", tmp_path)
     assert usual.notes[0] == "Tested on 4 clips of part(s) 1, 3."
-    with pytest.raises(ValueError, match="leaves no test clip"):
-        read_dataset("irmas", tmp_path, parts=[])
-    for parts in (2, [4]):
+    for parts in (2, [4], []):
         with pytest.raises(ValueError, match="are 1 to 3, got irmas_parts="):
             read_dataset("irmas", tmp_path, parts=parts)
 
@@ -205,47 +203,6 @@ def test_what_macos_leaves_beside_files_is_no_clip(tmp_path, name):
     assert read_dataset(name, tmp_path).paths == paths
 
 
-@pytest.mark.parametrize(
-    ("name", "path", "text", "message"),
-    [
-        (
-            "esc50",
-            "meta/esc50.csv",
-            "filename,fold,target,category\n",
-            "no row",
-        ),
-        (
-            "esc50",
-            "meta/esc50.csv",
-            "filename,fold,target,category\na.wav,1\n",
-            "Row 1 of .*esc50.csv is cut off",
-        ),
-        (
-            "esc50",
-            "meta/esc50.csv",
-            "filename,fold,target,category\na.wav,1,x,dog\n",
-            "esc50 in .* is not as it is published: ValueError: invalid",
-        ),
-        (
-            "fma_small",
-            "fma_metadata/tracks.csv",
-            "",
-            "tracks.csv has no column",
-        ),
-        ("slurp", "devel.jsonl", '{"intent": "a"}\n', "KeyError: 'recordings'"),
-        ("slurp", "devel.jsonl", "{\n", "devel.jsonl cannot be read as json"),
-        ("audio_mnist", "data/12/0_12_b.wav", "", "is no digit of one of the"),
-        ("audio_mnist", "data/61/0_61_0.wav", "", "is no digit of one of the"),
-    ],
-)
-def test_broken_tables_and_names_are_named(tmp_path, name, path, text, message):
-    make(tmp_path, name)
-    (tmp_path / path).parent.mkdir(exist_ok=True)
-    (tmp_path / path).write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
-        read_dataset(name, tmp_path)
-
-
 def test_medley_solos_db_as_its_archive_unpacks(tmp_path):
     dataset = make(tmp_path, "medleydb")
     for path in dataset.paths:
@@ -254,72 +211,50 @@ def test_medley_solos_db_as_its_archive_unpacks(tmp_path):
     assert read_dataset("medleydb", tmp_path).paths[0].parent == tmp_path
 
 
-ESC = "filename,fold,target,category\n"
+ESC = "esc50/meta/esc50.csv"
+ROW = "filename,fold,target,category\n"
+FOLDS = "".join(f"{n}.wav,{n},0,b\n" for n in range(101))
+US8K = "us8k/metadata/UrbanSound8K.csv"
+CITY = "slice_file_name,fold,classID,class\n"
+FSD = "fsd50k/FSD50K.ground_truth/eval.csv"
+LABELS = ",".join(map(str, range(1001)))
+DEVEL = "slurp/devel.jsonl"
 DEEP = '{"intent": ' + "[" * 100_000
+CLIMBS = '{"intent": "a", "recordings": [{"file": "../../a.flac"}]}'
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "text", "message"),
+    ("path", "text", "message"),
     [
-        (
-            "esc50",
-            "meta/esc50.csv",
-            f"{ESC}../../a.wav,1,0,b\n",
-            "cannot be a name",
-        ),
-        (
-            "esc50",
-            "meta/esc50.csv",
-            f"{ESC}/etc/passwd,1,0,b\n",
-            "cannot be a name",
-        ),
-        ("esc50", "meta/esc50.csv", f"{ESC}a.wav,1,-1,b\n", "the class -1;"),
-        (
-            "esc50",
-            "meta/esc50.csv",
-            f"{ESC}a.wav,1,{10**9},b\n",
-            "the class 10",
-        ),
-        ("esc50", "meta/esc50.csv", b"\xff\n", "esc50.csv is not UTF-8 text"),
-        (
-            "esc50",
-            "meta/esc50.csv",
-            ESC + "".join(f"{n}.wav,{n},0,b\n" for n in range(101)),
-            "have 101 folds, over 100",
-        ),
-        (
-            "us8k",
-            "metadata/UrbanSound8K.csv",
-            "slice_file_name,fold,classID,class\na.wav,1/../../..,0,b\n",
-            "cannot be a name",
-        ),
-        (
-            "fsd50k",
-            "FSD50K.ground_truth/eval.csv",
-            "fname,labels\n/etc/passwd,b\n",
-            "cannot be a name",
-        ),
-        (
-            "fsd50k",
-            "FSD50K.ground_truth/eval.csv",
-            f'fname,labels\na,"{",".join(map(str, range(1001)))}"\n',
-            "labels, over 1000",
-        ),
-        ("slurp", "devel.jsonl", DEEP, "cannot be read as json: Recursion"),
-        (
-            "slurp",
-            "devel.jsonl",
-            '{"intent": "a", "recordings": [{"file": "../../a.flac"}]}',
-            "cannot be a name",
-        ),
+        (ESC, ROW, "no row"),
+        (ESC, f"{ROW}a.wav,1\n", "Row 1 of .*esc50.csv is cut off"),
+        (ESC, f"{ROW}a.wav,1,x,b\n", "esc50 in .* is not as .*: ValueError"),
+        (ESC, f"{ROW}../../a.wav,1,0,b\n", "cannot be a name"),
+        (ESC, f"{ROW}/etc/passwd,1,0,b\n", "cannot be a name"),
+        (ESC, f"{ROW}a.wav,1,-1,b\n", "the class -1;"),
+        (ESC, f"{ROW}a.wav,1,{10**9},b\n", "the class 10"),
+        (ESC, ROW + FOLDS, "have 101 folds, over 100"),
+        (ESC, b"\xff\n", "esc50.csv is not UTF-8 text"),
+        (US8K, f"{CITY}a.wav,1/../../..,0,b\n", "cannot be a name"),
+        (FSD, "fname,labels\n/etc/passwd,b\n", "cannot be a name"),
+        (FSD, f'fname,labels\na,"{LABELS}"\n', "labels, over 1000"),
+        ("fma_small/fma_metadata/tracks.csv", "", "tracks.csv has no column"),
+        (DEVEL, '{"intent": "a"}\n', "KeyError: 'recordings'"),
+        (DEVEL, "{\n", "devel.jsonl cannot be read as json"),
+        (DEVEL, DEEP, "cannot be read as json: Recursion"),
+        (DEVEL, CLIMBS, "cannot be a name"),
+        ("audio_mnist/data/12/0_12_b.wav", "", "is no digit of one of the"),
+        ("audio_mnist/data/61/0_61_0.wav", "", "is no digit of one of the"),
     ],
 )
-def test_what_a_stranger_s_tables_may_hold(tmp_path, name, path, text, message):
-    make(tmp_path, name)
+def test_what_a_stranger_s_tables_may_hold(tmp_path, path, text, message):
+    name = path.split("/")[0]
+    make(tmp_path / name, name)
+    (tmp_path / path).parent.mkdir(exist_ok=True)
     content = text if isinstance(text, bytes) else text.encode()
     (tmp_path / path).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_dataset(name, tmp_path)
+        read_dataset(name, tmp_path / name)
 
 
 def test_magna_tag_a_tune_s_paths_stay_inside(tmp_path):

@@ -378,9 +378,7 @@ def write_results(brain, hparams, made_with, classifier):
 def main():
     """Check everything, then fine-tune."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
-    settings, overrides = name_run(
-        hparams_file, overrides, "tasks_dir", hash_model
-    )
+    settings, overrides = name_run(hparams_file, overrides, "tasks_dir")
     if run_opts["debug"]:  # a dry run touches no other run's folder
         folder = f"{os.path.abspath(str(settings['output_folder']))}_debug"
         overrides = override(overrides, output_folder=folder)

@@ -1,15 +1,16 @@
 """Probes on frozen embeddings, by the protocol of the HEAR kit.
 
 Every task of a folder is embedded once and its probes trained; a suite that
-was stopped goes on with the next task.
+was stopped resumes with the next task.
 
-    python train.py hparams/hear.yaml --tasks_dir DIR --task esc50-v2.0.0-full \
-        --pretrained FOLDER
+    python evaluate.py hparams/hear.yaml --tasks_dir DIR \
+        --task esc50-v2.0.0-full --pretrained FOLDER
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import functools
 import json
 import logging
 import sys
@@ -28,16 +29,16 @@ from speechbrain_wavjepa.evaluation.report import HEAR_SCORES, read_score
 from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
-    finish,
     hash_encoder_settings,
     list_settings,
+    load_encoder,
     name_run,
     override,
+    run_suite,
 )
-from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.integrations.huggingface import hash_encoder
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import is_made
 from speechbrain_wavjepa.utils.plots import plot_confusion
 
 logger = logging.getLogger(__name__)
@@ -47,18 +48,18 @@ DONE = "prediction-done.json"  # the kit's name
 
 
 def list_tasks(tasks_dir, task):
-    """List the folders of the tasks that are asked for."""
+    """List the folders of the tasks that are asked for, by their names."""
     folder = Path(str(tasks_dir))
     if task != "all":
-        return [find_task(folder, task)]
-    tasks = sorted(
-        path.parent for path in folder.glob("[!.]*/task_metadata.json")
-    )
+        tasks = [find_task(folder, task)]
+    else:
+        found = folder.glob("[!.]*/task_metadata.json")
+        tasks = sorted(path.parent for path in found)
     if not tasks:
         raise ValueError(
             f"{folder} holds no task: give the folder above the task folders."
         )
-    return tasks
+    return {path.name: path for path in tasks}
 
 
 def make_embedder(task, encoder, device):
@@ -77,10 +78,9 @@ def make_embedder(task, encoder, device):
     return embed_scenes
 
 
-def probe_task(task, output, hparams, made_with, device):
+def probe_task(task, encoder, hparams, made_with, device, output):
     """Embed a task, train its probes and write its scores."""
     start = time.perf_counter()
-    encoder = hparams["encoder"].to(device).eval()
     for run in task.runs():
         if absent := task.absent_labels(run):
             logger.warning(
@@ -127,37 +127,12 @@ def probe_task(task, output, hparams, made_with, device):
     (output / DONE).write_text(json.dumps(done, indent=4))
 
 
-def probe_tasks(tasks, hparams, made_with, device):
-    """Probe tasks, print their scores; 1 if one could not be done."""
-    output_folder, failed = Path(hparams["output_folder"]), []
-    for folder in tasks:
-        output = output_folder / folder.name
-        try:
-            task = HearTask(folder, hparams["encoder"].sample_rate)
-            task.check_leaks()
-            if not is_made(output, task.fingerprints()):
-                with finish(output, task.fingerprints()) as aside:
-                    probe_task(task, aside, hparams, made_with, device)
-            score = read_score(output / HEAR_SCORES)
-        except (OSError, ValueError) as error:
-            print(f"{folder.name:<40} error: {error}", file=sys.stderr)
-            failed.append(folder.name)
-            continue
-        print(f"{folder.name:<40} {score.percent}")
-    print(f"Scores, predictions and embeddings: {output_folder}")
-    if failed:
-        print(f"Not done: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
 def main():
     """Check everything, then probe the tasks."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "precision" in run_opts.overridden_args:  # SpeechBrain takes it away
         overrides = override(overrides, precision=run_opts["precision"])
-    settings, overrides = name_run(
-        hparams_file, overrides, "tasks_dir", hash_model
-    )
+    settings, overrides = name_run(hparams_file, overrides, "tasks_dir")
     tasks = list_tasks(settings["tasks_dir"], settings["task"])
     hparams = build(hparams_file, overrides)
     if hparams["num_points"] is not None:
@@ -170,11 +145,25 @@ def main():
         check_numbers({"neighbours": k}, neighbours=1)
     sample_grid(hparams["grid"], num_points=hparams["num_points"])
     device = find_device(run_opts.get("device"))
-    made_with = list_settings(settings, hparams["encoder_key"])
+    encoder = load_encoder(hparams["encoders"], hparams["encoder"]).to(device)
+    is_of_hub = hparams["encoder"] == "hugging_face"
+    key = hash_encoder(encoder) if is_of_hub else None
+    made_with = list_settings(settings, key)
+
+    def open_task(name, folder):
+        task = HearTask(folder, encoder.sample_rate)
+        task.check_leaks()
+        return task.fingerprints(), functools.partial(
+            probe_task, task, encoder, hparams, made_with, device
+        )
+
+    def show(name, output):
+        return read_score(output / HEAR_SCORES).percent
+
     with experiment(
         hparams["output_folder"], hparams_file, overrides, made_with
     ):
-        return probe_tasks(tasks, hparams, made_with, device)
+        return run_suite(tasks, hparams["output_folder"], open_task, show)
 
 
 if __name__ == "__main__":

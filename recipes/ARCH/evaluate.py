@@ -1,15 +1,16 @@
 """Linear probes on frozen embeddings, by the protocol of ARCH.
 
 Every data set is embedded once and its probes trained; a suite that was
-stopped goes on with the next data set.
+stopped resumes with the next data set.
 
-    python train.py hparams/arch.yaml --data_folder DIR --dataset esc50 \
+    python evaluate.py hparams/arch.yaml --data_folder DIR --dataset esc50 \
         --pretrained FOLDER
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import functools
 import json
 import logging
 import sys
@@ -20,33 +21,35 @@ import speechbrain as sb
 from arch_datasets import READERS, read_dataset
 from arch_prepare import find_datasets, read_options
 
-from speechbrain_wavjepa.evaluation.arch import check_settings, evaluate_dataset
+from speechbrain_wavjepa.evaluation.arch import evaluate_dataset
 from speechbrain_wavjepa.evaluation.arch_dataset import fingerprint_dataset
 from speechbrain_wavjepa.evaluation.embeddings import embed_dataset
 from speechbrain_wavjepa.evaluation.report import ARCH_SCORES, read_score
 from speechbrain_wavjepa.evaluation.runs import (
     build,
     check_numbers,
-    finish,
     hash_encoder_settings,
     list_settings,
+    load_encoder,
     name_run,
+    run_suite,
 )
-from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.integrations.huggingface import hash_encoder
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import experiment, run_script
-from speechbrain_wavjepa.utils.files import fingerprint, is_made
+from speechbrain_wavjepa.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
 TABLE = "results.tsv"
 
 
-def probe_dataset(dataset, content, output, hparams, made_with, device):
+def probe_dataset(
+    dataset, content, encoder, hparams, made_with, device, output
+):
     """Embed a data set, train its probes and write its scores."""
     start, name = time.perf_counter(), dataset.name
-    encoder = hparams["encoder"].to(device).eval()
-    if hparams.get("pad_to_max_seconds"):
+    if hparams["encoder"] == "hugging_face" and hparams["pad_to_max_seconds"]:
         encoder.pad_to_seconds = READERS[name].max_seconds
     embeddings = embed_dataset(
         dataset,
@@ -73,9 +76,9 @@ def probe_dataset(dataset, content, output, hparams, made_with, device):
     (output / ARCH_SCORES).write_text(json.dumps(results, indent=4))
 
 
-def write_table(hparams):
+def write_table(encoder, hparams):
     """Write a row for each finished data set, with the columns of ARCH."""
-    encoder, folder = hparams["encoder"], Path(hparams["output_folder"])
+    folder = Path(hparams["output_folder"])
     num_parameters = sum(value.numel() for value in encoder.parameters())
     rows = []
     for name in READERS:
@@ -89,58 +92,40 @@ def write_table(hparams):
     (folder / TABLE).write_text("\n".join(rows) + "\n")
 
 
-def show(name, output):
-    """Print the figure of a data set, and what must be known of it."""
-    results = json.loads((output / ARCH_SCORES).read_text())
-    score = read_score(output / ARCH_SCORES).percent
-    print(f"{name:<18} {score:<11} {results['main_score']}")
-    for note in results["notes"]:
-        print(f"{'':<18} {note}")
-
-
-def probe_datasets(datasets, hparams, made_with, device):
-    """Probe data sets, print their scores; 1 if one could not be done."""
-    output_folder, failed = Path(hparams["output_folder"]), []
-    for name, folder in datasets.items():
-        output = output_folder / name
-        try:
-            dataset = read_dataset(name, folder, **read_options(name, hparams))
-            content = fingerprint_dataset(dataset)
-            if not is_made(output, content):
-                with finish(output, content) as aside:
-                    probe_dataset(
-                        dataset, content, aside, hparams, made_with, device
-                    )
-            show(name, output)
-        except (OSError, ValueError) as error:
-            print(f"{name:<18} error: {error}", file=sys.stderr)
-            failed.append(name)
-            continue
-        write_table(hparams)
-    print(f"Scores, their table and embeddings: {output_folder}")
-    if failed:
-        print(f"Not done: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
 def main():
     """Check everything, then probe the data sets."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
-    settings, overrides = name_run(
-        hparams_file, overrides, "data_folder", hash_model
-    )
+    settings, overrides = name_run(hparams_file, overrides, "data_folder")
     datasets = find_datasets(
         settings["data_folder"], settings["dataset"], settings["folders"]
     )
     hparams = build(hparams_file, overrides)
-    check_settings(hparams["probe_settings"])
+    hparams["probe_settings"].check()
     check_numbers(hparams, repetitions=1, num_workers=0, max_bad_fraction=0.0)
     device = find_device(run_opts.get("device"))
-    made_with = list_settings(settings, hparams["encoder_key"])
+    encoder = load_encoder(hparams["encoders"], hparams["encoder"]).to(device)
+    is_of_hub = hparams["encoder"] == "hugging_face"
+    key = hash_encoder(encoder) if is_of_hub else None
+    made_with = list_settings(settings, key)
+
+    def open_dataset(name, folder):
+        dataset = read_dataset(name, folder, **read_options(name, hparams))
+        content = fingerprint_dataset(dataset)
+        return content, functools.partial(
+            probe_dataset, dataset, content, encoder, hparams, made_with, device
+        )
+
+    def show(name, output):
+        write_table(encoder, hparams)
+        results = json.loads((output / ARCH_SCORES).read_text())
+        score = read_score(output / ARCH_SCORES).percent
+        line = f"{score:<11} {results['main_score']}"
+        return "\n".join([line, *(f"    {note}" for note in results["notes"])])
+
     with experiment(
         hparams["output_folder"], hparams_file, overrides, made_with
     ):
-        return probe_datasets(datasets, hparams, made_with, device)
+        return run_suite(datasets, hparams["output_folder"], open_dataset, show)
 
 
 if __name__ == "__main__":
