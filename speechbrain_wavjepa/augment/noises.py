@@ -1,18 +1,8 @@
-"""Procedural background noises for the runs without a download.
+"""Background noises for scenes: recordings of a folder, or synthetic ones.
 
-Four kinds take turns: wind-like noise that comes and goes, mains hum, the
-babble of many voices, and rain of clicks. Every noise is a pure function of
-the seed and its index.
-
-Shapes: T samples.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Background noises for scenes: recordings of a folder, in any order.
-
-Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238) takes them from WHAMR!
-(https://arxiv.org/abs/1910.10279).
+Sources: WavJEPA-Nat (https://arxiv.org/abs/2509.23238) takes recordings from
+WHAMR! (https://arxiv.org/abs/1910.10279). The synthetic ones are for the runs
+without a download: wind-like noise, mains hum, babble and rain take turns.
 
 Shapes: T samples.
 
@@ -21,27 +11,25 @@ Authors
 """
 
 import math
-import os
 from pathlib import Path
 from typing import Union
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.dataio.clips import (
     UNKNOWN_LENGTH,
-    ForwardFile,
-    check_header,
-    decoding_problem,
+    open_clip,
+    read_pieces,
 )
 from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.processing.audio import resample, rms_normalize
 
 MAX_SECONDS = 60.0  # read at once of a longer recording
 PARTS = 60  # places at which reading of a longer recording begins
-FRAMES_AT_ONCE = 2**16
+
+Generator = np.random.Generator
 
 
 class NoiseFolder:
@@ -50,7 +38,7 @@ class NoiseFolder:
     Each recording counts as 60 items. Of one that is longer than a minute
     they are minutes from its beginning to its end, of any other they are all
     the whole recording; so every recording is drawn as often as another, and
-    long ones are heard in all parts.
+    long ones in all their parts.
 
     Arguments
     ---------
@@ -90,8 +78,7 @@ class NoiseFolder:
         if not self.files:
             raise ValueError(
                 f"The noise_folder {folder} holds no "
-                f"{', '.join(AUDIO_SUFFIXES)} file: unpack the recordings, "
-                "which are read in any order."
+                f"{', '.join(AUDIO_SUFFIXES)} file: unpack the recordings."
             )
         self.sample_rate = sample_rate
 
@@ -102,12 +89,8 @@ class NoiseFolder:
     def __getitem__(self, index: int) -> Tensor:
         """Read a recording, or a minute of it: [T].
 
-        Raises
-        ------
-        ValueError
-            If it cannot be decoded or is silent.
-        OSError
-            If it is not there any more.
+        Raises a ValueError if it cannot be decoded or is silent, an OSError
+        if it is not there any more.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"Noise {index} of {len(self)}.")
@@ -127,41 +110,21 @@ class NoiseFolder:
 
 def _read_part(path: str, part: int) -> tuple[Tensor, int]:
     """Read a part of a recording: [T, 1] of its first channel, and its rate."""
-    os.stat(path)  # soundfile's error would not say that a file is gone
-    try:
-        with ForwardFile(os.fsencode(path)) as file:  # not every name is UTF-8
-            check_header(file)
-            wanted = math.ceil(MAX_SECONDS * file.samplerate)
-            left = wanted
-            if wanted < file.frames < UNKNOWN_LENGTH:
-                file.seek((file.frames - wanted) * part // (PARTS - 1))
-            pieces = []
-            while left > 0:
-                at_once = min(left, FRAMES_AT_ONCE)
-                piece = file.read(at_once, dtype="float32", always_2d=True)
-                if len(piece) == 0:
-                    break
-                pieces.append(piece[:, :1].copy())
-                left -= len(piece)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"it cannot be decoded: {decoding_problem(error)}"
-        ) from error
-    if not pieces:
-        raise ValueError("it is empty")
-    knows_length = file.frames < UNKNOWN_LENGTH and file.format != "MP3"
-    if knows_length and wanted - left < min(wanted, file.frames):
-        raise ValueError(
-            f"it ends before the {file.frames} frames that its header claims"
-        )
-    return torch.from_numpy(np.concatenate(pieces)), file.samplerate
-
-
-Generator = np.random.Generator
+    with open_clip(path) as file:
+        wanted, start = math.ceil(MAX_SECONDS * file.samplerate), 0
+        if wanted < file.frames < UNKNOWN_LENGTH:
+            start = (file.frames - wanted) * part // (PARTS - 1)
+            file.seek(start)
+        pieces = read_pieces(file, start, min(wanted, file.frames - start))
+        # copied, so that no piece keeps the other channels in memory
+        mono = np.concatenate([piece[:, :1].copy() for piece in pieces])
+        return torch.from_numpy(mono), file.samplerate
 
 
 class SyntheticNoises:
     """Background noises, made when asked for and then kept in memory.
+
+    Each is a pure function of the seed and its index.
 
     Arguments
     ---------

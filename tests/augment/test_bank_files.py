@@ -103,12 +103,12 @@ def test_arrays_that_lie_are_refused(data, message, tmp_path, monkeypatch):
     ids=range(8),
 )
 def test_json_that_cannot_be_used_is_refused(data):
-    with pytest.raises(ValueError, match="its json file"):
+    with pytest.raises(ValueError, match="its metadata cannot|its json holds"):
         decode_json(data)
 
 
 def test_json_that_would_fill_the_memory_is_refused():
-    with pytest.raises(ValueError, match="json file has 16777218 bytes, over"):
+    with pytest.raises(ValueError, match="json has 16777218 bytes, over"):
         decode_json(b"{" + b" " * 2**24 + b"}")
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     (tmp_path / "folder.npy").mkdir()
     for name in ("pipe.npy", "device.npy", "folder.npy"):
         for read in (read_file, index_tar):
-            with pytest.raises(ValueError, match=f"{name}' is no regular"):
+            with pytest.raises(ValueError, match=f"{name} is no regular"):
                 read(tmp_path / name)
 
 

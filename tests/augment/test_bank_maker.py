@@ -42,7 +42,7 @@ def bank(tmp_path_factory):
 def test_rooms_of_the_parts_differ(bank):
     rooms = {
         split: {
-            scene.about["room"]
+            scene.metadata["room"]
             for scene in map(
                 BRIRBank(bank, split=split).__getitem__,
                 range(len(BRIRBank(bank, split=split))),
@@ -66,8 +66,8 @@ def test_every_scene_tells_what_it_is(bank):
         "head_orientation",
         "source",
         "noise",
-    } == set(scene.about)
-    assert len(scene.responses) == 1 + len(scene.about["noise"])
+    } == set(scene.metadata)
+    assert len(scene.responses) == 1 + len(scene.metadata["noise"])
     made_with = json.loads((bank / "made_with.json").read_text())
     assert made_with["seed"] == 0
     assert set(json.loads((bank / "versions.json").read_text())) == {

@@ -43,7 +43,7 @@ def test_scenes_come_back_as_they_were_written(tmp_path):
     for index in (2, 0, 1):  # in any order
         expected, about = scenes[index]
         scene = bank[index]
-        assert scene.about == about
+        assert scene.metadata == about
         assert np.array_equal(scene.responses, expected.astype(np.float32))
 
 
@@ -227,7 +227,7 @@ def test_what_is_removed_during_a_run_is_drawn_again_and_named(tmp_path):
     assert sampler(8, 1000, generator).num_bad == 0
     path.unlink()
     parts = sampler(8, 1000, generator)
-    assert len(parts.about) == 8 and parts.num_bad > 0
+    assert len(parts.metadata) == 8 and parts.num_bad > 0
     shard = tmp_path / "bank" / "train" / "scenes-000000.tar"
     shard.unlink()
     with pytest.raises(ValueError, match=f"no scene could be.*{shard}"):

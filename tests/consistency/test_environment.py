@@ -69,6 +69,7 @@ def test_the_core_needs_the_packages_of_the_field_only(settings):
         "hyperpyyaml",
         "sentencepiece",
         "numpy",
+        "scipy",
         "soundfile",
         "soxr",
     ]
