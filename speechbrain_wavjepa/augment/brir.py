@@ -32,6 +32,7 @@ from speechbrain_wavjepa.utils.tables import check_there, parse_json
 EARS = ("left", "right")
 # Of a bank that was simulated: both ears, and a microphone in their place.
 RECEIVERS = (*EARS, "omni")
+IMPORT_IT = "bring the bank into our form, scenes_prepare.py --from_bank"
 MAX_BYTES = 256 * 1024**2  # of an array
 MAX_JSON = 2**24  # bytes; parsed it can take thirty times as many
 MAX_HEADER_BYTES = 1024**2  # of a tar member: what holds its long name
@@ -139,8 +140,7 @@ class BRIRBank:
         if set(files) != {"npy", "json"}:
             raise ValueError(
                 f"{key} of {shard.parent} needs a .npy and a .json file, has "
-                f"{sorted(files)}: bring the bank into this form with "
-                "scenes_prepare.py --from_bank."
+                f"{sorted(files)}: {IMPORT_IT}."
             )
         try:
             metadata = decode_json(read_member(shard, name, files["json"]))
@@ -171,24 +171,19 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
         raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
     if not folder.is_dir():
         raise ValueError(
-            f"There is no bank of room impulse responses at {folder}: make "
-            "one with scenes_prepare.py, or begin with "
-            "hparams/wavjepa_nat_mini.yaml, which makes its own."
+            f"There is no bank of room responses at {folder}: make one with "
+            "scenes_prepare.py, or begin with hparams/wavjepa_nat_mini.yaml."
         )
     inner = folder / split
     if not inner.is_dir() and split == "test":
         raise ValueError(
             f"{folder} has no part test/, whose rooms were not trained on: "
-            "bring the bank into this form with scenes_prepare.py --from_bank."
+            f"{IMPORT_IT}."
         )
     inner = inner if inner.is_dir() else folder
-    shards = sorted(inner.glob("*.tar"))
-    if not shards:
-        raise ValueError(
-            f"{inner} holds no tar shards of scenes: make a bank with "
-            "scenes_prepare.py, or bring one into this form by --from_bank."
-        )
-    return shards
+    if shards := sorted(inner.glob("*.tar")):
+        return shards
+    raise ValueError(f"{inner} holds no tar shards of scenes: {IMPORT_IT}.")
 
 
 def _index_shard(shard: Path) -> list[tuple[Path, str, dict]]:
@@ -225,12 +220,9 @@ def decode_array(data: bytes) -> np.ndarray:
     """Decode a .npy file of numbers; the array shares its memory."""
     file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, in_columns, dtype = read_header(file)
+        major, minor = np.lib.format.read_magic(file)
+        header = getattr(np.lib.format, f"read_array_header_{major}_{minor}")
+        shape, in_columns, dtype = header(file)
     except Exception as error:  # NumPy's parser raises half a dozen kinds
         raise ValueError(f"it is no .npy file: {error}") from error
     if dtype.kind not in "fiu":
@@ -315,14 +307,12 @@ class _HeaderReader:
         self.file = file
         self.tell = file.tell
 
-    def read(self, size: int) -> bytes:
-        """Read a header of bounded size."""
+    def read(self, size: int) -> bytes:  # noqa: D102
         if size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self.file.read(size)
 
-    def seek(self, position: int) -> int:
-        """Go forward."""
+    def seek(self, position: int) -> int:  # noqa: D102
         if not self.tell() - 1 <= position < 2**62:
             raise tarfile.ReadError("a header with an absurd size")
         return self.file.seek(position)

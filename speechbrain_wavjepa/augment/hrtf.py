@@ -161,8 +161,7 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     # what h5py raises on damaged files
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no SOFA file of the convention SimpleFreeFieldHRIR: "
-            f"{error}."
+            f"{path} is no SOFA file (SimpleFreeFieldHRIR): {error}."
         ) from error
     kind = kind.decode("utf-8", "replace") if isinstance(kind, bytes) else kind
     if (
@@ -174,16 +173,15 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         or "spherical" not in str(kind)
     ):
         raise ValueError(
-            f"{path} has responses of shape {list(responses.shape)} at "
-            f"{list(places.shape)} {kind} places: a head has two receivers "
-            "and a spherical place for each response."
+            f"{path} has responses {list(responses.shape)} at {kind} places "
+            f"{list(places.shape)}: a head has two receivers and a spherical "
+            "place for each response."
         )
     if not responses.any():
         raise ValueError(f"{path} is silent.")
     if not (rate.size and rate[0].is_integer() and 1000 <= rate[0] <= 768000):
         raise ValueError(
-            f"{path} says that its rate is {rate.tolist()}, not a whole number "
-            "of 1000 to 768000 Hz."
+            f"{path} has its rate as {rate.tolist()}, not 1000 to 768000 Hz."
         )
     return places, responses, int(rate[0])
 

@@ -29,8 +29,6 @@ from speechbrain_wavjepa.processing.audio import resample, rms_normalize
 MAX_SECONDS = 60.0  # read at once of a longer recording
 PARTS = 60  # places at which reading of a longer recording begins
 
-Generator = np.random.Generator
-
 
 class NoiseFolder:
     """Noise recordings, read one by one; several channels become the first.
@@ -76,9 +74,9 @@ class NoiseFolder:
             if is_clip_name(path.name) and path.is_file()
         )
         if not self.files:
+            kinds = ", ".join(AUDIO_SUFFIXES)
             raise ValueError(
-                f"The noise_folder {folder} holds no "
-                f"{', '.join(AUDIO_SUFFIXES)} file: unpack the recordings."
+                f"The noise_folder {folder} holds no {kinds} file."
             )
         self.sample_rate = sample_rate
 
@@ -158,9 +156,8 @@ class SyntheticNoises:
     ):
         if num_clips < 1 or seconds < 0.4 or sample_rate < 8000:
             raise ValueError(
-                "Synthetic noises need num_clips of 1, seconds of 0.4 and "
-                f"a sample_rate of 8000 at least, got {num_clips}, "
-                f"{seconds} and {sample_rate}."
+                "Noises need num_clips >= 1, seconds >= 0.4 and sample_rate "
+                f">= 8000, got {num_clips}, {seconds} and {sample_rate}."
             )
         self.num_clips = num_clips
         self.seconds = seconds
@@ -183,48 +180,51 @@ class SyntheticNoises:
     def _make(self, index: int) -> Tensor:
         """Make a noise from the seed and its index."""
         random = np.random.default_rng([self.seed, index])
-        length = random.uniform(0.25, 1.0) * self.seconds
+        seconds = random.uniform(0.25, 1.0) * self.seconds
         make = (_wind, _hum, _babble, _rain)[index % 4]
-        noise = make(random, round(length * self.sample_rate), self.sample_rate)
-        noise = noise / np.sqrt(np.mean(noise**2))
-        return torch.from_numpy(noise.astype(np.float32))
+        noise = make(
+            random, round(seconds * self.sample_rate), self.sample_rate
+        )
+        return torch.from_numpy(_unit_level(noise).astype(np.float32))
 
 
-def _coloured(
-    random: Generator, num_samples: int, rate: int, slope: float
-) -> np.ndarray:
-    """Make noise whose power falls by 6 * slope dB in an octave."""
+def _unit_level(noise):
+    """Bring a noise to an RMS level of 1."""
+    return noise / np.sqrt(np.mean(noise**2))
+
+
+def _shaped(random, num_samples, rate, gain):
+    """Make noise whose spectrum has a gain, a function of the frequency."""
     spectrum = np.fft.rfft(random.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / rate)
-    return np.fft.irfft(
-        spectrum * np.maximum(frequency, 50.0) ** -slope, num_samples
+    return np.fft.irfft(spectrum * gain(frequency), num_samples)
+
+
+def _coloured(random, num_samples, rate, slope):
+    """Make noise whose power falls by 6 * slope dB in an octave."""
+    return _shaped(
+        random, num_samples, rate, lambda f: np.maximum(f, 50.0) ** -slope
     )
 
 
-def _slow_envelope(
-    random: Generator, num_samples: int, rate: int, points_per_second: float
-) -> np.ndarray:
+def _slow_envelope(random, num_samples, rate, points_per_second):
     """Draw a level that wanders between 0 and 1."""
     num_points = max(int(points_per_second * num_samples / rate), 2)
-    return np.interp(
-        np.linspace(0, num_points - 1, num_samples),
-        np.arange(num_points),
-        random.uniform(0, 1, num_points),
-    )
+    time = np.linspace(0, num_points - 1, num_samples)
+    return np.interp(time, range(num_points), random.uniform(0, 1, num_points))
 
 
-def _wind(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _wind(random, num_samples, rate):
     """Make coloured noise that comes and goes slowly."""
     noise = _coloured(random, num_samples, rate, random.uniform(0.3, 1.2))
     return noise * (0.2 + _slow_envelope(random, num_samples, rate, 1.5))
 
 
-def _hum(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _hum(random, num_samples, rate):
     """Make harmonics of the mains' 50 or 60 Hz in some noise."""
     time = np.arange(num_samples) / rate
     frequency = random.choice([50.0, 60.0])
-    hum = 0.1 * _coloured(random, num_samples, rate, 0.5)
-    hum = hum / np.sqrt(np.mean(hum**2)) * 0.1
+    hum = 0.1 * _unit_level(_coloured(random, num_samples, rate, 0.5))
     for harmonic in range(1, 20):
         phase = random.uniform(0, 2 * np.pi)
         level = random.uniform(0.2, 1.0) / harmonic
@@ -232,23 +232,23 @@ def _hum(random: Generator, num_samples: int, rate: int) -> np.ndarray:
     return hum
 
 
-def _babble(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _babble(random, num_samples, rate):
     """Sum voice-like bands, each with syllables of its own."""
     babble = np.zeros(num_samples)
-    frequency = np.fft.rfftfreq(num_samples, 1 / rate)
     for _ in range(6):
         centre = np.exp(random.uniform(np.log(250), np.log(3000)))
-        octaves = np.log2(np.maximum(frequency, 1.0) / centre)
-        spectrum = np.fft.rfft(random.standard_normal(num_samples))
-        band = np.fft.irfft(
-            spectrum * np.exp(-0.5 * (octaves / 0.4) ** 2), num_samples
-        )
+
+        def bell(frequency, centre=centre):
+            octaves = np.log2(np.maximum(frequency, 1.0) / centre)
+            return np.exp(-0.5 * (octaves / 0.4) ** 2)
+
+        voice = _unit_level(_shaped(random, num_samples, rate, bell))
         syllables = _slow_envelope(random, num_samples, rate, 8.0) ** 2
-        babble += syllables * band / np.sqrt(np.mean(band**2))
+        babble += syllables * voice
     return babble
 
 
-def _rain(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _rain(random, num_samples, rate):
     """Scatter decaying clicks over quiet noise."""
     rain = 0.02 * random.standard_normal(num_samples)
     num_drops = int(random.uniform(30, 200) * num_samples / rate)

@@ -66,15 +66,14 @@ CORRECTIONS = 4
 class Room(NamedTuple):
     """A shoebox room: width, depth and height in metres, T60 in seconds."""
 
-    name: str
     size: np.ndarray
     t60: float
 
 
-def draw_room(name: str, random: np.random.Generator) -> Room:
+def draw_room(random: np.random.Generator) -> Room:
     """Draw the size and reverberation time of a room."""
     size = random.uniform((4.0, 4.0, 2.5), (10.0, 8.0, 4.0))
-    return Room(name, size, random.uniform(*T60))
+    return Room(size, random.uniform(*T60))
 
 
 def draw_places(room: Room, random: np.random.Generator) -> dict:
@@ -87,8 +86,7 @@ def draw_places(room: Room, random: np.random.Generator) -> dict:
     orientation = random.uniform(0.0, 360.0)
     num_noises = 1
     if random.random() < 0.5:
-        low, high = DIFFUSE_POSITIONS
-        num_noises = int(random.integers(low, high + 1))
+        num_noises = random.integers(*DIFFUSE_POSITIONS, endpoint=True)
     source, *noises = (
         _draw_place(room, head, orientation, random)
         for _ in range(1 + num_noises)
@@ -101,12 +99,7 @@ def draw_places(room: Room, random: np.random.Generator) -> dict:
     }
 
 
-def _draw_place(
-    room: Room,
-    head: np.ndarray,
-    orientation: float,
-    random: np.random.Generator,
-) -> dict:
+def _draw_place(room, head, orientation, random) -> dict:
     """Draw a place in the room; azimuths to the left of the nose are > 0."""
     while True:
         azimuth = random.uniform(-180.0, 180.0)
@@ -133,21 +126,16 @@ def simulate(
     The receivers are the ears and an omnidirectional microphone in the
     head's place. The direct sound has the amplitude 1 / distance.
     """
-    sources = [places["source"], *places["noise"]]
+    respond = functools.partial(_respond, room, places, sample_rate, seed)
     absorption = _eyring_absorption(room)
-    # a probe of the source alone finds the absorption
     for _ in range(CORRECTIONS):
-        probe = _respond(
-            room, places, sources[:1], absorption, None, sample_rate, seed
-        )
-        measured = measure_t60(probe[0, 2], sample_rate)
+        probe = respond(absorption, None)
+        measured = measure_t60(probe[0, -1], sample_rate)
         if abs(measured / room.t60 - 1) < T60_TOLERANCE:
             break
         # reverberation time goes with 1 / -log(1 - absorption)
         absorption = 1 - (1 - absorption) ** (measured / room.t60)
-    responses = _respond(
-        room, places, sources, absorption, head, sample_rate, seed
-    )
+    responses = respond(absorption, head)
     length = round(1.2 * room.t60 * sample_rate)
     measured = measure_t60(responses[0, 2, :length], sample_rate)
     return responses[:, :, :length].astype(np.float32), measured
@@ -168,10 +156,13 @@ def _eyring_absorption(room: Room) -> float:
     return 1 - np.exp(-constant * volume / (surface * room.t60))
 
 
-def _respond(
-    room, places, sources, absorption, head, sample_rate, seed
-) -> np.ndarray:
-    """Compute responses [S, 3, R]; without a head only the microphone's."""
+def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
+    """Compute responses [1 + P, 3, R]; without a head a probe of the room.
+
+    A probe holds what the microphone receives from the source alone.
+    """
+    sources = [places["source"], *places["noise"]]
+    leads = [0] if head is None else [head.lead, head.lead, 0]
     pyroomacoustics = require("pyroomacoustics", "scenes")
     pyroomacoustics.constants.set("num_threads", 1)  # of each process
     pyroomacoustics.random.seed(seed)
@@ -184,22 +175,18 @@ def _respond(
     )
     simulated.set_ray_tracing(n_rays=NUM_RAYS, energy_thres=1e-6)
     simulated.set_sound_speed(SPEED_OF_SOUND)
-    for source in sources:
+    for source in sources[:1] if head is None else sources:
         simulated.add_source(source["position"])
-    leads = [0]
-    if head is not None:
-        leads = [head.lead, head.lead, 0]
-        for ear in (0, 1):
-            directivity = Ear(head, ear, places["head_orientation"])
-            simulated.add_microphone(places["head"], directivity=directivity)
+    for ear in range(len(leads) - 1):
+        directivity = Ear(head, ear, places["head_orientation"])
+        simulated.add_microphone(places["head"], directivity=directivity)
     simulated.add_microphone(places["head"])
     simulated.compute_rir()
     # all responses come late by half the filter for fractional delays
     late = pyroomacoustics.constants.get("frac_delay_length") // 2
     length = max(len(rir) for rirs in simulated.rir for rir in rirs) - late
-    responses = np.zeros((len(sources), 3, length))
-    first = 3 - len(leads)
-    for receiver, (lead, rirs) in enumerate(zip(leads, simulated.rir), first):
+    responses = np.zeros((len(sources), len(leads), length))
+    for receiver, (lead, rirs) in enumerate(zip(leads, simulated.rir)):
         for source, rir in enumerate(rirs):
             rir = rir[late + lead :]
             responses[source, receiver, : len(rir)] = rir
@@ -259,9 +246,9 @@ def make_bank(
     workers = count_cores() if workers is None else workers
     if num_test >= num_rooms or min(scenes_per_room, workers) < 1 or seed < 0:
         raise ValueError(
-            "A bank needs two rooms or more, one of them for testing, scenes "
-            f"in each, a worker and a seed of 0 or more, got {num_rooms=}, "
-            f"{test_fraction=}, {scenes_per_room=}, {workers=}, {seed=}."
+            "A bank needs a room for training and one for testing, scenes, a "
+            f"worker and a seed >= 0, got {num_rooms=}, {test_fraction=}, "
+            f"{scenes_per_room=}, {workers=}, {seed=}."
         )
     make_head(hrtf, sample_rate)  # a bad file is refused before anything else
     made_with = {
@@ -334,8 +321,7 @@ def _note_versions(folder: Path, simulator: str) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))
     if different := compare(before, versions):
         logger.warning(
-            f"{folder} was begun with {different}: the scenes from now on may "
-            "differ from what that version would have made."
+            f"{folder} was begun with {different}: later scenes may differ."
         )
 
 
@@ -359,26 +345,23 @@ def make_scene(
     number: tuple[int, int], sample_rate: int, hrtf: Optional[str], seed: int
 ) -> tuple[str, bytes, dict]:
     """Simulate scene (room, number in it): key, encoded responses, metadata."""
-    room_number, scene = number
-    head = make_head(hrtf, sample_rate)
-    room = draw_room(
-        f"room-{room_number:04d}", np.random.default_rng([seed, room_number])
-    )
-    random = np.random.default_rng([seed, room_number, scene])
+    name = f"room-{number[0]:04d}"
+    room = draw_room(np.random.default_rng([seed, number[0]]))
+    random = np.random.default_rng([seed, *number])
     places = draw_places(room, random)
-    responses, measured = simulate(
-        room, places, head, sample_rate, int(random.integers(2**31))
-    )
+    late_seed = int(random.integers(2**31))
+    head = make_head(hrtf, sample_rate)
+    responses, measured = simulate(room, places, head, sample_rate, late_seed)
     metadata = {
         "sample_rate": sample_rate,
         "receivers": list(RECEIVERS),
-        "room": room.name,
+        "room": name,
         "room_size": room.size.tolist(),
         "t60": room.t60,
         "t60_measured": measured,
         **places,
     }
-    return f"{room.name}-{scene:04d}", encode_responses(responses), metadata
+    return f"{name}-{number[1]:04d}", encode_responses(responses), metadata
 
 
 @functools.cache  # once in each process

@@ -18,10 +18,11 @@ import logging
 from collections.abc import Sequence
 from typing import Optional, Union
 
+import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 
 logger = logging.getLogger(__name__)
 
@@ -173,9 +174,8 @@ class SceneSampler:
         """
         is_scene = torch.rand(num_clips, generator=generator) < self.scene_prob
         lowest, highest = self.snr_db
-        snr_db = lowest + (highest - lowest) * torch.rand(
-            num_clips, generator=generator
-        )
+        place = torch.rand(num_clips, generator=generator)
+        snr_db = lowest + (highest - lowest) * place
         rows = is_scene.nonzero()[:, 0]
         rooms, noises, spans, num_bad = [], [], [], 0
         for _ in rows:
@@ -338,11 +338,10 @@ def _pad_responses(responses: list[Tensor]) -> Tensor:
     """Stack responses [1 + P, C, R] with zeros behind the short ones."""
     if not responses:
         return torch.zeros(0, 1, 1, 1)
-    taps = max(response.shape[2] for response in responses)
-    return pad_sequence(
+    places, _, taps = np.max([r.shape for r in responses], axis=0).tolist()
+    return torch.stack(
         [
-            torch.nn.functional.pad(response, (0, taps - response.shape[2]))
-            for response in responses
-        ],
-        batch_first=True,
+            pad(r, (0, taps - r.shape[2], 0, 0, 0, places - len(r)))
+            for r in responses
+        ]
     )
