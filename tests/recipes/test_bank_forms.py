@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from brir_import import import_bank
-from test_bank_import import add, encode, make_responses
+from test_brir_import import add, encode, make_responses
 
 from speechbrain_wavjepa.augment.brir import BRIRBank
 from speechbrain_wavjepa.augment.noises import NoiseFolder
