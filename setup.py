@@ -13,8 +13,8 @@ VERSION = re.search(
 
 DATA = ["pyarrow>=14"]
 SCENES = ["pyroomacoustics>=0.10", "h5py>=3"]
-EVAL = ["scikit-learn>=1.3", "scipy>=1.11"]
-PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14"]
+EVAL = ["scikit-learn>=1.3"]
+PLOTS = ["matplotlib>=3.8", "tensorboard>=2.14", "scikit-learn>=1.3"]
 OFFICIAL = ["safetensors>=0.4"]
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 HUGGING_FACE = ["transformers>=5.20"]
@@ -55,6 +55,7 @@ setup(
         "hyperpyyaml>=1.2",
         "sentencepiece>=0.1.99",
         "numpy>=1.26",
+        "scipy>=1.11",
         "soundfile>=0.12",
         "soxr>=0.3",  # sample rates for which the sinc filter is too long
     ],

@@ -1,18 +1,8 @@
-"""Procedural background noises for the runs without a download.
+"""Background noises for scenes: recordings of a folder, or synthetic ones.
 
-Four kinds take turns: wind-like noise that comes and goes, mains hum, the
-babble of many voices, and rain of clicks. Every noise is a pure function of
-the seed and its index.
-
-Shapes: T samples.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Background noises for scenes: recordings of a folder, in any order.
-
-Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238) takes them from WHAMR!
-(https://arxiv.org/abs/1910.10279).
+Sources: WavJEPA-Nat (https://arxiv.org/abs/2509.23238) takes recordings from
+WHAMR! (https://arxiv.org/abs/1910.10279). The synthetic ones are for the runs
+without a download: wind-like noise, mains hum, babble and rain take turns.
 
 Shapes: T samples.
 
@@ -21,27 +11,23 @@ Authors
 """
 
 import math
-import os
 from pathlib import Path
 from typing import Union
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
 from speechbrain_wavjepa.dataio.clips import (
     UNKNOWN_LENGTH,
-    ForwardFile,
-    check_header,
-    decoding_problem,
+    open_clip,
+    read_pieces,
 )
 from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.processing.audio import resample, rms_normalize
 
 MAX_SECONDS = 60.0  # read at once of a longer recording
 PARTS = 60  # places at which reading of a longer recording begins
-FRAMES_AT_ONCE = 2**16
 
 
 class NoiseFolder:
@@ -50,7 +36,7 @@ class NoiseFolder:
     Each recording counts as 60 items. Of one that is longer than a minute
     they are minutes from its beginning to its end, of any other they are all
     the whole recording; so every recording is drawn as often as another, and
-    long ones are heard in all parts.
+    long ones in all their parts.
 
     Arguments
     ---------
@@ -88,10 +74,9 @@ class NoiseFolder:
             if is_clip_name(path.name) and path.is_file()
         )
         if not self.files:
+            kinds = ", ".join(AUDIO_SUFFIXES)
             raise ValueError(
-                f"The noise_folder {folder} holds no "
-                f"{', '.join(AUDIO_SUFFIXES)} file: unpack the recordings, "
-                "which are read in any order."
+                f"The noise_folder {folder} holds no {kinds} file."
             )
         self.sample_rate = sample_rate
 
@@ -102,12 +87,8 @@ class NoiseFolder:
     def __getitem__(self, index: int) -> Tensor:
         """Read a recording, or a minute of it: [T].
 
-        Raises
-        ------
-        ValueError
-            If it cannot be decoded or is silent.
-        OSError
-            If it is not there any more.
+        Raises a ValueError if it cannot be decoded or is silent, an OSError
+        if it is not there any more.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"Noise {index} of {len(self)}.")
@@ -127,41 +108,21 @@ class NoiseFolder:
 
 def _read_part(path: str, part: int) -> tuple[Tensor, int]:
     """Read a part of a recording: [T, 1] of its first channel, and its rate."""
-    os.stat(path)  # soundfile's error would not say that a file is gone
-    try:
-        with ForwardFile(os.fsencode(path)) as file:  # not every name is UTF-8
-            check_header(file)
-            wanted = math.ceil(MAX_SECONDS * file.samplerate)
-            left = wanted
-            if wanted < file.frames < UNKNOWN_LENGTH:
-                file.seek((file.frames - wanted) * part // (PARTS - 1))
-            pieces = []
-            while left > 0:
-                at_once = min(left, FRAMES_AT_ONCE)
-                piece = file.read(at_once, dtype="float32", always_2d=True)
-                if len(piece) == 0:
-                    break
-                pieces.append(piece[:, :1].copy())
-                left -= len(piece)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"it cannot be decoded: {decoding_problem(error)}"
-        ) from error
-    if not pieces:
-        raise ValueError("it is empty")
-    knows_length = file.frames < UNKNOWN_LENGTH and file.format != "MP3"
-    if knows_length and wanted - left < min(wanted, file.frames):
-        raise ValueError(
-            f"it ends before the {file.frames} frames that its header claims"
-        )
-    return torch.from_numpy(np.concatenate(pieces)), file.samplerate
-
-
-Generator = np.random.Generator
+    with open_clip(path) as file:
+        wanted, start = math.ceil(MAX_SECONDS * file.samplerate), 0
+        if wanted < file.frames < UNKNOWN_LENGTH:
+            start = (file.frames - wanted) * part // (PARTS - 1)
+            file.seek(start)
+        pieces = read_pieces(file, start, min(wanted, file.frames - start))
+        # copied, so that no piece keeps the other channels in memory
+        mono = np.concatenate([piece[:, :1].copy() for piece in pieces])
+        return torch.from_numpy(mono), file.samplerate
 
 
 class SyntheticNoises:
     """Background noises, made when asked for and then kept in memory.
+
+    Each is a pure function of the seed and its index.
 
     Arguments
     ---------
@@ -195,9 +156,8 @@ class SyntheticNoises:
     ):
         if num_clips < 1 or seconds < 0.4 or sample_rate < 8000:
             raise ValueError(
-                "Synthetic noises need num_clips of 1, seconds of 0.4 and "
-                f"a sample_rate of 8000 at least, got {num_clips}, "
-                f"{seconds} and {sample_rate}."
+                "Noises need num_clips >= 1, seconds >= 0.4 and sample_rate "
+                f">= 8000, got {num_clips}, {seconds} and {sample_rate}."
             )
         self.num_clips = num_clips
         self.seconds = seconds
@@ -220,48 +180,51 @@ class SyntheticNoises:
     def _make(self, index: int) -> Tensor:
         """Make a noise from the seed and its index."""
         random = np.random.default_rng([self.seed, index])
-        length = random.uniform(0.25, 1.0) * self.seconds
+        seconds = random.uniform(0.25, 1.0) * self.seconds
         make = (_wind, _hum, _babble, _rain)[index % 4]
-        noise = make(random, round(length * self.sample_rate), self.sample_rate)
-        noise = noise / np.sqrt(np.mean(noise**2))
-        return torch.from_numpy(noise.astype(np.float32))
+        noise = make(
+            random, round(seconds * self.sample_rate), self.sample_rate
+        )
+        return torch.from_numpy(_unit_level(noise).astype(np.float32))
 
 
-def _coloured(
-    random: Generator, num_samples: int, rate: int, slope: float
-) -> np.ndarray:
-    """Make noise whose power falls by 6 * slope dB in an octave."""
+def _unit_level(noise):
+    """Bring a noise to an RMS level of 1."""
+    return noise / np.sqrt(np.mean(noise**2))
+
+
+def _shaped(random, num_samples, rate, gain):
+    """Make noise whose spectrum has a gain, a function of the frequency."""
     spectrum = np.fft.rfft(random.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / rate)
-    return np.fft.irfft(
-        spectrum * np.maximum(frequency, 50.0) ** -slope, num_samples
+    return np.fft.irfft(spectrum * gain(frequency), num_samples)
+
+
+def _coloured(random, num_samples, rate, slope):
+    """Make noise whose power falls by 6 * slope dB in an octave."""
+    return _shaped(
+        random, num_samples, rate, lambda f: np.maximum(f, 50.0) ** -slope
     )
 
 
-def _slow_envelope(
-    random: Generator, num_samples: int, rate: int, points_per_second: float
-) -> np.ndarray:
+def _slow_envelope(random, num_samples, rate, points_per_second):
     """Draw a level that wanders between 0 and 1."""
     num_points = max(int(points_per_second * num_samples / rate), 2)
-    return np.interp(
-        np.linspace(0, num_points - 1, num_samples),
-        np.arange(num_points),
-        random.uniform(0, 1, num_points),
-    )
+    time = np.linspace(0, num_points - 1, num_samples)
+    return np.interp(time, range(num_points), random.uniform(0, 1, num_points))
 
 
-def _wind(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _wind(random, num_samples, rate):
     """Make coloured noise that comes and goes slowly."""
     noise = _coloured(random, num_samples, rate, random.uniform(0.3, 1.2))
     return noise * (0.2 + _slow_envelope(random, num_samples, rate, 1.5))
 
 
-def _hum(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _hum(random, num_samples, rate):
     """Make harmonics of the mains' 50 or 60 Hz in some noise."""
     time = np.arange(num_samples) / rate
     frequency = random.choice([50.0, 60.0])
-    hum = 0.1 * _coloured(random, num_samples, rate, 0.5)
-    hum = hum / np.sqrt(np.mean(hum**2)) * 0.1
+    hum = 0.1 * _unit_level(_coloured(random, num_samples, rate, 0.5))
     for harmonic in range(1, 20):
         phase = random.uniform(0, 2 * np.pi)
         level = random.uniform(0.2, 1.0) / harmonic
@@ -269,23 +232,23 @@ def _hum(random: Generator, num_samples: int, rate: int) -> np.ndarray:
     return hum
 
 
-def _babble(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _babble(random, num_samples, rate):
     """Sum voice-like bands, each with syllables of its own."""
     babble = np.zeros(num_samples)
-    frequency = np.fft.rfftfreq(num_samples, 1 / rate)
     for _ in range(6):
         centre = np.exp(random.uniform(np.log(250), np.log(3000)))
-        octaves = np.log2(np.maximum(frequency, 1.0) / centre)
-        spectrum = np.fft.rfft(random.standard_normal(num_samples))
-        band = np.fft.irfft(
-            spectrum * np.exp(-0.5 * (octaves / 0.4) ** 2), num_samples
-        )
+
+        def bell(frequency, centre=centre):
+            octaves = np.log2(np.maximum(frequency, 1.0) / centre)
+            return np.exp(-0.5 * (octaves / 0.4) ** 2)
+
+        voice = _unit_level(_shaped(random, num_samples, rate, bell))
         syllables = _slow_envelope(random, num_samples, rate, 8.0) ** 2
-        babble += syllables * band / np.sqrt(np.mean(band**2))
+        babble += syllables * voice
     return babble
 
 
-def _rain(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _rain(random, num_samples, rate):
     """Scatter decaying clicks over quiet noise."""
     rain = 0.02 * random.standard_normal(num_samples)
     num_drops = int(random.uniform(30, 200) * num_samples / rate)

@@ -1,27 +1,11 @@
-"""Make a bank of simulated rooms: parallel, resumable, the same every time.
-
-A scene is a pure function of the seed, its room and its number in the room.
-The rooms of the test part are not those of the training part.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The reverberation time of a room, from its response.
-
-Source: M. R. Schroeder, "New method of measuring reverberation time", JASA
-37, 1965.
-
-Shapes: R samples of a response.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Simulate scenes: a listener, a source and noises in a reverberant room.
+"""Simulated rooms: places, responses, and banks of them.
 
 Image sources give the early reflections, ray tracing the late ones, both by
 pyroomacoustics; every arrival passes the head's response for its direction.
 The walls' absorption is corrected until the reverberation time is near the
-one that was asked for.
+one that was asked for. A scene is a pure function of the seed, its room and
+its number in the room, so a bank is the same every time, in any number of
+processes, and resumable.
 
 Sources: J. B. Allen and D. A. Berkley, "Image method for efficiently
 simulating small-room acoustics", JASA 65(4), 1979; R. Scheibler, E. Bezzam
@@ -34,15 +18,13 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import dataclasses
 import functools
 import itertools
 import json
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -51,9 +33,11 @@ from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.augment.brir import RECEIVERS, encode_responses
 from speechbrain_wavjepa.augment.hrtf import (
     SPEED_OF_SOUND,
+    Ear,
     Head,
     MeasuredHead,
     SphericalHead,
+    to_vector,
 )
 from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.utils.environment import require
@@ -66,37 +50,7 @@ from speechbrain_wavjepa.utils.files import (
 )
 from speechbrain_wavjepa.utils.processes import count_cores, worker_map
 
-
-def measure_t60(response: np.ndarray, sample_rate: int) -> float:
-    """Measure the reverberation time from the decay from -5 to -25 dB.
-
-    Arguments
-    ---------
-    response : [R]
-        A room's response.
-    sample_rate : int
-        Its rate in Hz.
-
-    Returns
-    -------
-    float
-        Seconds until 60 dB below, by a line through Schroeder's integral.
-
-    Example
-    -------
-    >>> decay = 10 ** (-3 * np.arange(16000) / 16000 / 0.4)
-    >>> noise = np.random.default_rng(0).standard_normal(16000)
-    >>> bool(abs(measure_t60(noise * decay, 16000) - 0.4) < 0.02)
-    True
-    """
-    energy = np.cumsum(np.asarray(response, dtype=np.float64)[::-1] ** 2)[::-1]
-    level = 10 * np.log10(energy / energy[0] + 1e-12)
-    start, stop = (int(np.argmax(level < limit)) for limit in (-5.0, -25.0))
-    assert 0 < start < stop
-    time = np.arange(start, stop) / sample_rate
-    slope = np.polyfit(time, level[start:stop], 1)[0]
-    return float(-60.0 / slope)
-
+logger = logging.getLogger(__name__)
 
 SOURCE_DISTANCE = (1.5, 5.0)  # metres
 T60 = (0.2, 0.5)  # seconds
@@ -109,190 +63,88 @@ T60_TOLERANCE = 0.1
 CORRECTIONS = 4
 
 
-@dataclasses.dataclass
-class Room:
-    """A shoebox room of one reverberation time.
+class Room(NamedTuple):
+    """A shoebox room: width, depth and height in metres, T60 in seconds."""
 
-    Arguments
-    ---------
-    name : str
-        Its name in the bank.
-    size : [3]
-        Width, depth and height in metres.
-    t60 : float
-        Seconds until the sound has fallen by 60 dB.
-
-    Example
-    -------
-    >>> Room("room-0", np.array([6.0, 4.0, 3.0]), 0.3).t60
-    0.3
-    """
-
-    name: str
     size: np.ndarray
     t60: float
 
 
-def draw_room(name: str, random: np.random.Generator) -> Room:
-    """Draw the size and reverberation time of a room.
-
-    Arguments
-    ---------
-    name : str
-        Its name in the bank.
-    random : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Room
-        The room.
-
-    Example
-    -------
-    >>> room = draw_room("room-0", np.random.default_rng(0))
-    >>> bool(0.2 <= room.t60 <= 0.5)
-    True
-    """
+def draw_room(random: np.random.Generator) -> Room:
+    """Draw the size and reverberation time of a room."""
     size = random.uniform((4.0, 4.0, 2.5), (10.0, 8.0, 4.0))
-    return Room(name, size, random.uniform(*T60))
+    return Room(size, random.uniform(*T60))
 
 
 def draw_places(room: Room, random: np.random.Generator) -> dict:
     """Draw where the head, the source and the noises of a scene are.
 
     The noise comes from one place, or from three to five, alike often.
-
-    Arguments
-    ---------
-    room : Room
-        The room.
-    random : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    dict
-        "head" and "head_orientation" (degrees), "source" and "noise" with
-        "position", "azimuth" (left of the nose is positive), "elevation"
-        and "distance".
-
-    Example
-    -------
-    >>> random = np.random.default_rng(0)
-    >>> places = draw_places(draw_room("room-0", random), random)
-    >>> bool(1.5 <= places["source"]["distance"] <= 5.0)
-    True
     """
     head = random.uniform(WALL_MARGIN, room.size - WALL_MARGIN)
     head[2] = random.uniform(1.0, min(1.8, room.size[2] - WALL_MARGIN))
     orientation = random.uniform(0.0, 360.0)
     num_noises = 1
     if random.random() < 0.5:
-        low, high = DIFFUSE_POSITIONS
-        num_noises = int(random.integers(low, high + 1))
+        num_noises = random.integers(*DIFFUSE_POSITIONS, endpoint=True)
     source, *noises = (
         _draw_place(room, head, orientation, random)
         for _ in range(1 + num_noises)
     )
     return {
-        "head": [float(value) for value in head],
-        "head_orientation": float(orientation),
+        "head": head.tolist(),
+        "head_orientation": orientation,
         "source": source,
         "noise": noises,
     }
 
 
-def _draw_place(
-    room: Room,
-    head: np.ndarray,
-    orientation: float,
-    random: np.random.Generator,
-) -> dict:
-    """Draw a direction and a distance that lie within the room."""
-    low, high = SOURCE_DISTANCE
+def _draw_place(room, head, orientation, random) -> dict:
+    """Draw a place in the room; azimuths to the left of the nose are > 0."""
     while True:
         azimuth = random.uniform(-180.0, 180.0)
         elevation = random.uniform(-90.0, 90.0)
-        distance = random.uniform(low, high)
-        flat = np.radians(azimuth + orientation)
-        steep = np.radians(elevation)
-        position = head + distance * np.array(
-            [
-                np.cos(steep) * np.cos(flat),
-                np.cos(steep) * np.sin(flat),
-                np.sin(steep),
-            ]
+        distance = random.uniform(*SOURCE_DISTANCE)
+        position = head + distance * to_vector(
+            np.radians(azimuth + orientation), np.radians(elevation)
         )
         inside = (position > WALL_MARGIN) & (position < room.size - WALL_MARGIN)
         if inside.all():
             return {
-                "position": [float(value) for value in position],
-                "azimuth": float(azimuth),
-                "elevation": float(elevation),
-                "distance": float(distance),
+                "position": position.tolist(),
+                "azimuth": azimuth,
+                "elevation": elevation,
+                "distance": distance,
             }
 
 
 def simulate(
     room: Room, places: dict, head: Head, sample_rate: int, seed: int
 ) -> tuple[np.ndarray, float]:
-    """Simulate the responses of a scene.
+    """Simulate a scene: responses [1 + P, 3, R], measured T60 in seconds.
 
-    Arguments
-    ---------
-    room : Room
-        The room.
-    places : dict
-        What ``draw_places`` gives.
-    head : Head
-        The listener's head, at the sample rate.
-    sample_rate : int
-        Rate in Hz.
-    seed : int
-        Seed of the late reflections.
-
-    Returns
-    -------
-    responses : [1 + P, 3, R]
-        Of the source and each noise, at the left ear, the right ear, and an
-        omnidirectional microphone in the head's place. The direct sound has
-        the amplitude 1 / distance.
-    t60 : float
-        Reverberation time, measured with the omnidirectional microphone.
-
-    Example
-    -------
-    >>> from speechbrain_wavjepa.augment.hrtf import SphericalHead
-    >>> random = np.random.default_rng(0)
-    >>> room = draw_room("room-0", random)
-    >>> places = draw_places(room, random)
-    >>> head = SphericalHead(16000)
-    >>> responses, t60 = simulate(room, places, head, 16000, seed=0)
-    >>> responses.shape[:2] == (1 + len(places["noise"]), 3)
-    True
+    The receivers are the ears and an omnidirectional microphone in the
+    head's place. The direct sound has the amplitude 1 / distance.
     """
-    sources = [places["source"], *places["noise"]]
+    respond = functools.partial(_respond, room, places, sample_rate, seed)
     absorption = _eyring_absorption(room)
-    # a probe of the source alone finds the absorption
     for _ in range(CORRECTIONS):
-        (probe,) = _respond(
-            room, places, sources[:1], absorption, None, sample_rate, seed
-        )
-        measured = measure_t60(probe[2], sample_rate)
+        probe = respond(absorption, None)
+        measured = measure_t60(probe[0, -1], sample_rate)
         if abs(measured / room.t60 - 1) < T60_TOLERANCE:
             break
         # reverberation time goes with 1 / -log(1 - absorption)
         absorption = 1 - (1 - absorption) ** (measured / room.t60)
-    responses = _respond(
-        room, places, sources, absorption, head, sample_rate, seed
-    )
-    length = max(response.shape[1] for response in responses)
-    length = min(length, round(1.2 * room.t60 * sample_rate))
-    stacked = np.zeros((len(responses), 3, length), dtype=np.float32)
-    for row, response in zip(stacked, responses):
-        row[:, : response.shape[1]] = response[:, :length]
-    return stacked, measure_t60(responses[0][2], sample_rate)
+    responses = respond(absorption, head)
+    length = round(1.2 * room.t60 * sample_rate)
+    measured = measure_t60(responses[0, 2, :length], sample_rate)
+    return responses[:, :, :length].astype(np.float32), measured
+
+
+def measure_t60(response: np.ndarray, sample_rate: int) -> float:
+    """Measure the reverberation time from the decay from -5 to -25 dB."""
+    module = require("pyroomacoustics.experimental.rt60", "scenes")
+    return float(module.measure_rt60(response, sample_rate, decay_db=20))
 
 
 def _eyring_absorption(room: Room) -> float:
@@ -304,14 +156,15 @@ def _eyring_absorption(room: Room) -> float:
     return 1 - np.exp(-constant * volume / (surface * room.t60))
 
 
-def _respond(
-    room, places, sources, absorption, head, sample_rate, seed
-) -> list[np.ndarray]:
-    """Compute the responses [3, R] to each source at the receivers."""
-    pyroomacoustics = require("pyroomacoustics", "scenes")
-    # late, since it needs pyroomacoustics
-    from speechbrain_wavjepa.augment.directivity import EarDirectivity
+def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
+    """Compute responses [1 + P, 3, R]; without a head a probe of the room.
 
+    A probe holds what the microphone receives from the source alone.
+    """
+    sources = [places["source"], *places["noise"]]
+    leads = [0] if head is None else [head.lead, head.lead, 0]
+    pyroomacoustics = require("pyroomacoustics", "scenes")
+    pyroomacoustics.constants.set("num_threads", 1)  # of each process
     pyroomacoustics.random.seed(seed)
     simulated = pyroomacoustics.ShoeBox(
         room.size,
@@ -322,40 +175,22 @@ def _respond(
     )
     simulated.set_ray_tracing(n_rays=NUM_RAYS, energy_thres=1e-6)
     simulated.set_sound_speed(SPEED_OF_SOUND)
-    for source in sources:
+    for source in sources[:1] if head is None else sources:
         simulated.add_source(source["position"])
-    leads = [0]
-    if head is not None:
-        leads = [head.lead, head.lead, 0]
-        for ear in (0, 1):
-            simulated.add_microphone(
-                places["head"],
-                directivity=EarDirectivity(
-                    head, ear, places["head_orientation"]
-                ),
-            )
+    for ear in range(len(leads) - 1):
+        directivity = Ear(head, ear, places["head_orientation"])
+        simulated.add_microphone(places["head"], directivity=directivity)
     simulated.add_microphone(places["head"])
     simulated.compute_rir()
     # all responses come late by half the filter for fractional delays
     late = pyroomacoustics.constants.get("frac_delay_length") // 2
-    responses = []
-    for source in range(len(sources)):
-        receivers = [
-            simulated.rir[receiver][source][late + lead :]
-            for receiver, lead in enumerate(leads)
-        ]
-        length = max(len(receiver) for receiver in receivers)
-        padded = np.zeros((3, length))
-        for row, receiver in zip(padded[3 - len(receivers) :], receivers):
-            row[: len(receiver)] = receiver
-        responses.append(padded)
+    length = max(len(rir) for rirs in simulated.rir for rir in rirs) - late
+    responses = np.zeros((len(sources), len(leads), length))
+    for receiver, (lead, rirs) in enumerate(zip(leads, simulated.rir)):
+        for source, rir in enumerate(rirs):
+            rir = rir[late + lead :]
+            responses[source, receiver, : len(rir)] = rir
     return responses
-
-
-logger = logging.getLogger(__name__)
-
-# A scene: number of its room, number within the room.
-SceneNumber = tuple[int, int]
 
 
 def make_bank(
@@ -374,7 +209,7 @@ def make_bank(
     Arguments
     ---------
     folder : str or Path
-        Where to write train/ and test/.
+        Where to write train/ and test/, whose rooms differ.
     num_rooms : int
         Rooms of both parts.
     scenes_per_room : int
@@ -411,11 +246,10 @@ def make_bank(
     workers = count_cores() if workers is None else workers
     if num_test >= num_rooms or min(scenes_per_room, workers) < 1 or seed < 0:
         raise ValueError(
-            "A bank needs two rooms or more, one of them for testing, scenes "
-            f"in each, a worker and a seed of 0 or more, got {num_rooms=}, "
-            f"{test_fraction=}, {scenes_per_room=}, {workers=}, {seed=}."
+            "A bank needs a room for training and one for testing, scenes, a "
+            f"worker and a seed >= 0, got {num_rooms=}, {test_fraction=}, "
+            f"{scenes_per_room=}, {workers=}, {seed=}."
         )
-    folder = Path(folder)
     make_head(hrtf, sample_rate)  # a bad file is refused before anything else
     made_with = {
         "bank": "simulated",
@@ -427,52 +261,26 @@ def make_bank(
         "hrtf": None if hrtf is None else hash_file(hrtf)[:16],
         "seed": seed,
     }
-    first_test = num_rooms - num_test
-    shards = []
-    for split, rooms in (
-        ("train", range(first_test)),
-        ("test", range(first_test, num_rooms)),
-    ):
-        scenes = [(r, k) for r in rooms for k in range(scenes_per_room)]
-        for number, start in enumerate(range(0, len(scenes), scenes_per_shard)):
-            path = folder / split / f"scenes-{number:06d}.tar"
-            shards.append((path, scenes[start : start + scenes_per_shard]))
-    if all(path.exists() for path, _ in shards):
+    scenes = list(itertools.product(range(num_rooms), range(scenes_per_room)))
+    first_test = (num_rooms - num_test) * scenes_per_room
+    shards = plan_shards(
+        folder, scenes[:first_test], scenes[first_test:], scenes_per_shard
+    )
+    missing = [shard for shard in shards if not shard[0].exists()]
+    if not missing:
         claim(folder, made_with)
         return  # other runs may read it at the same time
     pyroomacoustics = require("pyroomacoustics", "scenes")
     with hold(folder):
         claim(folder, made_with)
-        _write_versions(folder, pyroomacoustics.__version__)
-        missing = [shard for shard in shards if not shard[0].exists()]
-        for path, _ in missing:
-            path.parent.mkdir(exist_ok=True)
+        _note_versions(Path(folder), pyroomacoustics.__version__)
         _make_shards(missing, sample_rate, hrtf, seed, workers)
 
 
 def check_settings(
     sample_rate: int, test_fraction: float, scenes_per_shard: int
 ) -> None:
-    """Refuse settings that no bank can have.
-
-    Arguments
-    ---------
-    sample_rate : int
-        Rate of the responses in Hz.
-    test_fraction : float
-        Part of the rooms that is kept for testing.
-    scenes_per_shard : int
-        Scenes of a shard.
-
-    Raises
-    ------
-    ValueError
-        If one is out of its range.
-
-    Example
-    -------
-    >>> check_settings(16000, 0.2, 100)
-    """
+    """Refuse settings that no bank can have, simulated or imported."""
     for name, value, low, high in (
         ("sample_rate", sample_rate, 1000, 768000),
         ("test_fraction", test_fraction, 0, 1),
@@ -484,8 +292,22 @@ def check_settings(
             )
 
 
-def _write_versions(folder: Path, simulator: str) -> None:
-    """Note what a bank was begun with; tell if another version goes on."""
+def plan_shards(
+    folder: Union[str, Path], train: list, test: list, scenes_per_shard: int
+) -> list[tuple[Path, list]]:
+    """List the shards of a bank, each with its scenes."""
+    return [
+        (
+            Path(folder) / split / f"scenes-{number:06d}.tar",
+            scenes[start : start + scenes_per_shard],
+        )
+        for split, scenes in (("train", train), ("test", test))
+        for number, start in enumerate(range(0, len(scenes), scenes_per_shard))
+    ]
+
+
+def _note_versions(folder: Path, simulator: str) -> None:
+    """Note what a bank was begun with; warn if another version resumes it."""
     path = folder / "versions.json"
     versions = {
         "pyroomacoustics": simulator,
@@ -499,34 +321,8 @@ def _write_versions(folder: Path, simulator: str) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))
     if different := compare(before, versions):
         logger.warning(
-            f"{folder} was begun with {different}: the scenes from now on may "
-            "differ from what that version would have made."
+            f"{folder} was begun with {different}: later scenes may differ."
         )
-
-
-def make_head(hrtf: Optional[str], sample_rate: int) -> Head:
-    """Make the sphere, or read a measured head.
-
-    Arguments
-    ---------
-    hrtf : str or None
-        A SOFA file.
-    sample_rate : int
-        Rate of its responses in Hz.
-
-    Returns
-    -------
-    Head
-        The head.
-
-    Example
-    -------
-    >>> make_head(None, 16000).radius
-    0.0875
-    """
-    if hrtf is None:
-        return SphericalHead(sample_rate)
-    return MeasuredHead(hrtf, sample_rate)
 
 
 def _make_shards(shards, sample_rate, hrtf, seed, workers) -> None:
@@ -537,72 +333,40 @@ def _make_shards(shards, sample_rate, hrtf, seed, workers) -> None:
     numbers = [number for _, scenes in shards for number in scenes]
     if workers == 1 or len(numbers) == 1:
         workers = 0  # none besides this process
-    bar = tqdm(total=len(numbers), desc="rooms", unit=" scenes")
-    with worker_map(workers) as map_function, bar:
-        made = _count(map_function(run, numbers), bar)
+    with worker_map(workers) as map_function:
+        scenes = map_function(run, numbers)
+        made = iter(tqdm(scenes, "rooms", len(numbers), unit=" scenes"))
         for path, scenes in shards:
+            path.parent.mkdir(exist_ok=True)
             write_shard(path, itertools.islice(made, len(scenes)), ".npy")
 
 
-def _count(scenes: Iterator, progress: tqdm) -> Iterator:
-    """Pass scenes on and move the progress bar."""
-    for scene in scenes:
-        progress.update()
-        yield scene
-
-
 def make_scene(
-    number: SceneNumber, sample_rate: int, hrtf: Optional[str], seed: int
+    number: tuple[int, int], sample_rate: int, hrtf: Optional[str], seed: int
 ) -> tuple[str, bytes, dict]:
-    """Simulate one scene: key, encoded responses, what is known about it.
-
-    Arguments
-    ---------
-    number : (int, int)
-        The room, and the scene in it.
-    sample_rate : int
-        Rate of the responses in Hz.
-    hrtf : str or None
-        A SOFA file, or None for a sphere.
-    seed : int
-        Seed of the bank.
-
-    Returns
-    -------
-    (str, bytes, dict)
-        What a shard holds of it.
-
-    Example
-    -------
-    >>> key, data, about = make_scene((0, 1), 16000, None, seed=0)
-    >>> key, about["room"], about["receivers"]
-    ('room-0000-0001', 'room-0000', ['left', 'right', 'omni'])
-    """
-
-    room_number, scene = number
-    head = _cached_head(hrtf, sample_rate)
-    room = draw_room(
-        f"room-{room_number:04d}", np.random.default_rng([seed, room_number])
-    )
-    random = np.random.default_rng([seed, room_number, scene])
+    """Simulate scene (room, number in it): key, encoded responses, metadata."""
+    name = f"room-{number[0]:04d}"
+    room = draw_room(np.random.default_rng([seed, number[0]]))
+    random = np.random.default_rng([seed, *number])
     places = draw_places(room, random)
-    responses, measured = simulate(
-        room, places, head, sample_rate, int(random.integers(2**31))
-    )
-    about = {
+    late_seed = int(random.integers(2**31))
+    head = make_head(hrtf, sample_rate)
+    responses, measured = simulate(room, places, head, sample_rate, late_seed)
+    metadata = {
         "sample_rate": sample_rate,
         "receivers": list(RECEIVERS),
-        "room": room.name,
-        "room_size": [float(length) for length in room.size],
+        "room": name,
+        "room_size": room.size.tolist(),
         "t60": room.t60,
         "t60_measured": measured,
         **places,
     }
-    return f"{room.name}-{scene:04d}", encode_responses(responses), about
+    return f"{name}-{number[1]:04d}", encode_responses(responses), metadata
 
 
-@functools.cache
-def _cached_head(hrtf: Optional[str], sample_rate: int) -> Head:
-    """Make a head once in each process, which computes in one thread."""
-    require("pyroomacoustics", "scenes").constants.set("num_threads", 1)
-    return make_head(hrtf, sample_rate)
+@functools.cache  # once in each process
+def make_head(hrtf: Optional[str], sample_rate: int) -> Head:
+    """Make the sphere, or read a measured head from a SOFA file."""
+    if hrtf is None:
+        return SphericalHead(sample_rate)
+    return MeasuredHead(hrtf, sample_rate)

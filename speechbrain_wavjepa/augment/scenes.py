@@ -1,9 +1,8 @@
-"""Scenes: clips as a listener in a room hears them, with noise around.
+"""Spatial scenes: clips as a listener in a noisy, reverberant room hears them.
 
-The source and the noise are convolved with the responses of their places in
-a room and added at a signal-to-noise ratio, a batch at once, on the device.
-Every noise position of a scene plays the same noise, so their responses are
-summed before the one convolution.
+``SceneSampler`` draws room, noise and signal-to-noise ratio of each clip
+where batches are collated, since it reads from the disk. ``SceneMixer``
+convolves and adds a whole batch at once, on the device.
 
 Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
 
@@ -12,30 +11,22 @@ positions, R samples of a response.
 
 Authors
  * The speechbrain_wavjepa developers 2026
-
-Draw the scenes of a batch: room, noise, signal-to-noise ratio.
-
-Runs where batches are collated, since it reads from the disk; what it draws
-depends on a generator only. Each clip gets a scene of its own.
-
-Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
-
-Shapes: S scenes, T samples, C receivers (ears), P noise positions, R samples
-of a response.
-
-Authors
- * The speechbrain_wavjepa developers 2026
 """
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Sequence
 from typing import Optional, Union
 
+import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
+
+logger = logging.getLogger(__name__)
+
+MAX_DRAWS = 20
 
 
 @dataclasses.dataclass
@@ -56,7 +47,7 @@ class SceneParts:
         First sample at which each noise is active, and the one behind.
     snr_db : [S]
         Signal-to-noise ratios in dB.
-    about : list of dict
+    metadata : list of dict
         What the bank knows about each scene.
     num_bad : int
         Scenes and noises that could not be used and were drawn again.
@@ -64,15 +55,15 @@ class SceneParts:
     Example
     -------
     >>> parts = SceneParts(
-    ...     rows=torch.tensor([0]),
-    ...     source_response=torch.ones(1, 2, 1),
-    ...     noise_responses=torch.ones(1, 1, 2, 1),
+    ...     rows=torch.tensor([1]),
+    ...     source_response=torch.tensor([[[1.0], [0.5]]]),
+    ...     noise_responses=torch.ones(1, 3, 2, 1),
     ...     noise=torch.randn(1, 800),
     ...     noise_span=torch.tensor([[0, 800]]),
     ...     snr_db=torch.tensor([10.0]),
     ... )
-    >>> parts.to("cpu").snr_db
-    tensor([10.])
+    >>> SceneMixer()(torch.randn(2, 800, 1), parts.to("cpu")).shape
+    torch.Size([2, 800, 2])
     """
 
     rows: Tensor
@@ -81,15 +72,15 @@ class SceneParts:
     noise: Tensor
     noise_span: Tensor
     snr_db: Tensor
-    about: list[dict] = dataclasses.field(default_factory=list)
+    metadata: list[dict] = dataclasses.field(default_factory=list)
     num_bad: int = 0
 
     def _map(self, function) -> "SceneParts":
         """Apply a function to every tensor that the mixer computes with."""
         mapped = {
-            field.name: function(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name not in ("rows", "about", "num_bad")
+            name: function(value)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "rows"
         }
         return dataclasses.replace(self, **mapped)
 
@@ -106,194 +97,16 @@ class SceneParts:
         return self._map(Tensor.pin_memory)
 
 
-class SceneMixer:
-    """Mixes clips and scene parts to what the ears of a listener get.
-
-    Arguments
-    ---------
-    channels : int
-        Receivers of the responses: 2 for ears.
-    snr_per_channel : bool
-        False: one gain sets the signal-to-noise ratio of all ears together,
-        so the noise keeps its level difference between them. True: a gain
-        for each ear, as in the authors' released code.
-
-    Example
-    -------
-    >>> parts = SceneParts(
-    ...     rows=torch.tensor([1]),
-    ...     source_response=torch.tensor([[[1.0], [0.5]]]),
-    ...     noise_responses=torch.ones(1, 3, 2, 1),
-    ...     noise=torch.randn(1, 800),
-    ...     noise_span=torch.tensor([[0, 800]]),
-    ...     snr_db=torch.tensor([10.0]),
-    ... )
-    >>> SceneMixer()(torch.randn(2, 800, 1), parts).shape
-    torch.Size([2, 800, 2])
-    """
-
-    def __init__(self, channels: int = 2, snr_per_channel: bool = False):
-        self.channels = channels
-        self.snr_per_channel = snr_per_channel
-
-    def __call__(self, waveform: Tensor, parts: SceneParts) -> Tensor:
-        """Mix a batch.
-
-        Arguments
-        ---------
-        waveform : [B, T, 1]
-            Clips of one channel. Those without a scene are duplicated.
-        parts : SceneParts
-            The scenes, on the device of the waveform.
-
-        Returns
-        -------
-        [B, T, C]
-            The scenes and the clean clips.
-
-        Raises
-        ------
-        ValueError
-            If the clips have several channels or the responses belong to
-            another number of receivers.
-        """
-        if waveform.shape[2] != 1:
-            raise ValueError(
-                "A scene is made of clips with one channel, got "
-                f"{waveform.shape[2]}: set clip_options' channels to 1."
-            )
-        scenes = waveform.repeat(1, 1, self.channels)
-        if len(parts.rows) == 0:
-            return scenes
-        if parts.source_response.shape[1] != self.channels:
-            raise ValueError(
-                f"The responses belong to {parts.source_response.shape[1]} "
-                f"receivers, but the scenes have {self.channels} channels: "
-                "a binaural bank needs a model with channels: 2."
-            )
-        rows = parts.rows.to(waveform.device)
-        source = waveform[:, :, 0].index_select(0, rows)  # [S, T]
-        source = convolve(source[:, None], parts.source_response)
-        noise = convolve(
-            parts.noise[:, None], parts.noise_responses.sum(dim=1)
-        )  # [S, C, T]
-        gain = self.noise_gain(source, noise, parts)  # [S, C, 1]
-        mixed = torch.addcmul(source, gain, noise)  # [S, C, T]
-        return scenes.index_copy(0, rows, mixed.transpose(1, 2))
-
-    def noise_gain(
-        self, source: Tensor, noise: Tensor, parts: SceneParts
-    ) -> Tensor:
-        """Find the gain that brings the noise to its ratio.
-
-        The levels are measured where the noise is active. Where there is no
-        source or no noise to compare, the noise is left out.
-
-        Arguments
-        ---------
-        source : [S, C, T]
-            The sources at the ears.
-        noise : [S, C, T]
-            The noises at the ears.
-        parts : SceneParts
-            The ratios, and where the noises are active.
-
-        Returns
-        -------
-        [S, C, 1]
-            The gains.
-        """
-        sample = torch.arange(source.shape[2], device=source.device)
-        start, stop = parts.noise_span[:, None].unbind(dim=2)  # [S, 1]
-        active = ((sample >= start) & (sample < stop)).to(source)[:, None]
-        source_energy = (source.square() * active).sum(dim=2)  # [S, C]
-        noise_energy = (noise.square() * active).sum(dim=2)
-        if not self.snr_per_channel:
-            source_energy = source_energy.sum(dim=1, keepdim=True)
-            noise_energy = noise_energy.sum(dim=1, keepdim=True)
-        wanted = 10 ** (parts.snr_db[:, None] / 10)
-        ratio = source_energy / (noise_energy * wanted)
-        gain = torch.where(noise_energy > 0, ratio, 0).sqrt()
-        return gain.expand(-1, source.shape[1])[:, :, None]
-
-
-def convolve(waveform: Tensor, response: Tensor) -> Tensor:
-    """Convolve through the spectrum and cut the result to the waveform.
-
-    What a response holds behind the length of the waveform cannot be heard
-    within it and is left out.
-
-    Arguments
-    ---------
-    waveform : [..., T]
-        Waveforms.
-    response : [..., R]
-        Responses; the other dimensions broadcast.
-
-    Returns
-    -------
-    [..., T]
-        The first T samples of the convolution.
-
-    Example
-    -------
-    >>> echo = torch.tensor([1.0, 0.0, 0.5])
-    >>> convolve(torch.tensor([1.0, 2.0, 3.0]), echo)
-    tensor([1.0000, 2.0000, 3.5000])
-    """
-    num_samples = waveform.shape[-1]
-    response = response[..., :num_samples]
-    length = fast_length(num_samples + response.shape[-1] - 1)
-    spectrum = torch.fft.rfft(response, length)
-    spectrum = spectrum * torch.fft.rfft(waveform, length)
-    return torch.fft.irfft(spectrum, length)[..., :num_samples]
-
-
-@functools.cache
-def fast_length(num_samples: int) -> int:
-    """Find the next even length without prime factors over 5.
-
-    Arguments
-    ---------
-    num_samples : int
-        The least length.
-
-    Returns
-    -------
-    int
-        A length at which a Fourier transform is fast.
-
-    Example
-    -------
-    >>> fast_length(383999)
-    384000
-    """
-    length = num_samples + num_samples % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
-
-
-logger = logging.getLogger(__name__)
-
-MAX_DRAWS = 20
-
-
 class SceneSampler:
     """Draws scenes at random.
 
     Arguments
     ---------
     bank : sequence of RoomScene
-        Rooms: a ``rooms.BRIRBank``.
+        Rooms: a ``BRIRBank``.
     noises : sequence of [T] tensors
-        Background noises: a ``noises.NoiseFolder``. What raises a ValueError
-        or OSError when it is read is drawn again, of rooms as well.
+        Background noises: a ``NoiseFolder``. What raises a ValueError or
+        OSError when it is read is drawn again, of rooms as well.
     snr_db : sequence of two floats
         Range of the signal-to-noise ratio in dB.
     scene_prob : float
@@ -336,11 +149,8 @@ class SceneSampler:
             raise ValueError(
                 f"snr_db must be [lowest, highest] in dB, got {snr_db}."
             )
-        if fade_seconds < 0 or sample_rate < 1:
-            raise ValueError(
-                "fade_seconds must not be negative and sample_rate must be "
-                f"positive, got {fade_seconds} and {sample_rate}."
-            )
+        if fade_seconds < 0:
+            raise ValueError(f"fade_seconds must be >= 0, got {fade_seconds}.")
         if len(bank) == 0 or len(noises) == 0:
             raise ValueError(
                 f"{len(bank)} rooms and {len(noises)} noises are too few: "
@@ -358,32 +168,14 @@ class SceneSampler:
         num_samples: int,
         generator: Optional[torch.Generator] = None,
     ) -> SceneParts:
-        """Draw the scenes of a batch.
+        """Draw the scenes of a batch; the generator is on the CPU.
 
-        Arguments
-        ---------
-        num_clips : int
-            Clips of the batch.
-        num_samples : int
-            Samples of a clip.
-        generator : torch.Generator, optional
-            Source of randomness, on the CPU.
-
-        Returns
-        -------
-        SceneParts
-            What ``scenes.SceneMixer`` needs.
-
-        Raises
-        ------
-        ValueError
-            If hardly a scene or noise can be used.
+        Raises a ValueError if hardly a room or noise can be used.
         """
         is_scene = torch.rand(num_clips, generator=generator) < self.scene_prob
         lowest, highest = self.snr_db
-        snr_db = lowest + (highest - lowest) * torch.rand(
-            num_clips, generator=generator
-        )
+        place = torch.rand(num_clips, generator=generator)
+        snr_db = lowest + (highest - lowest) * place
         rows = is_scene.nonzero()[:, 0]
         rooms, noises, spans, num_bad = [], [], [], 0
         for _ in rows:
@@ -404,9 +196,99 @@ class SceneSampler:
             noise=torch.stack(noises) if rooms else torch.zeros(0, num_samples),
             noise_span=torch.tensor(spans).view(-1, 2),
             snr_db=snr_db[rows],
-            about=[room.about for room in rooms],
+            metadata=[room.metadata for room in rooms],
             num_bad=num_bad,
         )
+
+
+class SceneMixer:
+    """Mixes clips and scene parts to what reaches the ears of a listener.
+
+    Arguments
+    ---------
+    channels : int
+        Receivers of the responses: 2 for ears.
+    snr_per_channel : bool
+        False: one gain sets the signal-to-noise ratio of all ears together,
+        so the noise keeps its level difference between them. True: a gain
+        for each ear, as in the authors' released code.
+
+    Example
+    -------
+    >>> from speechbrain_wavjepa.augment.brir import RoomScene
+    >>> bank = [RoomScene("0", torch.randn(4, 2, 800), {"t60": 0.3})]
+    >>> sampler = SceneSampler(bank, noises=[torch.randn(48000)])
+    >>> clips = torch.randn(3, 32160, 1)
+    >>> SceneMixer()(clips, sampler(3, 32160)).shape
+    torch.Size([3, 32160, 2])
+    """
+
+    def __init__(self, channels: int = 2, snr_per_channel: bool = False):
+        self.channels = channels
+        self.snr_per_channel = snr_per_channel
+
+    def __call__(self, waveform: Tensor, parts: SceneParts) -> Tensor:
+        """Mix clips [B, T, 1] and parts, on one device: [B, T, C].
+
+        Clips without a scene are duplicated. Raises a ValueError if the clips
+        have several channels or the responses another number of receivers.
+        """
+        if waveform.shape[2] != 1:
+            raise ValueError(
+                "A scene is made of clips with one channel, got "
+                f"{waveform.shape[2]}: set clip_options' channels to 1."
+            )
+        scenes = waveform.repeat(1, 1, self.channels)
+        if len(parts.rows) == 0:
+            return scenes
+        if parts.source_response.shape[1] != self.channels:
+            raise ValueError(
+                f"The responses belong to {parts.source_response.shape[1]} "
+                f"receivers, but the scenes have {self.channels} channels: "
+                "a binaural bank needs a model with channels: 2."
+            )
+        rows = parts.rows.to(waveform.device)
+        source = waveform[:, :, 0].index_select(0, rows)  # [S, T]
+        source = convolve(source[:, None], parts.source_response)
+        # all positions play one noise: one convolution with their sum
+        response = parts.noise_responses.sum(dim=1)
+        noise = convolve(parts.noise[:, None], response)  # [S, C, T]
+        gain = self.noise_gain(source, noise, parts)  # [S, C, 1]
+        mixed = torch.addcmul(source, gain, noise)  # [S, C, T]
+        return scenes.index_copy(0, rows, mixed.transpose(1, 2))
+
+    def noise_gain(
+        self, source: Tensor, noise: Tensor, parts: SceneParts
+    ) -> Tensor:
+        """Find the gain [S, C, 1] of noise [S, C, T] that gives its ratio.
+
+        The levels are measured where the noise is active. Where there is no
+        source or no noise to compare, the gain is 0.
+        """
+        sample = torch.arange(source.shape[2], device=source.device)
+        start, stop = parts.noise_span[:, None].unbind(dim=2)  # [S, 1]
+        active = ((sample >= start) & (sample < stop)).to(source)[:, None]
+        source_energy = (source.square() * active).sum(dim=2)  # [S, C]
+        noise_energy = (noise.square() * active).sum(dim=2)
+        if not self.snr_per_channel:
+            source_energy = source_energy.sum(dim=1, keepdim=True)
+            noise_energy = noise_energy.sum(dim=1, keepdim=True)
+        wanted = 10 ** (parts.snr_db[:, None] / 10)
+        ratio = source_energy / (noise_energy * wanted)
+        gain = torch.where(noise_energy > 0, ratio, 0).sqrt()
+        return gain.expand(-1, source.shape[1])[:, :, None]
+
+
+def convolve(waveform: Tensor, response: Tensor) -> Tensor:
+    """Convolve [..., T] with [..., R] by Fourier transform: [..., T]."""
+    num_samples = waveform.shape[-1]
+    response = response[..., :num_samples]
+    # even: real transforms of odd lengths are slower
+    half = -(-(num_samples + response.shape[-1] - 1) // 2)
+    length = 2 * next_fast_len(half, real=True)
+    spectrum = torch.fft.rfft(response, length)
+    spectrum = spectrum * torch.fft.rfft(waveform, length)
+    return torch.fft.irfft(spectrum, length)[..., :num_samples]
 
 
 def fit_noise(
@@ -415,34 +297,10 @@ def fit_noise(
     fade_samples: int,
     generator: Optional[torch.Generator] = None,
 ) -> tuple[Tensor, tuple[int, int]]:
-    """Fit a noise into a clip, with linear fades.
+    """Fit a noise [T'] into a clip: [num_samples], and where it is active.
 
-    A longer noise is cut at random: it sounds already when the clip begins
-    and fades out at its end. A shorter one fades in and out somewhere in the
-    clip.
-
-    Arguments
-    ---------
-    noise : [T']
-        The noise.
-    num_samples : int
-        Samples of the clip.
-    fade_samples : int
-        Samples of a fade; half of the noise at most.
-    generator : torch.Generator, optional
-        Source of randomness, on the CPU.
-
-    Returns
-    -------
-    noise : [num_samples]
-        The noise at its place, zeros around it.
-    span : (int, int)
-        First sample at which it is active, and the one behind.
-
-    Example
-    -------
-    >>> fit_noise(torch.ones(4), num_samples=4, fade_samples=2)
-    (tensor([0., 1., 1., 0.]), (0, 4))
+    A longer noise is cut at random and fades out at the end of the clip. A
+    shorter one lies anywhere in the clip and fades in and out.
     """
     spare = num_samples - len(noise)
     start = int(torch.randint(abs(spare) + 1, (), generator=generator))
@@ -480,11 +338,10 @@ def _pad_responses(responses: list[Tensor]) -> Tensor:
     """Stack responses [1 + P, C, R] with zeros behind the short ones."""
     if not responses:
         return torch.zeros(0, 1, 1, 1)
-    taps = max(response.shape[2] for response in responses)
-    return pad_sequence(
+    places, _, taps = np.max([r.shape for r in responses], axis=0).tolist()
+    return torch.stack(
         [
-            torch.nn.functional.pad(response, (0, taps - response.shape[2]))
-            for response in responses
-        ],
-        batch_first=True,
+            pad(r, (0, taps - r.shape[2], 0, 0, 0, places - len(r)))
+            for r in responses
+        ]
     )

@@ -1,7 +1,7 @@
 """HEAR-Naive: log-mel features and a fixed random projection.
 
-The baseline that the paper's s(m) counts gains over, in the terms of
-``pretrained.load_pretrained``: nothing is learned.
+The baseline that the paper's s(m) counts gains over, with the methods of a
+pretrained encoder: nothing is learned.
 
 Source: the baseline of HEAR (https://arxiv.org/abs/2203.03022).
 
@@ -49,13 +49,7 @@ class MelBaseline(nn.Module):
         generator = torch.Generator().manual_seed(0)
         projection = torch.rand(NUM_BANDS, DIM, generator=generator)
         bands = torchaudio.functional.melscale_fbanks(
-            FRAME // 2 + 1,
-            0.0,
-            RATE / 2,
-            NUM_BANDS,
-            RATE,
-            norm="slaney",
-            mel_scale="slaney",
+            FRAME // 2 + 1, 0.0, RATE / 2, NUM_BANDS, RATE, "slaney", "slaney"
         )
         self.register_buffer("window", torch.hann_window(FRAME))
         self.register_buffer("bands", bands)
@@ -64,10 +58,7 @@ class MelBaseline(nn.Module):
     def forward(self, wavs: Tensor) -> dict[str, Tensor]:
         """Embed every 50 ms of clips [n, T] or [n, T, C].
 
-        Returns
-        -------
-        dict[str, Tensor]
-            "embeddings" [n, N, 4096] and "times" [N] in seconds.
+        Gives "embeddings" [n, N, 4096] and "times" [N] in seconds.
         """
         embeddings = self._frames(wavs, TOKEN_HOP)
         frames = torch.arange(embeddings.shape[1], device=embeddings.device)

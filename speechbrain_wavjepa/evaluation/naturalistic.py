@@ -1,7 +1,7 @@
 """Naturalistic versions of a task: every clip in a room, with noise.
 
 Source: Nat-HEAR, in WavJEPA (https://arxiv.org/abs/2509.23238): labels and
-splits stay, the clips become scenes in rooms that no training has heard.
+splits stay, the clips become scenes in rooms that are in no training data.
 
 Shapes: T samples, C receivers.
 
@@ -34,10 +34,7 @@ from speechbrain_wavjepa.utils.files import (
 
 # What is made of a scene's receivers: two ears for binaural models, the
 # microphone in the place of the head for mono ones.
-VERSIONS: Mapping[str, slice] = {
-    "binaural": slice(0, 2),
-    "omni": slice(2, 3),
-}
+VERSIONS = {"binaural": slice(0, 2), "omni": slice(2, 3)}
 
 
 def write_naturalistic(
@@ -47,47 +44,12 @@ def write_naturalistic(
     seed: int = 0,
     drawn_from: Optional[Mapping[str, str]] = None,
 ) -> list[Path]:
-    """Write the binaural and the omni version of a task.
+    """Write the versions output/binaural and output/omni of a task.
 
     The scene of a clip depends on its name and the seed only, and is the same
-    in both versions. A version that is there already, made of the same, is
-    kept.
-
-    Arguments
-    ---------
-    task : HearTask
-        The task.
-    output : str or Path
-        Where the folders binaural/ and omni/ are, or are made.
-    sampler : callable
-        A ``scene_sampler.SceneSampler`` whose rooms have the receivers left,
-        right and omni, and belong to the test part of a bank.
-    seed : int
-        Another seed makes other scenes.
-    drawn_from : Mapping[str, str], optional
-        Fingerprints of the sampler's rooms and noises.
-
-    Returns
-    -------
-    list of Path
-        The two task folders.
-
-    Raises
-    ------
-    ValueError
-        If a version was made of something else or a clip cannot be read.
-
-    Example
-    -------
-    >>> from speechbrain_wavjepa.augment.brir import RoomScene
-    >>> from speechbrain_wavjepa.augment import SceneSampler
-    >>> bank = [RoomScene("0", torch.randn(2, 3, 800), {"t60": 0.3})]
-    >>> sampler = SceneSampler(bank, noises=[torch.randn(48000)])
-    >>> task = HearTask(getfixture("task_folder"))
-    >>> for path in write_naturalistic(task, getfixture("tmp_path"), sampler):
-    ...     HearTask(path).read_clip("test", "0.wav").shape
-    torch.Size([1600, 2])
-    torch.Size([1600, 1])
+    in both. The sampler's rooms have the receivers left, right and omni and
+    belong to the test part of a bank; ``drawn_from`` are fingerprints of its
+    rooms and noises. A version made of the same is kept, another refused.
     """
     name = task.folder.resolve().name
     made_of = {**task.fingerprints(), **(drawn_from or {}), "seed": seed}
@@ -117,24 +79,16 @@ def _write_versions(
     for aside in asides:
         for file in layout:
             shutil.copy(task.folder / file, aside)
-    mixer = SceneMixer(channels=len(RECEIVERS))
-    total = sum(len(clips) for clips in task.clips.values())
-    progress = tqdm(total=total, desc=f"scenes of {task.name}", unit=" clips")
-    with progress:
-        for split, clips in task.clips.items():
-            for name in clips:
-                scene = _make_scene(task, split, name, sampler, mixer, seed)
-                for aside, channels in asides.items():
-                    clips_folder = aside / str(task.sample_rate) / split
-                    place = path_inside(clips_folder, name)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    soundfile.write(
-                        place,
-                        scene[:, channels].numpy(),
-                        task.sample_rate,
-                        "PCM_16",
-                    )
-                progress.update()
+    clips = [
+        (split, name) for split in task.clips for name in task.clips[split]
+    ]
+    rate = task.sample_rate
+    for split, name in tqdm(clips, f"scenes of {task.name}", unit=" clips"):
+        scene = _make_scene(task, split, name, sampler, seed)
+        for aside, channels in asides.items():
+            place = path_inside(aside / str(rate) / split, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(place, scene[:, channels].numpy(), rate, "PCM_16")
 
 
 def _make_scene(
@@ -142,7 +96,6 @@ def _make_scene(
     split: str,
     name: str,
     sampler: Callable[..., SceneParts],
-    mixer: SceneMixer,
     seed: int,
 ) -> Tensor:
     """Put the first channel of a clip into a room: [T, C]."""
@@ -151,6 +104,6 @@ def _make_scene(
     digest = hashlib.sha256(text.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     parts = sampler(1, len(clip), generator)
-    (scene,) = mixer(clip[None], parts)
+    (scene,) = SceneMixer(channels=len(RECEIVERS))(clip[None], parts)
     # a peak beyond full scale is turned down, at both ears alike
     return scene / scene.abs().max().clamp(min=1)

@@ -34,13 +34,13 @@ def test_make_a_bank_then_bring_it_to_another_rate(tmp_path):
     )
     assert "2 scenes for training and 2 for testing" in printed
     rooms = [
-        BRIRBank(moved, 8000, split)[0].about["room"]
+        BRIRBank(moved, 8000, split)[0].metadata["room"]
         for split in ("train", "test")
     ]
     assert rooms == ["room-0000", "room-0001"]
     scene = BRIRBank(moved, 8000)[0]
-    assert scene.about["sample_rate"] == 8000
-    assert scene.about["receivers"] == ["left", "right", "omni"]
+    assert scene.metadata["sample_rate"] == 8000
+    assert scene.metadata["receivers"] == ["left", "right", "omni"]
     # the same settings again: nothing to do
     prepare("--output", made, *options)
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from brir_import import import_bank
-from test_bank_import import add, encode, make_responses
+from test_brir_import import add, encode, make_responses
 
 from speechbrain_wavjepa.augment.brir import BRIRBank
 from speechbrain_wavjepa.augment.noises import NoiseFolder
@@ -80,7 +80,7 @@ def hear(bank_folder, noise_folder, split, receivers, path):
     assert scenes.shape == (4, 8000, len(receivers))
     assert torch.isfinite(scenes).all() and (scenes.std(dim=1) > 0).all()
     response = parts.source_response[0].T
-    plot_scene(parts.about[0], response, clips[0], scenes[0], path)
+    plot_scene(parts.metadata[0], response, clips[0], scenes[0], path)
     assert path.stat().st_size > 0
 
 

@@ -1,21 +1,15 @@
 """Bring a bank of room responses from elsewhere into our form, once.
 
-Shapes: P noise positions, C receivers (ears), R samples of a response.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The layouts of banks of room responses from elsewhere.
-
 Understood are tar shards or a folder of arrays, one for each scene, and the
 layout of the paper's bank: json files that list scenes, each with the paths
 of its arrays.
 
 Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
 
+Shapes: P noise positions, C receivers (ears), R samples of a response.
+
 Authors
  * The speechbrain_wavjepa developers 2026
-
 """
 
 import functools
@@ -39,7 +33,10 @@ from speechbrain_wavjepa.augment.brir import (
     read_member,
     receivers_of,
 )
-from speechbrain_wavjepa.augment.room_simulation import check_settings
+from speechbrain_wavjepa.augment.room_simulation import (
+    check_settings,
+    plan_shards,
+)
 from speechbrain_wavjepa.dataio.writer import write_shard
 from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.utils.files import (
@@ -51,216 +48,18 @@ from speechbrain_wavjepa.utils.files import (
     path_inside,
 )
 
+MAX_SECONDS = 60.0  # a longer response is none
+
 
 class ForeignScene(NamedTuple):
-    """A scene of another bank, whose responses are not read yet.
+    """A scene of another bank, whose responses are not read yet."""
 
-    Arguments
-    ---------
-    origin : str
-        Where it lies in that bank.
-    room : str
-        What it must not be split from: its room, where the bank tells it,
-        else its shard, array or json file.
-    is_test : bool
-        Whether it lies in a folder test/.
-    files : dict of str to Path
-        The files that it is read from, by their names in the bank.
-    read : callable
-        Gives responses [1 + P, C, R] and what is known about them.
+    origin: str  # where it lies in that bank
+    room: str  # where the bank tells it, else its shard, array or json file
+    is_test: bool  # whether it lies in a folder test/
+    files: dict[str, Path]  # by their names in the bank
+    read: Callable[[], tuple[np.ndarray, dict]]  # responses, metadata
 
-    Example
-    -------
-    >>> scene = ForeignScene("0.npy", "house-1", False, {}, lambda: None)
-    >>> scene.room
-    'house-1'
-    """
-
-    origin: str
-    room: str
-    is_test: bool
-    files: dict[str, Path]
-    read: Callable[[], tuple[np.ndarray, dict]]
-
-
-def list_scenes(
-    source: Path, array_folder: Union[str, Path, None] = None
-) -> list[ForeignScene]:
-    """List the scenes of a bank, whatever its layout.
-
-    Arguments
-    ---------
-    source : Path
-        The bank.
-    array_folder : str or Path, optional
-        Where the arrays lie that json files name.
-
-    Returns
-    -------
-    list of ForeignScene
-        The scenes, sorted by name.
-
-    Raises
-    ------
-    ValueError
-        If nothing that looks like a bank is there, or a file is damaged.
-
-    Example
-    -------
-    >>> list_scenes(Path("nowhere"))
-    Traceback (most recent call last):
-    ...
-    ValueError: nowhere holds no bank: give tar shards, a folder of .npy ...
-    """
-    if source.suffix == ".tar":
-        source, tars = source.parent, [source]
-    else:
-        tars = sorted(source.rglob("*.tar"))
-    arrays = sorted(source.glob("*.npy"))
-    if tars and all(path.exists() for path in tars):
-        scenes = [scene for path in tars for scene in _list_tar(source, path)]
-        if not scenes:
-            raise ValueError(f"The tar shards of {source} hold no .npy array.")
-        return scenes
-    lists = [
-        path
-        for path in sorted(source.glob("*.json"))
-        if b'"sampled_regions"' in read_file(path)
-    ]
-    if lists:
-        folder = Path(array_folder or source)
-        return [s for path in lists for s in _list_regions(path, folder)]
-    if arrays:
-        return list(map(_list_array, arrays))
-    raise ValueError(
-        f"{source} holds no bank: give tar shards, a folder of .npy "
-        "arrays, or of json files with sampled_regions."
-    )
-
-
-def _make_scene(
-    origin: str,
-    group: str,
-    is_test: bool,
-    files: dict[str, Path],
-    read_array: Callable[[], bytes],
-    read_about: Optional[Callable[[], bytes]],
-) -> ForeignScene:
-    """Describe a scene of one array, with or without a json file."""
-
-    def read():
-        about = {} if read_about is None else decode_json(read_about())
-        return decode_array(read_array()), about
-
-    room = None
-    if read_about is not None:
-        try:
-            room = decode_json(read_about()).get("room")
-        except (ValueError, OSError):
-            pass  # raised again, and told, when the scene is read
-    room = group if room is None else str(room)
-    return ForeignScene(origin, room, is_test, files, read)
-
-
-def _list_tar(source: Path, path: Path) -> Iterator[ForeignScene]:
-    """List the arrays of a tar shard."""
-    inside = path.relative_to(source).as_posix()
-    places = index_tar(path)
-    readers = {
-        name: functools.partial(read_member, path, name, place)
-        for name, place in places.items()
-    }
-    for name in sorted(readers):
-        if name.endswith(".npy"):
-            yield _make_scene(
-                f"{inside}::{name}",
-                inside,
-                "test" in inside.split("/")[:-1],
-                {inside: path},
-                readers[name],
-                readers.get(name.removesuffix(".npy") + ".json"),
-            )
-
-
-def _list_array(path: Path) -> ForeignScene:
-    """Describe an array of a folder, with or without a json file."""
-    files = {path.name: path}
-    read_about = None
-    about_path = path.with_suffix(".json")
-    if about_path.exists():
-        files[about_path.name] = about_path
-        read_about = functools.partial(read_file, about_path)
-    return _make_scene(
-        path.name,
-        path.stem,
-        False,
-        files,
-        functools.partial(read_file, path),
-        read_about,
-    )
-
-
-def _list_regions(path: Path, folder: Path) -> Iterator[ForeignScene]:
-    """List the scenes of one of the paper's json files, that of a house."""
-    try:
-        regions = decode_json(read_file(path)).get("sampled_regions")
-        if not isinstance(regions, list):
-            raise ValueError("its sampled_regions are no list")
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be used: {error}.") from error
-    for number, region in enumerate(regions):
-        files = {path.name: path}
-        try:
-            arrays = [file for file, _ in _region_places(region, folder)]
-            files.update((file.name, file) for file in arrays)
-        except ValueError:
-            pass  # raised again, and told, when the scene is read
-        yield ForeignScene(
-            f"{path.name}::{number}",
-            path.stem,
-            False,
-            files,
-            functools.partial(_read_region, region, folder),
-        )
-
-
-def _region_places(region: dict, folder: Path) -> list[tuple[Path, dict]]:
-    """Find the array of the source and of each noise, and what is known."""
-    try:
-        scene = region["region"]["scene"]
-        found = []
-        for place in (scene["source"], *scene["noise"]):
-            name = PurePosixPath(place["rir"]["binaural_rir_path"]).name
-            about = {key: v for key, v in place.items() if key != "rir"}
-            found.append((path_inside(folder, name), about))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is not as in the paper: {error!r}") from error
-    return found
-
-
-def _read_region(region: dict, folder: Path) -> tuple[np.ndarray, dict]:
-    """Read the arrays of a scene, and stack them."""
-    places = _region_places(region, folder)
-    arrays = []
-    for path, _ in places:
-        array = decode_array(read_file(path))
-        if array.ndim != 2 or len(array) != len(EARS):
-            raise ValueError(
-                f"{path.name!r} has the shape {list(array.shape)}, not "
-                f"[{len(EARS)}, samples]"
-            )
-        arrays.append(array)
-    shape = (len(arrays), len(EARS), max(array.shape[1] for array in arrays))
-    if 4 * math.prod(shape) > MAX_BYTES:
-        raise ValueError(f"it has the shape {list(shape)}, which is too large")
-    stacked = np.zeros(shape, dtype=np.float32)
-    for row, array in zip(stacked, arrays):
-        row[:, : array.shape[1]] = array
-    source, *noise = (about for _, about in places)
-    return stacked, {"source": source, "noise": noise}
-
-
-MAX_SECONDS = 60.0  # a longer response is none
 
 # The number of a scene, which is its key in our form, and the scene.
 NumberedScene = tuple[int, ForeignScene]
@@ -278,44 +77,9 @@ def import_bank(
     """Write another bank in our form; whole shards that are there are kept.
 
     Scenes of one room go to one part: to test/ if the bank has such a folder
-    with shards, else by ``test_fraction``.
-
-    Arguments
-    ---------
-    source : str or Path
-        The bank: tar shards, a folder of arrays, or of json files.
-    folder : str or Path
-        Where to write train/ and test/.
-    sample_rate : int
-        Rate in Hz that the responses are brought to.
-    bank_rate : int, optional
-        Rate of the bank, where its scenes do not tell.
-    array_folder : str or Path, optional
-        Where the arrays lie that json files name.
-    test_fraction : float
-        Part of the rooms that is kept for testing. Where scenes do not tell
-        their ``room``, it is their shard, array or json file.
-    scenes_per_shard : int
-        Scenes of a shard.
-
-    Returns
-    -------
-    dict[str, str]
-        The scenes that were left out, and why.
-
-    Raises
-    ------
-    ValueError
-        If there is no bank, or only a part of one, its rate is unknown, no
-        scene can be used, or the folder holds something else.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "from").mkdir()
-    >>> np.save(folder / "from" / "0.npy", np.ones((3, 2, 640)))
-    >>> import_bank(folder / "from", folder / "to", bank_rate=32000)
-    {}
+    with shards, else by ``test_fraction``. The scenes that were left out, and
+    why, are returned. ``bank_rate`` is for scenes that do not tell theirs,
+    ``array_folder`` holds the arrays that json files name.
     """
     check_settings(sample_rate, test_fraction, scenes_per_shard)
     source, folder = Path(source), Path(folder)
@@ -342,22 +106,20 @@ def import_bank(
         "sample_rate": sample_rate,
         "bank_rate": bank_rate,
     }
-    shards = []
-    for split, is_test in (("train", False), ("test", True)):
-        part = [s for s in scenes if (s[1].room in test_rooms) == is_test]
-        for number, start in enumerate(range(0, len(part), scenes_per_shard)):
-            path = folder / split / f"scenes-{number:06d}.tar"
-            shards.append((path, part[start : start + scenes_per_shard]))
+    parts = [
+        [scene for scene in scenes if (scene[1].room in test_rooms) == is_test]
+        for is_test in (False, True)
+    ]
+    shards = plan_shards(folder, *parts, scenes_per_shard)
     with hold(folder):
         claim(folder, made_with)
-        with tqdm(shards, desc="writing", unit=" shards") as bar:
-            for path, part in bar:
-                path.parent.mkdir(exist_ok=True)
-                if path.exists():
-                    left_out.update(_missing(path, part))
-                else:
-                    converted = _convert(part, sample_rate, bank_rate, left_out)
-                    write_shard(path, converted, ".npy")
+        for path, part in tqdm(shards, "writing", unit=" shards"):
+            path.parent.mkdir(exist_ok=True)
+            if path.exists():
+                left_out.update(_missing(path, part))
+            else:
+                converted = _convert(part, sample_rate, bank_rate, left_out)
+                write_shard(path, converted, ".npy")
     return left_out
 
 
@@ -373,6 +135,143 @@ def _check_whole(source: Path) -> None:
         )
 
 
+def list_scenes(
+    source: Path, array_folder: Union[str, Path, None] = None
+) -> list[ForeignScene]:
+    """List the scenes of a bank, whatever its layout, sorted by name."""
+    if source.suffix == ".tar":
+        source, tars = source.parent, [source]
+    else:
+        tars = sorted(source.rglob("*.tar"))
+    if tars and all(path.exists() for path in tars):
+        scenes = [scene for path in tars for scene in _list_tar(source, path)]
+        if not scenes:
+            raise ValueError(f"The tar shards of {source} hold no .npy array.")
+        return scenes
+    lists = [
+        path
+        for path in sorted(source.glob("*.json"))
+        if b'"sampled_regions"' in read_file(path)
+    ]
+    if lists:
+        folder = Path(array_folder or source)
+        return [s for path in lists for s in _list_regions(path, folder)]
+    if arrays := sorted(source.glob("*.npy")):
+        return list(map(_list_array, arrays))
+    raise ValueError(
+        f"{source} holds no bank: give tar shards, a folder of .npy "
+        "arrays, or of json files with sampled_regions."
+    )
+
+
+def _list_tar(source: Path, path: Path) -> Iterator[ForeignScene]:
+    """List the arrays of a tar shard."""
+    inside = path.relative_to(source).as_posix()
+    readers = {
+        name: functools.partial(read_member, path, name, place)
+        for name, place in index_tar(path).items()
+    }
+    is_test = "test" in inside.split("/")[:-1]
+    for name in sorted(readers):
+        if name.endswith(".npy"):
+            yield _make_scene(
+                ForeignScene(
+                    f"{inside}::{name}", inside, is_test, {inside: path}, None
+                ),
+                readers[name],
+                readers.get(name.removesuffix(".npy") + ".json"),
+            )
+
+
+def _list_array(path: Path) -> ForeignScene:
+    """Describe an array of a folder, with or without a json file."""
+    files, read_metadata = {path.name: path}, None
+    beside = path.with_suffix(".json")
+    if beside.exists():
+        files[beside.name] = beside
+        read_metadata = functools.partial(read_file, beside)
+    scene = ForeignScene(path.name, path.stem, False, files, None)
+    return _make_scene(scene, functools.partial(read_file, path), read_metadata)
+
+
+def _make_scene(
+    scene: ForeignScene,
+    read_array: Callable[[], bytes],
+    read_metadata: Optional[Callable[[], bytes]],
+) -> ForeignScene:
+    """Complete a scene of one array, with or without a json file."""
+
+    def read():
+        metadata = decode_json(read_metadata()) if read_metadata else {}
+        return decode_array(read_array()), metadata
+
+    room = None
+    try:
+        room = (
+            decode_json(read_metadata()).get("room") if read_metadata else None
+        )
+    except (ValueError, OSError):
+        pass  # raised again, and told, when the scene is read
+    room = scene.room if room is None else str(room)
+    return scene._replace(room=room, read=read)
+
+
+def _list_regions(path: Path, folder: Path) -> Iterator[ForeignScene]:
+    """List the scenes of one of the paper's json files, that of a house."""
+    try:
+        regions = decode_json(read_file(path)).get("sampled_regions")
+        if not isinstance(regions, list):
+            raise ValueError("its sampled_regions are no list")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be used: {error}.") from error
+    for number, region in enumerate(regions):
+        files = {path.name: path}
+        try:
+            arrays = [file for file, _ in _region_places(region, folder)]
+            files.update((file.name, file) for file in arrays)
+        except ValueError:
+            pass  # raised again, and told, when the scene is read
+        origin = f"{path.name}::{number}"
+        read = functools.partial(_read_region, region, folder)
+        yield ForeignScene(origin, path.stem, False, files, read)
+
+
+def _region_places(region: dict, folder: Path) -> list[tuple[Path, dict]]:
+    """Find the array of the source and of each noise, and their metadata."""
+    try:
+        scene = region["region"]["scene"]
+        found = []
+        for place in (scene["source"], *scene["noise"]):
+            name = PurePosixPath(place["rir"]["binaural_rir_path"]).name
+            metadata = {key: v for key, v in place.items() if key != "rir"}
+            found.append((path_inside(folder, name), metadata))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is not as in the paper: {error!r}") from error
+    return found
+
+
+def _read_region(region: dict, folder: Path) -> tuple[np.ndarray, dict]:
+    """Read the arrays of a scene, and stack them."""
+    places = _region_places(region, folder)
+    arrays = []
+    for path, _ in places:
+        array = decode_array(read_file(path))
+        if array.ndim != 2 or len(array) != len(EARS):
+            raise ValueError(
+                f"{path.name!r} has the shape {list(array.shape)}, not "
+                f"[{len(EARS)}, samples]"
+            )
+        arrays.append(array)
+    shape = (len(arrays), len(EARS), max(array.shape[1] for array in arrays))
+    if 4 * math.prod(shape) > MAX_BYTES:
+        raise ValueError(f"it has the shape {list(shape)}, which is too large")
+    stacked = np.zeros(shape, dtype=np.float32)
+    for row, array in zip(stacked, arrays):
+        row[:, : array.shape[1]] = array
+    source, *noise = (metadata for _, metadata in places)
+    return stacked, {"source": source, "noise": noise}
+
+
 def _choose_test_rooms(
     scenes: list[NumberedScene], test_fraction: float
 ) -> set[str]:
@@ -386,8 +285,8 @@ def _choose_test_rooms(
         if scene.room in test_rooms and not scene.is_test:
             raise ValueError(
                 f"The room {scene.room!r} has scenes in test/ and elsewhere "
-                f"({scene.origin}): no room may be in both parts. Put all "
-                "shards into one folder, and its rooms will be split."
+                f"({scene.origin}): put all shards into one folder, and its "
+                "rooms will be split."
             )
     return test_rooms
 
@@ -398,9 +297,7 @@ def _hash_files(scenes: list[NumberedScene]) -> str:
     for _, scene in scenes:
         files.update(scene.files)
     contents = []
-    for name, path in tqdm(
-        sorted(files.items()), desc="reading the bank", unit=" files"
-    ):
+    for name, path in tqdm(sorted(files.items()), "reading the bank"):
         size = path.stat().st_size if path.is_file() else -1
         is_read = path.suffix == ".tar" or 0 <= size <= MAX_BYTES
         contents.append([name, size, hash_file(path) if is_read else ""])
@@ -426,9 +323,9 @@ def _convert(
     """Read, check and resample scenes; note why some are left out."""
     for number, scene in scenes:
         try:
-            responses, about = scene.read()
-            rate = _check_rate(about.get("sample_rate", bank_rate))
-            responses = _clean(responses, receivers_of(about), rate)
+            responses, metadata = scene.read()
+            rate = _check_rate(metadata.get("sample_rate", bank_rate))
+            responses = _clean(responses, receivers_of(metadata), rate)
         except (ValueError, OSError) as error:
             left_out[scene.origin] = str(error)
             continue
@@ -438,14 +335,14 @@ def _convert(
         ]
         # a response is a density over time: its sum must stay the same
         resampled = torch.stack(rows) * (rate / sample_rate)
-        about = {
+        metadata = {
             "receivers": list(EARS),
-            **about,
+            **metadata,
             "room": scene.room,
             "origin": scene.origin,
             "sample_rate": sample_rate,
         }
-        yield f"{number:06d}", encode_responses(resampled.numpy()), about
+        yield f"{number:06d}", encode_responses(resampled.numpy()), metadata
 
 
 def _check_rate(rate) -> int:
@@ -471,10 +368,10 @@ def _clean(
         responses = responses.astype(np.float32)
     if not np.isfinite(np.vdot(responses, responses)):
         raise ValueError("it is not finite")
-    heard = np.abs(responses).max(axis=(1, 2), initial=0) > 0
-    if not heard[:1].any() or heard.sum() < 2:
+    audible = np.abs(responses).max(axis=(1, 2), initial=0) > 0
+    if not audible[:1].any() or audible.sum() < 2:
         raise ValueError("its source or all of its noises are silent")
     last = np.nonzero(np.abs(responses).max(axis=(0, 1)))[0][-1]
     if last >= MAX_SECONDS * rate:
         raise ValueError(f"it is longer than {MAX_SECONDS} s")
-    return responses[heard][:, :, : last + 1]
+    return responses[audible][:, :, : last + 1]

@@ -62,7 +62,7 @@ def draw_input(brain, hparams, batch):
         scenes = hparams["scene_mixer"](batch.waveform, batch.scene)
         with picture(output_folder / "scene.png") as path:
             plot_scene(
-                batch.scene.about[0],
+                batch.scene.metadata[0],
                 batch.scene.source_response[0].T,
                 batch.waveform[row],
                 scenes[row],

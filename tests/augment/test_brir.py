@@ -1,4 +1,4 @@
-"""Files that want to be run, to block, or to fill the memory."""
+"""Banks of room responses, good ones, bad ones and a stranger's."""
 
 import io
 import os
@@ -11,15 +11,158 @@ import zipfile
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 
-from speechbrain_wavjepa.augment import brir as bank_files
+from speechbrain_wavjepa.augment import brir
 from speechbrain_wavjepa.augment.brir import (
+    BRIRBank,
     decode_array,
     decode_json,
+    encode_responses,
     index_tar,
     read_file,
     read_member,
 )
+from speechbrain_wavjepa.augment.noises import NoiseFolder
+from speechbrain_wavjepa.augment.scenes import SceneSampler
+from speechbrain_wavjepa.dataio.writer import write_shard
+
+ABOUT = {"sample_rate": 16000, "receivers": ["left", "right"]}
+
+
+def write_bank(folder, scenes, split="train"):
+    """Write one shard of (responses, about) pairs."""
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    write_shard(
+        folder / split / "scenes-000000.tar",
+        [
+            (f"{index:06d}", encode_responses(responses), about)
+            for index, (responses, about) in enumerate(scenes)
+        ],
+        ".npy",
+    )
+
+
+def test_scenes_come_back_as_they_were_written(tmp_path):
+    random = np.random.default_rng(0)
+    scenes = [
+        (random.standard_normal((2 + index, 2, 300)), {**ABOUT, "t60": index})
+        for index in range(3)
+    ]
+    write_bank(tmp_path, scenes)
+    write_bank(tmp_path, scenes[:1], "test")
+    bank = BRIRBank(tmp_path)
+    assert len(bank) == 3 and len(BRIRBank(tmp_path, split="test")) == 1
+    for index in (2, 0, 1):  # in any order
+        expected, about = scenes[index]
+        scene = bank[index]
+        assert scene.metadata == about
+        assert np.array_equal(scene.responses, expected.astype(np.float32))
+
+
+def test_receivers_are_picked_by_name(tmp_path):
+    responses = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)
+    about = {**ABOUT, "receivers": ["left", "right", "omni"]}
+    write_bank(tmp_path, [(responses, about)])
+    omni = BRIRBank(tmp_path, receivers=["omni"])[0].responses
+    assert np.array_equal(omni, responses[:, 2:])
+    ears = BRIRBank(tmp_path)[0].responses
+    assert np.array_equal(ears, responses[:, :2])
+
+
+def test_a_bank_at_another_rate_is_refused_at_once(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), {"sample_rate": 32000})])
+    way_out = f"--from_bank {tmp_path} --output"  # both of its parts
+    with pytest.raises(ValueError, match=f"32000 Hz.*needs 16000.*{way_out}"):
+        BRIRBank(tmp_path)
+
+
+def test_missing_receivers_are_refused_at_once(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), ABOUT)])
+    with pytest.raises(ValueError, match="omni"):
+        BRIRBank(tmp_path, receivers=["omni"])
+
+
+@pytest.mark.parametrize(
+    "responses, message",
+    [
+        (np.full((2, 2, 9), np.nan), "not finite"),
+        (np.ones((2, 4, 9)), r"shape \[2, 4, 9\]"),
+        (np.ones((2, 9)), r"shape \[2, 9\]"),
+        (np.ones((1, 2, 9)), "no noise position"),
+        (np.full((2, 2, 9), 1e30), "not finite"),
+        (np.stack([np.zeros((2, 9)), np.ones((2, 9))]), "source .* silent"),
+    ],
+)
+def test_a_bad_scene_is_named_when_it_is_read(tmp_path, responses, message):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), ABOUT), (responses, ABOUT)])
+    bank = BRIRBank(tmp_path)
+    with pytest.raises(ValueError, match=f"000001.*{message}"):
+        bank[1]
+
+
+def test_a_scene_at_another_rate_in_a_bank_is_named(tmp_path):
+    other = {**ABOUT, "sample_rate": 8000}
+    write_bank(
+        tmp_path, [(np.ones((2, 2, 9)), ABOUT), (np.ones((2, 2, 9)), other)]
+    )
+    with pytest.raises(ValueError, match="000001.*8000 Hz"):
+        BRIRBank(tmp_path)[1]
+
+
+def test_a_missing_bank_names_the_way_out(tmp_path):
+    with pytest.raises(ValueError, match="wavjepa_nat_mini.yaml"):
+        BRIRBank(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no tar shards"):
+        BRIRBank(tmp_path)
+
+
+def test_rooms_of_training_are_never_those_of_a_test(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9)), ABOUT)])
+    flat = tmp_path / "train"
+    assert len(BRIRBank(flat)) == 1
+    for folder in (flat, tmp_path):
+        with pytest.raises(ValueError, match="has no part test/"):
+            BRIRBank(folder, split="test")
+
+
+def test_a_cut_shard_is_refused(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9000)), ABOUT)])
+    path = tmp_path / "train" / "scenes-000000.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match="scenes-000000"):
+        BRIRBank(tmp_path)[0]
+
+
+def test_what_is_removed_during_a_run_is_drawn_again_and_named(tmp_path):
+    write_bank(tmp_path / "bank", [(np.ones((2, 2, 9)), ABOUT)] * 3)
+    (tmp_path / "noises").mkdir()
+    for number in range(2):
+        path = tmp_path / "noises" / f"{number}.wav"
+        soundfile.write(path, np.ones(800) / 9, 16000)
+    sampler = SceneSampler(
+        BRIRBank(tmp_path / "bank"), NoiseFolder(tmp_path / "noises")
+    )
+    generator = torch.Generator().manual_seed(0)
+    assert sampler(8, 1000, generator).num_bad == 0
+    path.unlink()
+    parts = sampler(8, 1000, generator)
+    assert len(parts.metadata) == 8 and parts.num_bad > 0
+    shard = tmp_path / "bank" / "train" / "scenes-000000.tar"
+    shard.unlink()
+    with pytest.raises(ValueError, match=f"no scene could be.*{shard}"):
+        sampler(8, 1000, generator)
+
+
+def test_a_bank_that_was_cut_meanwhile_is_named(tmp_path):
+    write_bank(tmp_path, [(np.ones((2, 2, 9000)), ABOUT)] * 2)
+    bank = BRIRBank(tmp_path)
+    path = tmp_path / "train" / "scenes-000000.tar"
+    path.write_bytes(path.read_bytes()[:160000])
+    with pytest.raises(ValueError, match="000001 cannot be used.*ends within"):
+        bank[1]
+    assert len(bank[0].responses) == 2
 
 
 def encode(array, version=None):
@@ -103,12 +246,12 @@ def test_arrays_that_lie_are_refused(data, message, tmp_path, monkeypatch):
     ids=range(8),
 )
 def test_json_that_cannot_be_used_is_refused(data):
-    with pytest.raises(ValueError, match="its json file"):
+    with pytest.raises(ValueError, match="its metadata cannot|its json holds"):
         decode_json(data)
 
 
 def test_json_that_would_fill_the_memory_is_refused():
-    with pytest.raises(ValueError, match="json file has 16777218 bytes, over"):
+    with pytest.raises(ValueError, match="json has 16777218 bytes, over"):
         decode_json(b"{" + b" " * 2**24 + b"}")
 
 
@@ -118,7 +261,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     (tmp_path / "folder.npy").mkdir()
     for name in ("pipe.npy", "device.npy", "folder.npy"):
         for read in (read_file, index_tar):
-            with pytest.raises(ValueError, match=f"{name}' is no regular"):
+            with pytest.raises(ValueError, match=f"{name} is no regular"):
                 read(tmp_path / name)
 
 
@@ -195,12 +338,12 @@ def test_links_in_a_tar_are_not_followed(tmp_path):
 
 LIMITED = """
 import pathlib, resource, sys
-from speechbrain_wavjepa.augment import brir as bank_files
+from speechbrain_wavjepa.augment import brir
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
 path = pathlib.Path(sys.argv[1])
 data = path.read_bytes()
-for read in (bank_files.decode_array, lambda _: bank_files.index_tar(path)):
+for read in (brir.decode_array, lambda _: brir.index_tar(path)):
     try:
         read(data)
     except ValueError as error:
@@ -211,7 +354,7 @@ for read in (bank_files.decode_array, lambda _: bank_files.index_tar(path)):
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory by /proc")
 def test_memory_stays_bound(tmp_path):
     """With 64 MiB to spare, what claims terabytes is refused all the same."""
-    assert bank_files.MAX_HEADER_BYTES < 2**26
+    assert brir.MAX_HEADER_BYTES < 2**26
     path = tmp_path / "a.tar"
     write_header(path, size=2**33, kind=tarfile.XHDTYPE)
     array = tmp_path / "a.npy"

@@ -104,9 +104,9 @@ def test_the_papers_json_files(tmp_path):
         BRIRBank(tmp_path / "to", 32000, split) for split in ("train", "test")
     )
     assert len(train) == len(test) == 3
-    assert train[0].about["room"] == "house-0"
-    assert test[0].about["room"] == "house-1"
-    assert train[0].about["noise"][1] == {"azimuth": 20.0, "elevation": 0.0}
+    assert train[0].metadata["room"] == "house-0"
+    assert test[0].metadata["room"] == "house-1"
+    assert train[0].metadata["noise"][1] == {"azimuth": 20.0, "elevation": 0.0}
 
 
 def test_what_cannot_be_used_is_left_out_and_named(tmp_path):
@@ -177,7 +177,7 @@ def write_tars(source, shards):
 def rooms_of(folder, split):
     """Name the rooms of a part, and where each scene comes from."""
     bank = BRIRBank(folder, split=split)
-    abouts = [bank[index].about for index in range(len(bank))]
+    abouts = [bank[index].metadata for index in range(len(bank))]
     return {about["room"] for about in abouts}, [a["origin"] for a in abouts]
 
 
@@ -289,7 +289,7 @@ def test_hostile_files_are_left_out_and_named(tmp_path):
     (source / "deep.json").write_text('{"a":' * 100000)
     np.save(source / "long.npy", np.ones((2, 2, 61 * 1000)))
     (source / "long.json").write_text('{"sample_rate": 1000}')
-    with pytest.raises(ValueError, match="pipe_json.json' is no regular"):
+    with pytest.raises(ValueError, match="pipe_json.json is no regular"):
         import_bank(source, tmp_path / "to", bank_rate=16000)
     assert not (tmp_path / "to").exists()
     (source / "pipe_json.json").unlink()
@@ -298,7 +298,7 @@ def test_hostile_files_are_left_out_and_named(tmp_path):
         f"{name}.npy" for name in ("pipe", "link", "gone", "deep", "long")
     }
     bank = BRIRBank(tmp_path / "to")
-    origins = {bank[index].about["origin"] for index in range(len(bank))}
+    origins = {bank[index].metadata["origin"] for index in range(len(bank))}
     assert f"{names[2]}.npy" in origins
     assert {path.name for path in (tmp_path / "to").rglob("*")} == {
         "made_with.json",
@@ -314,11 +314,11 @@ def test_hostile_files_are_left_out_and_named(tmp_path):
         ({}, "not as in the paper"),
         ([], "not as in the paper"),
         ({"region": {"scene": {"source": "s", "noise": "n"}}}, "paper"),
-        ("../a.npy", "No such file"),  # only the name of a path counts
+        ("../a.npy", "is missing"),  # only the name of a path counts
         ("..", "cannot be a name in"),
         ("a\nb.npy", "cannot be a name in"),
         ("/elsewhere/mono.npy", "the shape [640]"),
-        ("/elsewhere/nowhere.npy", "No such file"),
+        ("/elsewhere/nowhere.npy", "is missing"),
     ],
     ids=str,
 )
