@@ -54,7 +54,7 @@ from speechbrain_wavjepa.inference.config import (
     ENCODER_SETTINGS,
     PRETRAINING_SETTINGS,
     build_wavjepa,
-    check_kinds,
+    check_settings,
     check_sizes,
     get_checksum,
     read_settings,
@@ -709,12 +709,12 @@ def check_tables(weights: Mapping[str, Tensor], settings: Mapping) -> list[str]:
     return present
 
 
-KINDS = {
-    **ENCODER_SETTINGS,
-    **PRETRAINING_SETTINGS,
-    "sample_rate": int,
-    "window_samples": int,
-}
+KINDS = (
+    *ENCODER_SETTINGS,
+    *PRETRAINING_SETTINGS,
+    "sample_rate",
+    "window_samples",
+)
 
 
 def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
@@ -754,7 +754,7 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
             f"{folder} has no {PRETRAINING_FILE}: the authors' files hold the "
             "target encoder and the predictor, so export a pretraining run."
         )
-    check_kinds(settings, KINDS)
+    check_settings(settings, KINDS)
     shared = settings["channels"] > 1 and settings["share_weights"]
     summed = settings.get("layer_weights", False)
     if shared or summed or settings["encoder_norm_first"]:
