@@ -70,28 +70,18 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(hint="nothing was written.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    overwrites = argparse.ArgumentParser(add_help=False)
-    overwrites.add_argument(
-        "--overwrite", action="store_true", help="replace what is there"
-    )
+    flag: dict[str, Any] = {"action": "store_true"}
 
     embed = commands.add_parser("embed", help="embeddings of files")
-    embed.add_argument("places", nargs="+", metavar="FILES_OR_FOLDER")
-    embed.add_argument("--model", required=True, help="a pretrained folder")
-    embed.add_argument(
-        "--output", required=True, help=".npz, .parquet or a folder"
-    )
-    embed.add_argument(
-        "--timestamps",
-        action="store_true",
-        help="one embedding for each token instead of one for each file",
-    )
-    embed.add_argument("--device", default="cpu", help="cpu or cuda")
-    embed.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace an output of another model or of other sounds",
-    )
+    add = embed.add_argument
+    add("places", nargs="+", metavar="FILES_OR_FOLDER")
+    add("--model", required=True, help="a pretrained folder")
+    add("--output", required=True, help=".npz, .parquet or a folder")
+    tokens = "one embedding for each token instead of one for each file"
+    add("--timestamps", **flag, help=tokens)
+    add("--device", default="cpu", help="cpu or cuda")
+    others = "replace an output of another model or of other sounds"
+    add("--overwrite", **flag, help=others)
     hint = "start the same command again to resume."
     embed.set_defaults(command=run_embed, hint=hint)
 
@@ -100,21 +90,17 @@ def _make_parser() -> argparse.ArgumentParser:
         help="the authors' checkpoints, and back",
         description="Turn a checkpoint of WavJEPA's authors into a pretrained "
         "folder, or back.",
-        parents=[overwrites],
     )
-    convert.add_argument("source", help="the authors' file, or our folder")
-    convert.add_argument("target", help="the folder, or the file, to write")
-    convert.add_argument(
-        "--reverse",
-        action="store_true",
-        help="from a folder to the authors' names (.ckpt or .safetensors)",
-    )
-    convert.add_argument("--key_prefix", help="what stands before all keys")
-    convert.add_argument(
-        "--strides", type=int, nargs="+", help="of the convolutions"
-    )
+    add = convert.add_argument
+    add("source", help="the authors' file, or our folder")
+    add("target", help="the folder, or the file, to write")
+    back = "from a folder to the authors' names (.ckpt or .safetensors)"
+    add("--reverse", **flag, help=back)
+    add("--key_prefix", help="what stands before all keys")
+    add("--strides", type=int, nargs="+", help="of the convolutions")
     for name in ("--encoder_heads", "--predictor_heads"):
-        convert.add_argument(name, type=int, help="if the file does not tell")
+        add(name, type=int, help="if the file does not tell")
+    add("--overwrite", **flag, help="replace what is there")
     convert.set_defaults(command=run_convert)
 
     info = commands.add_parser("info", help="what is in a pretrained folder")
@@ -122,12 +108,12 @@ def _make_parser() -> argparse.ArgumentParser:
     info.set_defaults(command=run_info)
 
     export = commands.add_parser(
-        "export",
-        help="the encoder as a torch.export or ONNX program",
-        parents=[overwrites],
+        "export", help="the encoder as a torch.export or ONNX program"
     )
-    export.add_argument("folder")
-    export.add_argument("--output", required=True, help=".pt2 or .onnx")
+    add = export.add_argument
+    add("folder")
+    add("--output", required=True, help=".pt2 or .onnx")
+    add("--overwrite", **flag, help="replace what is there")
     export.set_defaults(command=run_export)
     return parser
 

@@ -78,6 +78,7 @@ RUNTIME_SETTINGS = {
     "precision": Setting(str, default="fp32"),
     "layer_weights": Setting(bool, default=False),  # of a LayerSum
 }
+SIZES = ("dim", "depth", "heads", "mlp_ratio")  # of a transformer
 SETTINGS = {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS, **RUNTIME_SETTINGS}
 
 SETTINGS_FILE = "hyperparams.yaml"
@@ -88,26 +89,18 @@ REFERENCE = re.compile(r"<[^>]*>")  # as HyperPyYAML finds them
 # Whole references without a dot, which would ask an object for an attribute.
 PLAIN_REFERENCE = re.compile(r"<[^<>.]*>")
 # What HyperPyYAML fills in or leaves out, without running anything.
-PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!tuple"} | {
-    f"tag:yaml.org,2002:{kind}"
-    for kind in (
-        *("null", "bool", "int", "float", "str", "timestamp", "binary"),
-        *("seq", "map", "merge", "set", "omap", "pairs"),
-    )
-}
+KINDS = "null bool int float str timestamp binary seq map merge set omap pairs"
+PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!tuple"}
+PLAIN_TAGS |= {f"tag:yaml.org,2002:{kind}" for kind in KINDS.split()}
 
 
 def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
-    """Read off a model the settings that ``build_encoder`` takes.
-
-    Those of ``build_wavjepa`` too if it is a WavJEPA.
-    """
+    """Read the settings off a model; of a WavJEPA those of pretraining too."""
     frontend = model.frontend
     if not isinstance(frontend, ConvFrontend):
         raise ValueError(
             f"A model with a {type(frontend).__name__} cannot be written as a "
-            "pretrained folder, only one with a ConvFrontend: keep its "
-            "training checkpoint."
+            "pretrained folder: use a ConvFrontend, or its checkpoint."
         )
     settings = {
         "channels": frontend.channels,
@@ -129,17 +122,14 @@ def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
     return settings
 
 
-def _describe_transformer(name: str, encoder: TransformerEncoder) -> dict:
+def _describe_transformer(part: str, encoder: TransformerEncoder) -> dict:
     """Read the sizes off a stack of blocks."""
     block = encoder.layers[0]
     hidden = block.mlp[0].out_features
-    assert int(encoder.dim * (hidden / encoder.dim)) == hidden
-    return {
-        f"{name}_dim": encoder.dim,
-        f"{name}_depth": encoder.depth,
-        f"{name}_heads": block.attention.num_heads,
-        f"{name}_mlp_ratio": hidden / encoder.dim,
-    }
+    ratio = hidden / encoder.dim
+    assert int(encoder.dim * ratio) == hidden
+    values = (encoder.dim, encoder.depth, block.attention.num_heads, ratio)
+    return {f"{part}_{size}": value for size, value in zip(SIZES, values)}
 
 
 def build_encoder(settings: Mapping[str, Any]) -> WavJEPAEncoder:
@@ -153,11 +143,8 @@ def build_encoder(settings: Mapping[str, Any]) -> WavJEPAEncoder:
             settings["share_weights"],
         ),
         TransformerEncoder(
-            settings["encoder_dim"],
-            settings["encoder_depth"],
-            settings["encoder_heads"],
-            settings["encoder_mlp_ratio"],
-            settings["encoder_norm_first"],
+            *(settings[f"encoder_{size}"] for size in SIZES),
+            norm_first=settings["encoder_norm_first"],
         ),
     )
 
@@ -166,33 +153,26 @@ def build_wavjepa(settings: Mapping[str, Any]) -> WavJEPA:
     """Build the whole model as for pretraining, with new weights."""
     check_settings(settings, PRETRAINING_SETTINGS)
     part = build_encoder(settings)
+    top_k, norm = settings["top_k_layers"], settings["target_norm"]
     return WavJEPA(
         part.frontend,
         part.context_encoder,
-        TargetEncoder(
-            part.context_encoder,
-            settings["top_k_layers"],
-            settings["target_norm"],
-        ),
+        TargetEncoder(part.context_encoder, top_k, norm),
         Predictor(
             settings["encoder_dim"],
-            settings["predictor_dim"],
-            settings["predictor_depth"],
-            settings["predictor_heads"],
-            settings["predictor_mlp_ratio"],
+            *(settings[f"predictor_{size}"] for size in SIZES),
         ),
     )
 
 
 def complete_runtime(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Give all ``RUNTIME_SETTINGS``, changed as asked for, and check them."""
-    if unknown := set(changes) - set(RUNTIME_SETTINGS):
+    if unknown := sorted(set(changes) - set(RUNTIME_SETTINGS)):
         raise ValueError(
-            f"Unknown settings {sorted(unknown)}: there are "
-            f"{sorted(RUNTIME_SETTINGS)}."
+            f"Unknown settings {unknown}: there are {[*RUNTIME_SETTINGS]}."
         )
     runtime = {key: entry.default for key, entry in RUNTIME_SETTINGS.items()}
-    runtime |= changes
+    runtime.update(changes)
     check_settings(runtime, RUNTIME_SETTINGS)
     return runtime
 
@@ -203,22 +183,17 @@ def check_settings(settings: Mapping[str, Any], names: Iterable[str]) -> None:
         if name not in settings:
             raise ValueError(f"The setting {name} is missing: add it.")
         kind, low, high, _ = SETTINGS[name]
-        value = settings[name]
+        value, must = settings[name], ""
         whole = kind is float and type(value) is int  # -14 instead of -14.0
         if type(value) is not kind and not whole:
+            must = f"be of type {kind.__name__}"
+        elif kind in (int, float) and not low <= value <= high:  # nor NaN
+            must = f"lie between {low} and {high}"
+        elif kind is list and not _are_layers(value):
+            must = "be a list of [dim, kernel, stride]"
+        if must:
             raise ValueError(
-                f"The setting {name} must be of type {kind.__name__}, got "
-                f"{value!r}."
-            )
-        if kind in (int, float) and not low <= value <= high:  # nor NaN
-            raise ValueError(
-                f"The setting {name} must lie between {low} and {high}, got "
-                f"{value}."
-            )
-        if name == "frontend_layers" and not _are_layers(value):
-            raise ValueError(
-                f"The setting {name} must be a list of [dim, kernel, stride], "
-                f"got {str(value)[:200]}."
+                f"The setting {name} must {must}, got {repr(value)[:200]}."
             )
 
 
@@ -233,26 +208,24 @@ def _are_layers(value: list) -> bool:
 
 
 def check_sizes(settings: Mapping[str, Any], num_values: int) -> None:
-    """Refuse an encoder with more weights than a file has, before it is built.
+    """Refuse settings that do not fit, or ask for more weights than there are.
 
-    ``settings`` are checked too, those of pretraining if they are there.
+    Before anything is built: even without memory that can take 20 s.
     """
     there = [name for name in SETTINGS if name in settings]
     check_settings(settings, {*ENCODER_SETTINGS, *there})
-    layers = settings["frontend_layers"]
-    below = [1, *(dim for dim, _, _ in layers)]
+    layers, dim = settings["frontend_layers"], settings["encoder_dim"]
+    below = [1, *(size for size, _, _ in layers)]
     stacks = 1 if settings["share_weights"] else settings["channels"]
     wanted = stacks * sum(
-        dim_below * dim * kernel
-        for dim_below, (dim, kernel, _) in zip(below, layers)
+        low * high * kernel for low, (high, kernel, _) in zip(below, layers)
     )
-    dim = settings["encoder_dim"]
     hidden = int(dim * settings["encoder_mlp_ratio"])
     wanted += settings["encoder_depth"] * (4 * dim + 2 * hidden) * dim
     if wanted > num_values:
         raise ValueError(
             "The file of weights does not fit the model: the settings ask for "
-            f"over {wanted} values and it holds {num_values}."
+            f"over {wanted} values and it has no more than {num_values}."
         )
 
 
@@ -274,9 +247,9 @@ def write_hyperparams(
 ) -> str:
     """Write hyperparams.yaml; ``classifier`` is a public name of this room."""
     values = {name: _to_yaml(value) for name, value in settings.items()}
-    values |= {"layer_sum": settings["layer_weights"]}
-    values |= {"classifier": classifier, "num_classes": num_classes}
-    text = fill_template(SETTINGS_FILE, values)
+    more = {"classifier": classifier, "num_classes": num_classes}
+    more["layer_sum"] = settings["layer_weights"]
+    text = fill_template(SETTINGS_FILE, {**values, **more})
     return text.replace(": \n", ":\n")  # before a mapping
 
 
@@ -332,14 +305,12 @@ def get_checksum(
 ) -> str:
     """Find the SHA-256 of a file in what ``read_settings`` gave."""
     checksums = settings.get("checksums")
-    checksum = None
-    if isinstance(checksums, Mapping):
-        checksum = checksums.get(Path(name).stem)
+    known = checksums if isinstance(checksums, Mapping) else {}
+    checksum = known.get(Path(name).stem)
     if not isinstance(checksum, str):
         raise ValueError(
             f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: make "
-            "the folder again with its recipe, or convert the authors' "
-            "checkpoint again."
+            "the folder again with its recipe, or convert it again."
         )
     return checksum
 
@@ -347,12 +318,11 @@ def get_checksum(
 def list_code(folder: Union[str, Path]) -> list[str]:
     """List what ``from_hparams`` would run of any folder, at any depth.
 
-    These are the tags of all keys and values that are no plain values. Also
-    every text with an exclamation mark: HyperPyYAML reads texts in parentheses
-    as yaml again, with the loader that runs Python's own tags. And every text
-    with a reference among other letters, tagged or not: it is put together and
-    evaluated as Python's arithmetic, which can write such a tag without its
-    mark.
+    All tags of keys and values that are not plain; every text with an
+    exclamation mark, since HyperPyYAML reads texts in parentheses as yaml
+    again, with the loader that runs Python's own tags; and every text with a
+    reference among other letters, since it is evaluated as Python's arithmetic,
+    which can write such a tag without its mark.
     """
     return sorted(set(_find_code(_read(folder)[1])))
 

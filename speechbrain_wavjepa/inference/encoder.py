@@ -51,11 +51,10 @@ class AudioNormalizer:
             raise ValueError("There are 0 samples: is the file complete?")
         if sample_rate < MIN_RATE:
             raise ValueError(
-                f"A sample rate of {sample_rate} Hz holds no sound, it must be "
-                f"{MIN_RATE} Hz or more: is the file's header right?"
+                f"A sample rate of {sample_rate} Hz holds no sound, under "
+                f"{MIN_RATE} Hz: is the file's header right?"
             )
-        if audio.ndim == 1:
-            audio = audio[:, None]
+        audio = audio[:, None] if audio.ndim == 1 else audio
         return resample(audio, sample_rate, self.sample_rate)
 
 
@@ -83,30 +82,27 @@ class ChannelSelector(nn.Module):
 
     def forward(self, wavs: Tensor) -> Tensor:
         """Turn finite clips [B, T] or [B, T, C] into [B, T, channels]."""
-        if wavs.ndim not in (2, 3) or wavs.shape[1] == 0:
+        shape = list(wavs.shape)
+        if len(shape) not in (2, 3) or shape[1] == 0:
             raise ValueError(
                 "Clips are [clips, samples] or [clips, samples, channels] "
-                f"with a sample or more, got {list(wavs.shape)}."
+                f"with a sample or more, got {shape}."
             )
         if not bool(torch.isfinite(wavs).all()):
-            raise ValueError(
-                "The clips hold NaN or Inf: check the files, or the gain "
-                "that was applied to them."
-            )
-        if wavs.ndim == 2:
-            wavs = wavs[:, :, None]
+            raise ValueError("The clips hold NaN or Inf: check files and gain.")
+        wavs = wavs[:, :, None] if wavs.ndim == 2 else wavs
         if wavs.shape[2] > MAX_CHANNELS:
             raise ValueError(
-                f"Clips have up to {MAX_CHANNELS} channels, got "
-                f"{wavs.shape[2]} in {list(wavs.shape)}: are the axes "
-                "[clips, samples, channels]? Select the ears or one channel."
+                f"Clips have up to {MAX_CHANNELS} channels, got {shape[2]} in "
+                f"{shape}: are the axes [clips, samples, channels]? Select the "
+                "ears or one channel."
             )
         flat = select_channels(wavs.flatten(0, 1), self.channels, self.policy)
         return flat.unflatten(0, wavs.shape[:2])
 
 
 class RMSNormalizer(nn.Module):
-    """Brings clips to a root-mean-square level, with one gain for all channels.
+    """Brings clips to a root-mean-square level, one gain for all channels.
 
     Arguments
     ---------
@@ -140,12 +136,9 @@ class TokenEncoder(StrictModule):
 
     Arguments
     ---------
-    compute_features : ChannelSelector
-        Selects channels; SpeechBrain's EncoderClassifier asks for the names.
-    mean_var_norm : RMSNormalizer
-        Sets the level.
-    embedding_model : speechbrain_wavjepa.lobes.WavJEPAEmbedding
-        Encodes.
+    compute_features, mean_var_norm, embedding_model : nn.Module
+        A ChannelSelector, a RMSNormalizer and a WavJEPAEmbedding, under the
+        names that SpeechBrain's EncoderClassifier asks for.
     sample_rate : int
         The rate in Hz that it takes.
 

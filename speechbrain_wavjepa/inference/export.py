@@ -70,15 +70,15 @@ def export_program(
             dynamic_shapes={"windows": {0: torch.export.Dim("batch")}},
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+    errors = {}
     with atomic_file(path) as aside:
         if path.suffix == ".pt2":
-            with open(aside, "wb") as file:
+            with open(aside, "w+b") as file:
                 torch.export.save(program, file)
-            with open(aside, "rb") as file:
+                file.seek(0)
                 run = torch.export.load(file).module()
         else:
             run = _write_onnx(program, aside)
-        errors = {}
         for batch in CHECK_BATCHES:
             windows = torch.randn(batch, *shape, generator=generator)
             with torch.no_grad():

@@ -71,11 +71,8 @@ from speechbrain_wavjepa.utils.files import (
 ENCODER_FILE = "wavjepa.ckpt"
 LAYER_SUM_FILE = "layer_sum.ckpt"
 PRETRAINING_FILE = "pretraining.ckpt"
-CLASSIFIER_FILE = "classifier.ckpt"
-LABELS_FILE = "label_encoder.ckpt"
-CARD_FILE, EXAMPLE_FILE = "README.md", "example.wav"
-FILES = {ENCODER_FILE, LAYER_SUM_FILE, PRETRAINING_FILE, CLASSIFIER_FILE}
-FILES |= {LABELS_FILE, CARD_FILE, EXAMPLE_FILE, SETTINGS_FILE}
+FILES = {ENCODER_FILE, LAYER_SUM_FILE, PRETRAINING_FILE, SETTINGS_FILE}
+FILES |= {"README.md", "classifier.ckpt", "example.wav", "label_encoder.ckpt"}
 PRETRAINING_PARTS = ("target_encoder.", "predictor.")
 
 
@@ -121,23 +118,17 @@ def write_pretrained(
 
     Example
     -------
-    >>> from speechbrain_wavjepa.lobes import ConvFrontend
-    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> model = WavJEPAEncoder(
-    ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
-    ... )
+    >>> encoder = load_pretrained(getfixture("pretrained_folder"))
     >>> folder = Path(getfixture("tmpdir")) / "tiny"
-    >>> write_pretrained(folder, model)
+    >>> write_pretrained(folder, encoder.embedding_model.model)
     >>> sorted(path.name for path in folder.iterdir())
     ['README.md', 'example.wav', 'hyperparams.yaml', 'wavjepa.ckpt']
     """
-    folder = Path(folder)
+    folder, labels = Path(folder), list(labels or [])
     _check_place(folder)
-    labels = list(labels or [])
     _check_classifier(classifier, labels, wavjepa.context_encoder.dim)
-    runtime = dict(settings or {})
+    runtime, sums = dict(settings or {}), layer_sum is not None
     training = runtime.pop("training", None)
-    sums = layer_sum is not None
     if runtime.setdefault("layer_weights", sums) != sums:
         raise ValueError(
             f"The settings have layer_weights={runtime['layer_weights']}, "
@@ -150,24 +141,26 @@ def write_pretrained(
     rest = {k: v for k, v in state.items() if k.startswith(PRETRAINING_PARTS)}
     encoder = {key: state[key] for key in state if key not in rest}
     num_parameters = sum(value.numel() for value in encoder.values())
+    weights = {ENCODER_FILE: encoder, PRETRAINING_FILE: rest}
+    if sums:
+        weights[LAYER_SUM_FILE] = layer_sum.state_dict()
+    if labels:
+        weights["classifier.ckpt"] = classifier.state_dict()
+    rate = values["sample_rate"]
+    corpus = SyntheticCorpus(1, sample_rate=max(rate, 16000))
+    example = resample(corpus[0][0][:, None], corpus.sample_rate, rate)
+    example = example.expand(-1, values["channels"])
     with atomic_folder(folder) as aside:
-        write_weights(encoder, aside / ENCODER_FILE)
-        if rest:
-            write_weights(rest, aside / PRETRAINING_FILE)
-        if sums:
-            write_weights(layer_sum.state_dict(), aside / LAYER_SUM_FILE)
+        for name in filter(weights.get, weights):
+            write_weights(weights[name], aside / name)
+            read_weights(aside / name)  # refuses what is not finite
         if labels:
-            write_weights(classifier.state_dict(), aside / CLASSIFIER_FILE)
             label_encoder = CategoricalEncoder()
             label_encoder.update_from_iterable(labels)
-            label_encoder.save(aside / LABELS_FILE)
+            label_encoder.save(aside / "label_encoder.ckpt")
         card = write_card(values, model_card or {}, num_parameters, labels)
-        (aside / CARD_FILE).write_text(card, encoding="utf-8")
-        rate, channels = values["sample_rate"], values["channels"]
-        corpus = SyntheticCorpus(1, sample_rate=max(rate, 16000))
-        clip = resample(corpus[0][0][:, None], corpus.sample_rate, rate)
-        clip = clip.expand(-1, channels).numpy()
-        soundfile.write(aside / EXAMPLE_FILE, clip, rate, subtype="PCM_16")
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        soundfile.write(aside / "example.wav", example.numpy(), rate)
         values["checksums"] = {
             path.stem: hash_file(path) for path in sorted(aside.glob("*.ckpt"))
         }
@@ -175,7 +168,7 @@ def write_pretrained(
         kind = type(classifier) if labels else MissingClassifier
         text = write_hyperparams(values, kind.__name__, len(labels))
         (aside / SETTINGS_FILE).write_text(text, encoding="utf-8")
-        _try_out(aside)
+        load_pretrained(aside).embed(example[None])
 
 
 def _check_place(folder: Path) -> None:
@@ -202,26 +195,16 @@ def _check_classifier(
         raise ValueError(f"Some labels are there twice: {labels}.")
     if classifier is None:
         return
-    kinds = (LinearClassifier, MultilabelClassifier)
-    if type(classifier) not in kinds:
+    if type(classifier) not in (LinearClassifier, MultilabelClassifier):
         raise ValueError(
-            f"A {type(classifier).__name__} cannot be written as a pretrained "
-            f"folder's classifier: give one of {[k.__name__ for k in kinds]}."
+            f"A {type(classifier).__name__} cannot be written to a pretrained "
+            "folder: give a LinearClassifier or a MultilabelClassifier."
         )
-    found, expected = classifier.linear.weight.shape, (len(labels), dim)
-    if found != expected:
+    if classifier.linear.weight.shape != (len(labels), dim):
         raise ValueError(
-            f"The classifier has {found[0]} classes of embeddings [{found[1]}],"
-            f" and there are {len(labels)} labels and embeddings [{dim}]."
+            f"The classifier's weights are {[*classifier.linear.weight.shape]},"
+            f" and those of {len(labels)} labels are {[len(labels), dim]}."
         )
-
-
-def _try_out(folder: Path) -> None:
-    """Load what was written and run it on the example."""
-    waveform, _ = soundfile.read(folder / EXAMPLE_FILE, dtype="float32")
-    load_pretrained(folder).embed(torch.from_numpy(waveform)[None])
-    if (folder / CLASSIFIER_FILE).exists():
-        read_weights(folder / CLASSIFIER_FILE)
 
 
 def load_pretrained(
@@ -259,12 +242,12 @@ def load_pretrained(
     runtime = complete_runtime({**kept, **changes})
     check_settings(found, ENCODER_SETTINGS)
     path = Path(folder) / ENCODER_FILE
-    weights = read_weights(path, get_checksum(folder, found, ENCODER_FILE))
+    check_file(path, get_checksum(folder, found, ENCODER_FILE))
     sizes = {name: found[name] for name in ENCODER_SETTINGS}
-    check_sizes(sizes, sum(value.numel() for value in weights.values()))
+    check_sizes(sizes, os.path.getsize(path))  # a byte or more for each value
     model = build_encoder(found)
     if not random_weights:
-        _assign(model, weights, path)
+        load_weights(model, path)
     policy, level = runtime.pop("channel_policy"), runtime.pop("level_db")
     layer_sum = None
     if runtime.pop("layer_weights"):
@@ -293,12 +276,7 @@ class FolderPretrainer(Pretrainer):
     loadables : Mapping[str, Any]
         Modules and label encoders by the stems of their files.
     checksums : Mapping[str, str]
-        The SHA-256 of each file.
-
-    Raises
-    ------
-    ValueError
-        If a checksum is missing.
+        The SHA-256 of each file; one that is missing is a ValueError.
 
     Example
     -------
@@ -344,8 +322,9 @@ class FolderPretrainer(Pretrainer):
         if source is None or not kept.exists():
             return
         with tempfile.TemporaryDirectory() as folder:
+            # only a web address is fetched into a folder
             is_web = guess_source(source)[0] == FetchFrom.URI
-            aside = folder if is_web else None  # which fetch asks for
+            aside = folder if is_web else None
             try:
                 path = fetch(
                     SETTINGS_FILE, source, aside, fetch_config=fetch_config
@@ -355,10 +334,9 @@ class FolderPretrainer(Pretrainer):
             except (OSError, ValueError) as error:
                 reason = str(error).split("\n")[0]
                 raise ValueError(
-                    f"There is no source {source}, or it cannot be reached, "
-                    f"so whether savedir={self.collect_in} holds its files is "
-                    f"unknown: {reason} To load the model that is there, give "
-                    f"source={self.collect_in} and no savedir."
+                    f"There is no source {source}, or it cannot be compared "
+                    f"with savedir={self.collect_in}: {reason} To load what is "
+                    f"there, give source={self.collect_in} and no savedir."
                 ) from error
         if not same:
             raise ValueError(
@@ -404,20 +382,13 @@ def load_weights(
     module: nn.Module, path: Union[str, Path], sha256: Optional[str] = None
 ) -> None:
     """Load a file of weights strictly; a hook for a Pretrainer."""
-    _assign(module, read_weights(path, sha256), path)
-
-
-def _assign(
-    module: nn.Module, weights: Mapping[str, Tensor], path: Union[str, Path]
-) -> None:
-    """Give a module the weights that were read from a file."""
+    weights = read_weights(path, sha256)
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
             f"{path} does not fit the model: "
-            f"{' '.join(str(error).split())[:600]} Take both files from one "
-            "pretrained folder."
+            f"{' '.join(str(error).split())[:600]} Take both of one folder."
         ) from error
 
 
@@ -463,10 +434,7 @@ def check_archive(path: Union[str, Path]) -> None:
 
 
 def check_weights(weights: Any, path: Union[str, Path]) -> None:
-    """Refuse what was read if it is no finite weights, or more than the file.
-
-    An expanded tensor claims any size for a single number.
-    """
+    """Refuse what was read if it is not finite weights."""
     if not isinstance(weights, dict) or not all(
         isinstance(key, str)
         and isinstance(value, Tensor)
@@ -487,7 +455,6 @@ def check_weights(weights: Any, path: Union[str, Path]) -> None:
     for key, value in weights.items():
         if not bool(value.float().isfinite().all()):
             raise ValueError(
-                f"{path} has weights that are not finite in {key}: it is "
-                "damaged, or training diverged. Take another copy or an "
-                "earlier checkpoint."
+                f"{path} has weights that are not finite in {key}: damaged, or "
+                "training diverged. Take another copy or checkpoint."
             )
