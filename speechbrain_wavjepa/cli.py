@@ -8,32 +8,31 @@ Authors
 """
 
 import argparse
-import contextlib
 import errno
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from speechbrain_wavjepa.utils.processes import (
+    SignalExit,
+    exit_by_signal,
+    on_end_signals,
+)
+
 LONGEST = 300  # characters of a value that info prints
-
-
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end, by SIGTERM."""
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run a command line; give its exit code.
 
     0 if all went well, 1 if some files could not be read, 2 after an error,
-    130 after Ctrl-C and 143 after SIGTERM, which are told in one line.
+    130 after Ctrl-C, 143 after SIGTERM: what stopped it is told in one line.
     """
     options = vars(_make_parser().parse_args(arguments))
     command, hint = options.pop("command"), options.pop("hint")
     try:
-        with _sigterm_is_ctrl_c():
+        with on_end_signals(exit_by_signal):
             return command(**options)
     except (ValueError, OSError) as error:
         text = _one_line(error)
@@ -41,26 +40,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             text += f": make room. {hint.capitalize()}"
         print(f"error: {text}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, SignalExit) as error:
         print(f"\nInterrupted: {hint}", file=sys.stderr)
-        return 143 if isinstance(error, _Terminated) else 130
-
-
-@contextlib.contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, with all files put away."""
-
-    def stop(*_) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return error.code if isinstance(error, SignalExit) else 130
 
 
 def _make_parser() -> argparse.ArgumentParser:

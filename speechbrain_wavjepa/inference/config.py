@@ -125,9 +125,8 @@ def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
 def _describe_transformer(part: str, encoder: TransformerEncoder) -> dict:
     """Read the sizes off a stack of blocks."""
     block = encoder.layers[0]
-    hidden = block.mlp[0].out_features
-    ratio = hidden / encoder.dim
-    assert int(encoder.dim * ratio) == hidden
+    ratio = block.mlp[0].out_features / encoder.dim
+    assert int(encoder.dim * ratio) == block.mlp[0].out_features
     values = (encoder.dim, encoder.depth, block.attention.num_heads, ratio)
     return {f"{part}_{size}": value for size, value in zip(SIZES, values)}
 
@@ -212,8 +211,8 @@ def check_sizes(settings: Mapping[str, Any], num_values: int) -> None:
 
     Before anything is built: even without memory that can take 20 s.
     """
-    there = [name for name in SETTINGS if name in settings]
-    check_settings(settings, {*ENCODER_SETTINGS, *there})
+    check_settings(settings, ENCODER_SETTINGS)
+    check_settings(settings, [name for name in SETTINGS if name in settings])
     layers, dim = settings["frontend_layers"], settings["encoder_dim"]
     below = [1, *(size for size, _, _ in layers)]
     stacks = 1 if settings["share_weights"] else settings["channels"]
@@ -304,9 +303,8 @@ def get_checksum(
     folder: Union[str, Path], settings: Mapping[str, Any], name: str
 ) -> str:
     """Find the SHA-256 of a file in what ``read_settings`` gave."""
-    checksums = settings.get("checksums")
-    known = checksums if isinstance(checksums, Mapping) else {}
-    checksum = known.get(Path(name).stem)
+    known = settings.get("checksums")
+    checksum = isinstance(known, Mapping) and known.get(Path(name).stem)
     if not isinstance(checksum, str):
         raise ValueError(
             f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: make "
@@ -318,11 +316,10 @@ def get_checksum(
 def list_code(folder: Union[str, Path]) -> list[str]:
     """List what ``from_hparams`` would run of any folder, at any depth.
 
-    All tags of keys and values that are not plain; every text with an
-    exclamation mark, since HyperPyYAML reads texts in parentheses as yaml
-    again, with the loader that runs Python's own tags; and every text with a
-    reference among other letters, since it is evaluated as Python's arithmetic,
-    which can write such a tag without its mark.
+    All tags that are not plain; every text with an exclamation mark, since
+    HyperPyYAML reads texts in parentheses as yaml again and runs Python's own
+    tags; and every text with a reference among other letters, since it is
+    evaluated as Python's arithmetic, which can write such a tag unmarked.
     """
     return sorted(set(_find_code(_read(folder)[1])))
 
@@ -399,17 +396,13 @@ def write_card(
         rows |= value if isinstance(value, Mapping) else {name: value}
     rows |= card.get("figures", {})
     stride = math.prod(layer[2] for layer in settings["frontend_layers"])
-    return fill_template(
-        "model_card.md",
-        {
-            **settings,
-            **{"name": "WavJEPA", "training_data": "not stated"},
-            **{"licence": None, "notes": "", **card},
-            "kind": "Binaural" if settings["channels"] == 2 else "Mono",
-            "token_ms": f"{1000 * stride / settings['sample_rate']:g}",
-            "licence_row": card.get("licence") or "not stated",
-            "rows": "\n".join(f"| {key} | {x} |" for key, x in rows.items()),
-            "num_classes": len(labels),
-            "labels": ", ".join([*labels[:20], *["..."] * (len(labels) > 20)]),
-        },
-    )
+    values = {"name": "WavJEPA", "training_data": "not stated", **card}
+    values |= {
+        "kind": "Binaural" if settings["channels"] == 2 else "Mono",
+        "token_ms": f"{1000 * stride / settings['sample_rate']:g}",
+        "licence_row": card.get("licence") or "not stated",
+        "rows": "\n".join(f"| {key} | {x} |" for key, x in rows.items()),
+        "num_classes": len(labels),
+        "labels": ", ".join([*labels[:20], *["..."] * (len(labels) > 20)]),
+    }
+    return fill_template("model_card.md", {**settings, **values})

@@ -26,10 +26,9 @@ from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
 class AudioNormalizer:
-    """Brings a file's samples to the model's rate and keeps all channels.
+    """Resamples a file as in pretraining and keeps all channels.
 
     SpeechBrain's ``load_audio`` calls it under the name ``audio_normalizer``.
-    The filter is that of pretraining.
 
     Arguments
     ---------
@@ -168,15 +167,13 @@ class TokenEncoder(StrictModule):
     def forward(
         self, wavs: Tensor, wav_lens: Optional[Tensor] = None
     ) -> dict[str, Tensor]:
-        """Compute tokens of clips [B, T] or [B, T, C] at the sample rate.
+        """Encode clips [B, T] or [B, T, C] at the sample rate.
 
-        Gives "embeddings" [B, N, D], the name that WaveformEncoder asks for,
-        "times" [N] in seconds and "num_tokens" [B].
+        Gives "embeddings" [B, N, D], as WaveformEncoder calls tokens, "times"
+        [N] in seconds and "num_tokens" [B].
         """
-        tokens, times, num_tokens = self.embedding_model.tokens(
-            *self._prepare(wavs, wav_lens)
-        )
-        return {"embeddings": tokens, "times": times, "num_tokens": num_tokens}
+        tokens = self.embedding_model.tokens(*self._prepare(wavs, wav_lens))
+        return dict(zip(("embeddings", "times", "num_tokens"), tokens))
 
     def embed(self, wavs: Tensor, wav_lens: Optional[Tensor] = None) -> Tensor:
         """Compute the embeddings [B, 1, D] of clips [B, T] or [B, T, C]."""

@@ -110,8 +110,6 @@ def _write_onnx(
         str(path), providers=["CPUExecutionProvider"]
     )
 
-    def run(windows: Tensor) -> Tensor:
-        (tokens,) = session.run(None, {"windows": windows.numpy()})
-        return torch.from_numpy(tokens)
-
-    return run
+    return lambda windows: torch.from_numpy(
+        session.run(None, {"windows": windows.numpy()})[0]
+    )

@@ -1,12 +1,11 @@
 """Pretrained folders: written whole or not at all, loaded strictly.
 
-A folder holds hyperparams.yaml, wavjepa.ckpt (front-end and context encoder),
-pretraining.ckpt (target encoder and predictor, needed only to pretrain on or
-to go back to the authors' names), layer_sum.ckpt if layers are summed,
-classifier.ckpt and label_encoder.ckpt if there is a classifier, README.md and
-example.wav. The settings hold a SHA-256 of every .ckpt, and every loader of
-this package compares it. SpeechBrain's own classes load a folder by
-``from_hparams``, which evaluates the yaml; ``load_pretrained`` does not.
+A folder holds hyperparams.yaml with a SHA-256 of every .ckpt, README.md,
+example.wav, wavjepa.ckpt (front-end and context encoder) and pretraining.ckpt
+(target encoder and predictor, needed only to pretrain on or to go back to the
+authors' names); layer_sum.ckpt if layers are summed, and classifier.ckpt and
+label_encoder.ckpt if there is a classifier. Every loader here compares the
+checksums. ``from_hparams`` evaluates the yaml, ``load_pretrained`` does not.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -131,12 +130,12 @@ def write_pretrained(
     training = runtime.pop("training", None)
     if runtime.setdefault("layer_weights", sums) != sums:
         raise ValueError(
-            f"The settings have layer_weights={runtime['layer_weights']}, "
-            f"and layer_sum is {layer_sum}: give both or neither."
+            f"layer_weights is {not sums} and layer_sum {layer_sum}: give both "
+            "or neither."
         )
     values = {**describe_model(wavjepa), **complete_runtime(runtime)}
     if training:
-        values["training"] = dict(training)
+        values["training"] = training
     state = wavjepa.state_dict()
     rest = {k: v for k, v in state.items() if k.startswith(PRETRAINING_PARTS)}
     encoder = {key: state[key] for key in state if key not in rest}
@@ -173,9 +172,7 @@ def write_pretrained(
 
 def _check_place(folder: Path) -> None:
     """Refuse to replace anything but a pretrained folder."""
-    if not folder.exists():
-        return
-    others = ["it"]
+    others = ["it"] if folder.exists() else []
     if folder.is_dir():
         others = sorted({item.name for item in folder.iterdir()} - FILES)
     if others:
@@ -191,10 +188,10 @@ def _check_classifier(
     """Refuse a classifier that does not fit its labels or the encoder."""
     if (classifier is None) != (not labels):
         raise ValueError("Give a classifier together with its labels.")
-    if len(set(labels)) != len(labels):
-        raise ValueError(f"Some labels are there twice: {labels}.")
     if classifier is None:
         return
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"Some labels are there twice: {labels}.")
     if type(classifier) not in (LinearClassifier, MultilabelClassifier):
         raise ValueError(
             f"A {type(classifier).__name__} cannot be written to a pretrained "
@@ -294,13 +291,10 @@ class FolderPretrainer(Pretrainer):
     ):
         if missing := set(loadables) - set(checksums):
             raise ValueError(f"There are no checksums of {sorted(missing)}.")
-        hooks = {
-            name: functools.partial(
-                load_weights if isinstance(item, nn.Module) else _load_labels,
-                sha256=checksums[name],
-            )
-            for name, item in loadables.items()
-        }
+        hooks = {}
+        for name, item in loadables.items():
+            hook = load_weights if isinstance(item, nn.Module) else _load_labels
+            hooks[name] = functools.partial(hook, sha256=checksums[name])
         super().__init__(loadables=loadables, custom_hooks=hooks)
 
     def collect_files(
@@ -321,10 +315,9 @@ class FolderPretrainer(Pretrainer):
         kept = self.collect_in / SETTINGS_FILE
         if source is None or not kept.exists():
             return
+        is_web = guess_source(source)[0] == FetchFrom.URI
         with tempfile.TemporaryDirectory() as folder:
-            # only a web address is fetched into a folder
-            is_web = guess_source(source)[0] == FetchFrom.URI
-            aside = folder if is_web else None
+            aside = folder if is_web else None  # which fetch asks for
             try:
                 path = fetch(
                     SETTINGS_FILE, source, aside, fetch_config=fetch_config
@@ -357,8 +350,7 @@ def check_folder(folder: Union[str, Path]) -> list[tuple[str, str]]:
     """Check the weights and checksums of any folder; say what was found."""
     folder, settings = Path(folder), read_settings(folder)
     weights = read_weights(folder / ENCODER_FILE)
-    num_parameters = sum(value.numel() for value in weights.values())
-    found = [("parameters", f"{num_parameters:,}")]
+    found = [("parameters", f"{sum(w.numel() for w in weights.values()):,}")]
     get_checksum(folder, settings, ENCODER_FILE)  # or there is no list
     listed = [f"{name}.ckpt" for name in settings["checksums"]]
     for name in listed:
@@ -395,10 +387,7 @@ def load_weights(
 def read_weights(
     path: Union[str, Path], sha256: Optional[str] = None
 ) -> dict[str, Tensor]:
-    """Read finite weights of ``torch.save``; nothing in the file is run.
-
-    What is read takes no more memory than the file has bytes.
-    """
+    """Read finite weights of ``torch.save`` in bounded memory; run nothing."""
     check_file(path, sha256)
     try:
         check_archive(path)
@@ -425,10 +414,9 @@ def check_file(path: Union[str, Path], sha256: Optional[str] = None) -> None:
 
 
 def check_archive(path: Union[str, Path]) -> None:
-    """Refuse a file of ``torch.save`` that grows when it is read."""
+    """Refuse a zip with compressed or overlapping members: it would grow."""
     with zipfile.ZipFile(path) as archive:
         claimed = sum(member.file_size for member in archive.infolist())
-    # compressed or overlapping: torch.save does neither
     if claimed > os.path.getsize(path):
         raise ValueError("its members claim more bytes than it has.")
 
@@ -444,11 +432,9 @@ def check_weights(weights: Any, path: Union[str, Path]) -> None:
         for key, value in weights.items()
     ):
         raise ValueError(f"{path} holds other things than weights.")
-    claimed, size = (
-        sum(v.nbytes for v in weights.values()),
-        os.path.getsize(path),
-    )
-    if claimed > size:
+    # an expanded tensor claims any size for a single number
+    claimed = sum(value.nbytes for value in weights.values())
+    if claimed > (size := os.path.getsize(path)):
         raise ValueError(
             f"{path} claims {claimed} bytes of weights and has {size}."
         )

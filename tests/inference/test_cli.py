@@ -15,6 +15,7 @@ from speechbrain_wavjepa.inference import export, pretrained
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
 from speechbrain_wavjepa.integrations import official
 from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
+from speechbrain_wavjepa.utils.processes import END_SIGNALS
 
 
 def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):
@@ -99,6 +100,8 @@ def test_a_signal_ends_a_command_with_one_line(
     monkeypatch.setattr(*place, stop)
     model = str(pretrained_folder)
     code = main([argument.replace("MODEL", model) for argument in arguments])
+    for deaf in END_SIGNALS:  # since the process ends, but not this one
+        signal.signal(deaf, signal.SIG_DFL)
     assert code == 128 + number
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("Interrupted: ") and hint in last
