@@ -45,7 +45,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["speechbrain_wavjepa*"]),
-    package_data={"speechbrain_wavjepa": ["*/*.csv", "*/*/*.csv"]},
+    package_data={
+        "speechbrain_wavjepa": ["*/published/*.csv", "*/templates/*"]
+    },
     install_requires=[
         # torch and torchaudio must be of one version, and torchaudio ends
         # at 2.11: with a newer torch, `import speechbrain` fails.

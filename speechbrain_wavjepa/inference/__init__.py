@@ -6,6 +6,7 @@ Authors
 
 from speechbrain_wavjepa.inference.classifiers import (
     LinearClassifier,
+    MissingClassifier,
     MultilabelClassifier,
 )
 from speechbrain_wavjepa.inference.encoder import (
@@ -28,11 +29,12 @@ from speechbrain_wavjepa.inference.streaming import (
 
 __all__ = [
     "AudioNormalizer",
-    "FolderPretrainer",
-    "RMSNormalizer",
-    "LinearClassifier",
-    "MultilabelClassifier",
     "ChannelSelector",
+    "FolderPretrainer",
+    "LinearClassifier",
+    "MissingClassifier",
+    "MultilabelClassifier",
+    "RMSNormalizer",
     "StreamingEmbedder",
     "TokenEncoder",
     "embed_file",

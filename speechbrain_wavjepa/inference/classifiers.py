@@ -1,9 +1,6 @@
-"""The modules that a pretrained folder names to hold the others together.
+"""Classifiers of embeddings, as SpeechBrain's EncoderClassifier wants them.
 
-SpeechBrain's WaveformEncoder wants one module from waveforms to tokens, its
-EncoderClassifier a classifier of embeddings.
-
-Shapes: B clips, T samples, C channels, N tokens, D dim.
+Shapes: B clips, N embeddings of a clip (1 if pooled), D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -41,21 +38,13 @@ class LinearClassifier(StrictModule):
 
 
 class MultilabelClassifier(LinearClassifier):
-    """One linear layer on embeddings, where no label excludes another.
-
-    Arguments
-    ---------
-    dim : int
-        Size of an embedding.
-    num_classes : int
-        Number of labels.
+    """The same where no label excludes another: each has a probability.
 
     Example
     -------
     >>> import torch
     >>> scores = MultilabelClassifier(16, 5)(torch.randn(3, 1, 16))
-    >>> labels_that_are_heard = scores.exp() > 0.5
-    >>> labels_that_are_heard.shape
+    >>> (scores.exp() > 0.5).shape
     torch.Size([3, 1, 5])
     """
 
@@ -65,21 +54,7 @@ class MultilabelClassifier(LinearClassifier):
 
 
 class MissingClassifier(nn.Module):
-    """Stands where EncoderClassifier looks for a classifier and none is.
-
-    Raises
-    ------
-    ValueError
-        Whenever it is asked to classify.
-
-    Example
-    -------
-    >>> import torch
-    >>> MissingClassifier()(torch.randn(3, 1, 16))
-    Traceback (most recent call last):
-    ...
-    ValueError: This pretrained folder has an encoder and no classifier: ...
-    """
+    """Stands where EncoderClassifier asks for a classifier and none is."""
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Explain that there is no classifier."""

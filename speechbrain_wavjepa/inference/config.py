@@ -1,23 +1,10 @@
-"""The hyperparams.yaml of a pretrained folder: written and read.
+"""Settings of a model: read off it, checked, built; written and read.
 
-SpeechBrain's ``from_hparams`` evaluates this file, and a yaml of HyperPyYAML
-(https://github.com/speechbrain/HyperPyYAML) can run code. Here it is only
-read.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The settings of a model: read off it, and built into one again.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The settings of a classifier: read off it, and built into one again.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The model card of a pretrained folder, README.md.
+A pretrained folder keeps them in hyperparams.yaml. SpeechBrain's
+``from_hparams`` evaluates this file, and a yaml of HyperPyYAML
+(https://github.com/speechbrain/HyperPyYAML) can run code; here it is parsed
+and nothing in it is evaluated. The file and the model card beside it are
+written from ``templates/``.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -25,21 +12,16 @@ Authors
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Union
 
 import ruamel.yaml
 import yaml
 from ruamel.yaml.constructor import SafeConstructor
-from torch import nn
 
 from speechbrain_wavjepa.dataio.clips import MAX_RATE
-from speechbrain_wavjepa.inference.classifiers import (
-    LinearClassifier,
-    MissingClassifier,
-    MultilabelClassifier,
-)
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend
 from speechbrain_wavjepa.lobes.wavjepa import (
     Predictor,
@@ -50,92 +32,75 @@ from speechbrain_wavjepa.lobes.wavjepa import (
 from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
 from speechbrain_wavjepa.processing.audio import MAX_CHANNELS, MIN_RATE
 
-# How clips are embedded; anything here may be changed when loading.
-RUNTIME_SETTINGS = {
-    "sample_rate": 16000,
-    "channel_policy": "first",
-    "level_db": -14.0,
-    "window_samples": 32160,
-    "padding_in_statistics": False,
-    "pooling": "mean",
-    "window_batch": 16,
-    "overlap": 0.0,
-    "precision": "fp32",
-    "layer_weights": False,  # of a LayerSum; the last layer is taken without
-}
+
+class Setting(NamedTuple):
+    """What a setting must be, and its default if it has one."""
+
+    kind: type
+    low: float = -math.inf
+    high: float = math.inf
+    default: Any = None
+
+
+# No audio model needs more than the upper limits: a stranger's folder cannot
+# ask for all memory.
+_DIM, _DEPTH = Setting(int, 1, 2**20), Setting(int, 1, 2**10)
+_RATIO = Setting(float, 1e-6, 2**10)
 ENCODER_SETTINGS = {
-    "channels": int,
-    "share_weights": bool,
-    "frontend_dim": int,
-    "frontend_layers": list,
-    "encoder_dim": int,
-    "encoder_depth": int,
-    "encoder_heads": int,
-    "encoder_mlp_ratio": float,
-    "encoder_norm_first": bool,
+    "channels": Setting(int, 1, MAX_CHANNELS),
+    "share_weights": Setting(bool),
+    "frontend_dim": _DIM,
+    "frontend_layers": Setting(list),
+    "encoder_dim": _DIM,
+    "encoder_depth": _DEPTH,
+    "encoder_heads": _DIM,
+    "encoder_mlp_ratio": _RATIO,
+    "encoder_norm_first": Setting(bool),
 }
 PRETRAINING_SETTINGS = {
-    "top_k_layers": int,
-    "target_norm": str,
-    "predictor_dim": int,
-    "predictor_depth": int,
-    "predictor_heads": int,
-    "predictor_mlp_ratio": float,
+    "top_k_layers": Setting(int),
+    "target_norm": Setting(str),
+    "predictor_dim": _DIM,
+    "predictor_depth": _DEPTH,
+    "predictor_heads": _DIM,
+    "predictor_mlp_ratio": _RATIO,
 }
-
-# What no model of sound needs more of: a strange folder cannot ask for all
-# memory, nor for more weights than it has.
-LIMITS = {
-    "channels": (1, MAX_CHANNELS),
-    "sample_rate": (MIN_RATE, MAX_RATE),
-    "window_samples": (1, 2**24),
-    "window_batch": (1, 2**12),
-    "level_db": (-200, 200),
-    "frontend_dim": (1, 2**20),
-    "encoder_dim": (1, 2**20),
-    "encoder_depth": (1, 2**10),
-    "encoder_heads": (1, 2**20),
-    "encoder_mlp_ratio": (1e-6, 2**10),
-    "predictor_dim": (1, 2**20),
-    "predictor_heads": (1, 2**20),
-    "predictor_mlp_ratio": (1e-6, 2**10),
+# How clips are embedded; anything here may be changed when loading.
+RUNTIME_SETTINGS = {
+    "sample_rate": Setting(int, MIN_RATE, MAX_RATE, 16000),
+    "channel_policy": Setting(str, default="first"),
+    "level_db": Setting(float, -200, 200, -14.0),
+    "window_samples": Setting(int, 1, 2**24, 32160),
+    "padding_in_statistics": Setting(bool, default=False),
+    "pooling": Setting(str, default="mean"),
+    "window_batch": Setting(int, 1, 2**12, 16),
+    "overlap": Setting(float, default=0.0),
+    "precision": Setting(str, default="fp32"),
+    "layer_weights": Setting(bool, default=False),  # of a LayerSum
 }
+SIZES = ("dim", "depth", "heads", "mlp_ratio")  # of a transformer
+SETTINGS = {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS, **RUNTIME_SETTINGS}
+
+SETTINGS_FILE = "hyperparams.yaml"
+MAX_BYTES = 2**20  # of a yaml; ours have a few thousand
+CARD_ENTRIES = {"name", "training_data", "licence", "notes", "figures"}
+
+REFERENCE = re.compile(r"<[^>]*>")  # as HyperPyYAML finds them
+# Whole references without a dot, which would ask an object for an attribute.
+PLAIN_REFERENCE = re.compile(r"<[^<>.]*>")
+# What HyperPyYAML fills in or leaves out, without running anything.
+KINDS = "null bool int float str timestamp binary seq map merge set omap pairs"
+PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!tuple"}
+PLAIN_TAGS |= {f"tag:yaml.org,2002:{kind}" for kind in KINDS.split()}
 
 
-def describe_model(model: WavJEPAEncoder) -> dict:
-    """Read all sizes off a model.
-
-    Arguments
-    ---------
-    model : WavJEPAEncoder
-        A model; of a WavJEPA also the predictor and the targets.
-
-    Returns
-    -------
-    dict
-        Plain values from which ``build_encoder`` or ``build_wavjepa`` makes
-        the same model again.
-
-    Raises
-    ------
-    ValueError
-        If the front-end is not a ConvFrontend.
-
-    Example
-    -------
-    >>> model = WavJEPAEncoder(
-    ...     ConvFrontend(8, [[8, 160, 160]]), TransformerEncoder(16, 2, 4)
-    ... )
-    >>> settings = describe_model(model)
-    >>> settings["frontend_layers"], settings["encoder_heads"]
-    ([[8, 160, 160]], 4)
-    """
+def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
+    """Read the settings off a model; of a WavJEPA those of pretraining too."""
     frontend = model.frontend
     if not isinstance(frontend, ConvFrontend):
         raise ValueError(
             f"A model with a {type(frontend).__name__} cannot be written as a "
-            "pretrained folder, only one with a ConvFrontend: keep its "
-            "training checkpoint."
+            "pretrained folder: use a ConvFrontend, or its checkpoint."
         )
     settings = {
         "channels": frontend.channels,
@@ -157,46 +122,18 @@ def describe_model(model: WavJEPAEncoder) -> dict:
     return settings
 
 
-def _describe_transformer(name: str, encoder: TransformerEncoder) -> dict:
+def _describe_transformer(part: str, encoder: TransformerEncoder) -> dict:
     """Read the sizes off a stack of blocks."""
     block = encoder.layers[0]
-    hidden = block.mlp[0].out_features
-    assert int(encoder.dim * (hidden / encoder.dim)) == hidden
-    return {
-        f"{name}_dim": encoder.dim,
-        f"{name}_depth": encoder.depth,
-        f"{name}_heads": block.attention.num_heads,
-        f"{name}_mlp_ratio": hidden / encoder.dim,
-    }
+    ratio = block.mlp[0].out_features / encoder.dim
+    assert int(encoder.dim * ratio) == block.mlp[0].out_features
+    values = (encoder.dim, encoder.depth, block.attention.num_heads, ratio)
+    return {f"{part}_{size}": value for size, value in zip(SIZES, values)}
 
 
-def build_encoder(settings: Mapping) -> WavJEPAEncoder:
-    """Build the part of the model that makes embeddings.
-
-    Arguments
-    ---------
-    settings : Mapping
-        Sizes as ``describe_model`` gives them; other entries are ignored.
-
-    Returns
-    -------
-    WavJEPAEncoder
-        The model, with new weights.
-
-    Raises
-    ------
-    ValueError
-        If a size is missing or of the wrong kind.
-
-    Example
-    -------
-    >>> encoder = WavJEPAEncoder(
-    ...     ConvFrontend(8, [[8, 160, 160]]), TransformerEncoder(16, 2, 4)
-    ... )
-    >>> build_encoder(describe_model(encoder)).context_encoder.depth
-    2
-    """
-    check_kinds(settings, ENCODER_SETTINGS)
+def build_encoder(settings: Mapping[str, Any]) -> WavJEPAEncoder:
+    """Build the part that embeds, with new weights; see ``describe_model``."""
+    check_settings(settings, ENCODER_SETTINGS)
     return WavJEPAEncoder(
         ConvFrontend(
             settings["frontend_dim"],
@@ -205,359 +142,114 @@ def build_encoder(settings: Mapping) -> WavJEPAEncoder:
             settings["share_weights"],
         ),
         TransformerEncoder(
-            settings["encoder_dim"],
-            settings["encoder_depth"],
-            settings["encoder_heads"],
-            settings["encoder_mlp_ratio"],
-            settings["encoder_norm_first"],
+            *(settings[f"encoder_{size}"] for size in SIZES),
+            norm_first=settings["encoder_norm_first"],
         ),
     )
 
 
-def build_wavjepa(settings: Mapping) -> WavJEPA:
-    """Build the whole model, as for pretraining.
-
-    Arguments
-    ---------
-    settings : Mapping
-        Sizes as ``describe_model`` gives them for a WavJEPA.
-
-    Returns
-    -------
-    WavJEPA
-        The model, with new weights.
-
-    Raises
-    ------
-    ValueError
-        If a size is missing or of the wrong kind.
-
-    Example
-    -------
-    >>> encoder = TransformerEncoder(16, 2, 4)
-    >>> model = WavJEPA(
-    ...     ConvFrontend(8, [[8, 160, 160]]),
-    ...     encoder,
-    ...     TargetEncoder(encoder, 2),
-    ...     Predictor(16, 8, 1, 2),
-    ... )
-    >>> again = build_wavjepa(describe_model(model))
-    >>> again.state_dict().keys() == model.state_dict().keys()
-    True
-    """
-    check_kinds(settings, PRETRAINING_SETTINGS)
+def build_wavjepa(settings: Mapping[str, Any]) -> WavJEPA:
+    """Build the whole model as for pretraining, with new weights."""
+    check_settings(settings, PRETRAINING_SETTINGS)
     part = build_encoder(settings)
+    top_k, norm = settings["top_k_layers"], settings["target_norm"]
     return WavJEPA(
         part.frontend,
         part.context_encoder,
-        TargetEncoder(
-            part.context_encoder,
-            settings["top_k_layers"],
-            settings["target_norm"],
-        ),
+        TargetEncoder(part.context_encoder, top_k, norm),
         Predictor(
             settings["encoder_dim"],
-            settings["predictor_dim"],
-            settings["predictor_depth"],
-            settings["predictor_heads"],
-            settings["predictor_mlp_ratio"],
+            *(settings[f"predictor_{size}"] for size in SIZES),
         ),
     )
 
 
-def check_kinds(settings: Mapping, kinds: Mapping[str, type]) -> None:
-    """Check that settings are there and of the right kind.
+def complete_runtime(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Give all ``RUNTIME_SETTINGS``, changed as asked for, and check them."""
+    if unknown := sorted(set(changes) - set(RUNTIME_SETTINGS)):
+        raise ValueError(
+            f"Unknown settings {unknown}: there are {[*RUNTIME_SETTINGS]}."
+        )
+    runtime = {key: entry.default for key, entry in RUNTIME_SETTINGS.items()}
+    runtime.update(changes)
+    check_settings(runtime, RUNTIME_SETTINGS)
+    return runtime
 
-    Arguments
-    ---------
-    settings : Mapping
-        Settings from a file or a user.
-    kinds : Mapping[str, type]
-        What each of them must be.
 
-    Raises
-    ------
-    ValueError
-        If one is not, with its name.
-
-    Example
-    -------
-    >>> check_kinds({"channels": "two"}, {"channels": int})
-    Traceback (most recent call last):
-    ...
-    ValueError: The setting channels must be of type int, got 'two'.
-    """
-    for name, kind in kinds.items():
+def check_settings(settings: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse settings that are missing, of another kind or out of range."""
+    for name in names:
         if name not in settings:
             raise ValueError(f"The setting {name} is missing: add it.")
-        value = settings[name]
+        kind, low, high, _ = SETTINGS[name]
+        value, must = settings[name], ""
         whole = kind is float and type(value) is int  # -14 instead of -14.0
         if type(value) is not kind and not whole:
+            must = f"be of type {kind.__name__}"
+        elif kind in (int, float) and not low <= value <= high:  # nor NaN
+            must = f"lie between {low} and {high}"
+        elif kind is list and not _are_layers(value):
+            must = "be a list of [dim, kernel, stride]"
+        if must:
             raise ValueError(
-                f"The setting {name} must be of type {kind.__name__}, got "
-                f"{value!r}."
+                f"The setting {name} must {must}, got {repr(value)[:200]}."
             )
 
 
-def check_sizes(settings: Mapping, num_values: int) -> None:
-    """Refuse settings of a model that cannot be, before it is built.
+def _are_layers(value: list) -> bool:
+    """Tell whether a list has the form [[dim, kernel, stride], ...]."""
+    return 1 <= len(value) <= 2**10 and all(
+        type(layer) is list
+        and len(layer) == 3
+        and all(type(size) is int and 1 <= size < 2**20 for size in layer)
+        for layer in value
+    )
 
-    Arguments
-    ---------
-    settings : Mapping
-        Settings from a file, of ``RUNTIME_SETTINGS`` and of an encoder.
-    num_values : int
-        How many values the weights have that are there for it.
 
-    Raises
-    ------
-    ValueError
-        If a size is missing, of the wrong kind or out of its range, or the
-        model has more weights than there are.
+def check_sizes(settings: Mapping[str, Any], num_values: int) -> None:
+    """Refuse settings that do not fit, or ask for more weights than there are.
 
-    Example
-    -------
-    >>> model = WavJEPAEncoder(
-    ...     ConvFrontend(8, [[8, 160, 160]]), TransformerEncoder(16, 2, 4)
-    ... )
-    >>> settings = {**RUNTIME_SETTINGS, **describe_model(model)}
-    >>> check_sizes({**settings, "encoder_depth": 10**9}, 5000)
-    Traceback (most recent call last):
-    ...
-    ValueError: The setting encoder_depth must lie between 1 and 1024, ...
+    Before anything is built: even without memory that can take 20 s.
     """
-    check_kinds(settings, ENCODER_SETTINGS)
-    layers = settings["frontend_layers"]
-    sizes = [size for layer in layers if type(layer) is list for size in layer]
-    if (
-        not 1 <= len(layers) <= 2**10
-        or any(type(layer) is not list or len(layer) != 3 for layer in layers)
-        or any(type(size) is not int or not 1 <= size < 2**20 for size in sizes)
-    ):
-        raise ValueError(
-            "The setting frontend_layers must be a list of [dim, kernel, "
-            f"stride], got {str(layers)[:200]}."
-        )
-    for name, (low, high) in LIMITS.items():
-        if not low <= settings.get(name, low) <= high:
-            raise ValueError(
-                f"The setting {name} must lie between {low} and {high}, got "
-                f"{settings[name]}."
-            )
-    below = [1, *(dim for dim, _, _ in layers)]
+    check_settings(settings, ENCODER_SETTINGS)
+    check_settings(settings, [name for name in SETTINGS if name in settings])
+    layers, dim = settings["frontend_layers"], settings["encoder_dim"]
+    below = [1, *(size for size, _, _ in layers)]
     stacks = 1 if settings["share_weights"] else settings["channels"]
     wanted = stacks * sum(
-        dim_below * dim * kernel
-        for dim_below, (dim, kernel, _) in zip(below, layers)
+        low * high * kernel for low, (high, kernel, _) in zip(below, layers)
     )
-    dim = settings["encoder_dim"]
     hidden = int(dim * settings["encoder_mlp_ratio"])
     wanted += settings["encoder_depth"] * (4 * dim + 2 * hidden) * dim
     if wanted > num_values:
         raise ValueError(
             "The file of weights does not fit the model: the settings ask for "
-            f"over {wanted} values and it holds {num_values}."
+            f"over {wanted} values and it has no more than {num_values}."
         )
 
 
-KNOWN = (LinearClassifier, MultilabelClassifier)
-
-
-def describe_classifier(
-    classifier: Optional[nn.Module],
-    labels: Optional[Sequence[str]],
-    given: Mapping[str, Any],
-) -> tuple[str, dict]:
-    """Name a classifier's class and arguments.
-
-    Arguments
-    ---------
-    classifier : nn.Module or None
-        The classifier, if there is one.
-    labels : Sequence[str] or None
-        Its classes.
-    given : Mapping[str, Any]
-        "class" and plain arguments of one that is not of this package.
-
-    Returns
-    -------
-    name : str
-        Dotted name of its class.
-    arguments : dict
-        What the class is built with.
-
-    Raises
-    ------
-    ValueError
-        If classifier and labels do not belong together, or nobody knows how
-        the classifier is built.
-
-    Example
-    -------
-    >>> name, arguments = describe_classifier(
-    ...     LinearClassifier(16, 2), ["dog", "rain"], {}
-    ... )
-    >>> name.rsplit(".")[-1], arguments
-    ('LinearClassifier', {'dim': 16, 'num_classes': 2})
-    """
-    if (classifier is None) != (not labels):
-        raise ValueError("Give a classifier together with its labels.")
-    if labels and len(set(labels)) != len(labels):
-        raise ValueError(f"Some labels are there twice: {list(labels)}.")
-    kind = MissingClassifier if classifier is None else type(classifier)
-    name, arguments = f"{kind.__module__}.{kind.__name__}", dict(given)
-    if kind in KNOWN:
-        dim, num_classes = classifier.linear.weight.T.shape
-        arguments = {"dim": dim, "num_classes": num_classes}
-    elif classifier is not None and "class" not in given:
-        raise ValueError(
-            f"How is a {kind.__name__} built? Give "
-            'settings["classifier"] = {"class": "dotted.name", arguments}.'
-        )
-    return arguments.pop("class", name), arguments
-
-
-SETTINGS_FILE = "hyperparams.yaml"
-MAX_BYTES = 2**20  # of a yaml; ours have a few thousand
-HYPERPARAMS = """\
-# ############################################################################
-# Model: WavJEPA (https://arxiv.org/abs/2509.23238), pretrained
-# Load with speechbrain.inference: EncoderClassifier, WaveformEncoder
-# Needs the package speechbrain_wavjepa
-# ############################################################################
-
-{values}
-frontend: !new:speechbrain_wavjepa.lobes.ConvFrontend
-  dim: !ref <frontend_dim>
-  layers: !ref <frontend_layers>
-  channels: !ref <channels>
-  share_weights: !ref <share_weights>
-
-context_encoder: !new:speechbrain_wavjepa.nnet.TransformerEncoder
-  dim: !ref <encoder_dim>
-  depth: !ref <encoder_depth>
-  num_heads: !ref <encoder_heads>
-  mlp_ratio: !ref <encoder_mlp_ratio>
-  norm_first: !ref <encoder_norm_first>
-
-wavjepa: !new:speechbrain_wavjepa.lobes.WavJEPAEncoder
-  frontend: !ref <frontend>
-  context_encoder: !ref <context_encoder>
-
-# keeps all channels of a file: their mean may be silence
-audio_normalizer: !new:speechbrain_wavjepa.inference.AudioNormalizer
-  sample_rate: !ref <sample_rate>
-
-compute_features: !new:speechbrain_wavjepa.inference.ChannelSelector
-  channels: !ref <channels>
-  policy: !ref <channel_policy>
-
-mean_var_norm: !new:speechbrain_wavjepa.inference.RMSNormalizer
-  level_db: !ref <level_db>
-
-{layer_sum}embedding_model: !new:speechbrain_wavjepa.lobes.WavJEPAEmbedding
-  model: !ref <wavjepa>
-  window_samples: !ref <window_samples>
-  padding_in_statistics: !ref <padding_in_statistics>
-  pooling: !ref <pooling>
-  window_batch: !ref <window_batch>
-  overlap: !ref <overlap>
-  precision: !ref <precision>
-  sample_rate: !ref <sample_rate>
-{layer_sum_argument}
-encoder: !new:speechbrain_wavjepa.inference.TokenEncoder
-  compute_features: !ref <compute_features>
-  mean_var_norm: !ref <mean_var_norm>
-  embedding_model: !ref <embedding_model>
-  sample_rate: !ref <sample_rate>
-
-classifier: !new:{classifier}
-{labels}
-modules:
-  compute_features: !ref <compute_features>
-  mean_var_norm: !ref <mean_var_norm>
-  embedding_model: !ref <embedding_model>
-  encoder: !ref <encoder>
-  classifier: !ref <classifier>
-
-# strict, unlike the toolkit's own
-pretrainer: !new:speechbrain_wavjepa.inference.FolderPretrainer
-  loadables:
-{loadables}
-  checksums: !ref <checksums>
-"""
-LAYER_SUM = """\
-layer_sum: !new:speechbrain_wavjepa.nnet.LayerSum
-  num_layers: !ref <encoder_depth>
-
-"""
-LABELS = """
-label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
-expected_labels: !apply:speechbrain.dataio.encoder.CategoricalEncoder.expect_len
-  - !ref <label_encoder>
-  - {count}
-"""
-# The classes that a folder may ask for as its classifier.
-ALLOWED_CLASS = re.compile(r"speechbrain(_wavjepa)?(\.[A-Za-z_]\w*)+")
+def fill_template(name: str, values: Mapping[str, Any]) -> str:
+    """Fill in each $name; a line that ends in "# if name" needs that value."""
+    template = resources.files("speechbrain_wavjepa.inference") / "templates"
+    lines = []
+    for line in (template / name).read_text(encoding="utf-8").splitlines():
+        line, _, condition = line.partition("  # if ")
+        if not condition or values.get(condition):
+            lines.append(
+                re.sub(r"\$(\w+)", lambda found: str(values[found[1]]), line)
+            )
+    return "\n".join(lines) + "\n"
 
 
 def write_hyperparams(
-    settings: Mapping, classifier: str, arguments: Mapping, num_labels: int
+    settings: Mapping[str, Any], classifier: str, num_classes: int
 ) -> str:
-    """Write the text of hyperparams.yaml.
-
-    Arguments
-    ---------
-    settings : Mapping
-        All plain settings.
-    classifier : str
-        Dotted name of the classifier's class.
-    arguments : Mapping
-        Its plain arguments.
-    num_labels : int
-        How many labels are in the label encoder's file; 0 for no file.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Raises
-    ------
-    ValueError
-        If the classifier is neither SpeechBrain's nor this package's, or a
-        setting is not a plain value.
-
-    Example
-    -------
-    >>> name = "speechbrain_wavjepa.inference.classifiers.MissingClassifier"
-    >>> text = write_hyperparams({"channels": 1}, name, {}, 0)
-    >>> "classifier: !new:speechbrain_wavjepa.inference.classifiers" in text
-    True
-    """
-    if not ALLOWED_CLASS.fullmatch(classifier):
-        raise ValueError(
-            f"The classifier's class is {classifier!r}: a pretrained folder "
-            "names classes of speechbrain and speechbrain_wavjepa only."
-        )
-    lines = [classifier]
-    if arguments:
-        lines += _to_yaml(dict(arguments)).splitlines()
-    layer_sum = settings.get("layer_weights", False)
-    loadables = ["wavjepa"] + ["layer_sum"] * layer_sum
-    if not classifier.endswith(".MissingClassifier"):
-        loadables.append("classifier")
-    loadables += ["label_encoder"] * (num_labels > 0)
-    checksums = settings.get("checksums", {})
-    others = {key: settings[key] for key in settings if key != "checksums"}
-    return HYPERPARAMS.format(
-        values=_to_yaml(others) + _to_yaml({"checksums": checksums}, False),
-        layer_sum=LAYER_SUM if layer_sum else "",
-        layer_sum_argument="  layer_sum: !ref <layer_sum>\n" * layer_sum,
-        classifier="\n  ".join(lines),
-        labels=LABELS.format(count=num_labels) if num_labels else "",
-        loadables="\n".join(f"    {key}: !ref <{key}>" for key in loadables),
-    )
+    """Write hyperparams.yaml; ``classifier`` is a public name of this room."""
+    values = {name: _to_yaml(value) for name, value in settings.items()}
+    more = {"classifier": classifier, "num_classes": num_classes}
+    more["layer_sum"] = settings["layer_weights"]
+    text = fill_template(SETTINGS_FILE, {**values, **more})
+    return text.replace(": \n", ":\n")  # before a mapping
 
 
 class _Dumper(yaml.SafeDumper):
@@ -567,31 +259,28 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _to_yaml(values: dict, flow: Optional[bool] = None) -> str:
-    """Write plain values; unless told otherwise, lists in one line."""
+def _to_yaml(value: Any) -> str:
+    """Write a plain value for its place after a key."""
+    is_block = isinstance(value, Mapping)
     try:
-        return yaml.dump(
-            values, Dumper=_Dumper, sort_keys=False, default_flow_style=flow
+        text = yaml.dump(
+            dict(value) if is_block else value,
+            Dumper=_Dumper,
+            sort_keys=False,
+            default_flow_style=not is_block,
+            width=math.inf,
         )
     except yaml.YAMLError as error:
         raise ValueError(
             f"Settings must be plain numbers, texts and lists: {error}"
         ) from error
+    if is_block:
+        return "".join(f"\n  {line}" for line in text.splitlines())
+    return text.removesuffix("...\n").strip()
 
 
 class Tagged(NamedTuple):
-    """A value of a yaml that would be code, which was not run.
-
-    Arguments
-    ---------
-    tag : str
-        For example "!new:torch.nn.Linear".
-
-    Example
-    -------
-    >>> Tagged("!ref").tag
-    '!ref'
-    """
+    """A value of a yaml that would be code, by its tag; it was not run."""
 
     tag: str
 
@@ -604,121 +293,33 @@ _PlainConstructor.add_constructor(None, lambda loader, node: Tagged(node.tag))
 # what texts in parentheses are once HyperPyYAML has read anything
 _PlainConstructor.add_constructor("!tuple", SafeConstructor.construct_scalar)
 
-REFERENCE = re.compile(r"<[^>]*>")  # as HyperPyYAML finds them
-# Whole references without a dot, which would ask an object for an attribute.
-PLAIN_REFERENCE = re.compile(r"<[^<>.]*>")
-# What HyperPyYAML fills in or leaves out, without running anything.
-PLAIN_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!tuple"} | {
-    f"tag:yaml.org,2002:{kind}"
-    for kind in (
-        *("null", "bool", "int", "float", "str", "timestamp", "binary"),
-        *("seq", "map", "merge", "set", "omap", "pairs"),
-    )
-}
 
-
-def read_settings(folder: Union[str, Path]) -> dict:
-    """Read the plain values of a pretrained folder; nothing is evaluated.
-
-    Arguments
-    ---------
-    folder : str or Path
-        A pretrained folder, of whatever origin.
-
-    Returns
-    -------
-    dict
-        The entries of hyperparams.yaml; what evaluating would construct or
-        call is a ``Tagged`` there, with the name of the class or function.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is not a yaml of settings.
-
-    Example
-    -------
-    >>> folder = Path(getfixture("tmpdir"))
-    >>> text = "channels: 2\\nfrontend: !new:os.remove [precious]\\n"
-    >>> _ = (folder / "hyperparams.yaml").write_text(text)
-    >>> read_settings(folder)
-    {'channels': 2, 'frontend': Tagged(tag='!new:os.remove')}
-    """
+def read_settings(folder: Union[str, Path]) -> dict[str, Any]:
+    """Read hyperparams.yaml of any folder; what would be code is ``Tagged``."""
     return _read(folder)[0]
 
 
 def get_checksum(
     folder: Union[str, Path], settings: Mapping[str, Any], name: str
 ) -> str:
-    """Find the checksum of a file in a pretrained folder's settings.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The folder, for the message.
-    settings : Mapping[str, Any]
-        What ``read_settings`` gave.
-    name : str
-        The name of the file.
-
-    Returns
-    -------
-    str
-        Its SHA-256.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-
-    Example
-    -------
-    >>> get_checksum("folder", {"checksums": {"wavjepa": "0a"}}, "wavjepa.ckpt")
-    '0a'
-    """
-    checksums = settings.get("checksums")
-    checksum = None
-    if isinstance(checksums, Mapping):
-        checksum = checksums.get(Path(name).stem)
+    """Find the SHA-256 of a file in what ``read_settings`` gave."""
+    known = settings.get("checksums")
+    checksum = isinstance(known, Mapping) and known.get(Path(name).stem)
     if not isinstance(checksum, str):
         raise ValueError(
             f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: make "
-            "the folder again with its recipe, or convert the authors' "
-            "checkpoint again."
+            "the folder again with its recipe, or convert it again."
         )
     return checksum
 
 
 def list_code(folder: Union[str, Path]) -> list[str]:
-    """List what ``from_hparams`` would run of a folder, at any depth.
+    """List what ``from_hparams`` would run of any folder, at any depth.
 
-    Arguments
-    ---------
-    folder : str or Path
-        A pretrained folder, of whatever origin.
-
-    Returns
-    -------
-    list of str
-        The tags of all keys and values that are no plain values. Also every
-        text with an exclamation mark: HyperPyYAML reads texts in parentheses
-        as yaml again, with the loader that runs Python's own tags. And every
-        text with a reference among other letters, tagged or not: it is put
-        together and evaluated as Python's arithmetic, which can write such a
-        tag without its mark.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is not a yaml of settings.
-
-    Example
-    -------
-    >>> folder = Path(getfixture("tmpdir"))
-    >>> text = "notes: {date: !apply:os.system [a]}\\nb: (!!python/name:os.a)"
-    >>> _ = (folder / "hyperparams.yaml").write_text(text)
-    >>> list_code(folder)
-    ['!apply:os.system', 'the text (!!python/name:os.a)']
+    All tags that are not plain; every text with an exclamation mark, since
+    HyperPyYAML reads texts in parentheses as yaml again and runs Python's own
+    tags; and every text with a reference among other letters, since it is
+    evaluated as Python's arithmetic, which can write such a tag unmarked.
     """
     return sorted(set(_find_code(_read(folder)[1])))
 
@@ -733,15 +334,15 @@ def _find_code(node: ruamel.yaml.Node) -> Iterator[str]:
         computed = REFERENCE.search(node.value) and not is_plain
         if "!" in node.value or computed:
             yield f"{node.tag if is_reference else 'the text'} {node.value}"
-        return
     for child in _children(node):
         yield from _find_code(child)
 
 
 def _children(node: ruamel.yaml.Node) -> Iterator[ruamel.yaml.Node]:
     """Yield what a mapping or sequence holds."""
-    for child in node.value:
-        yield from child if isinstance(child, tuple) else (child,)
+    if not isinstance(node, ruamel.yaml.ScalarNode):
+        for child in node.value:
+            yield from child if isinstance(child, tuple) else (child,)
 
 
 def _read(folder: Union[str, Path]) -> tuple[dict, ruamel.yaml.Node]:
@@ -775,117 +376,33 @@ def _refuse_aliases(node: ruamel.yaml.Node, seen: set[int]) -> None:
     if id(node) in seen:
         raise ValueError("it repeats a part by an alias (*name): write it out.")
     seen.add(id(node))
-    if not isinstance(node, ruamel.yaml.ScalarNode):
-        for child in _children(node):
-            _refuse_aliases(child, seen)
-
-
-CARD = """\
----
-library_name: speechbrain
-tags: [audio, self-supervised, wavjepa]{licence_line}
----
-# {name}
-
-{kind} WavJEPA encoder (https://arxiv.org/abs/2509.23238) in the format of
-SpeechBrain's pretrained models. It takes waveforms of {channels} at
-{sample_rate} Hz and of any length, and gives one embedding of {encoder_dim}
-numbers for a clip, or one every {token_ms:g} ms.
-
-| | |
-|---|---|
-| training data | {training_data} |
-| licence | {licence} |
-{rows}
-{notes}
-## Use
-
-```python
-from speechbrain.inference.classifiers import EncoderClassifier
-
-encoder = EncoderClassifier.from_hparams(source="FOLDER")
-clip = encoder.load_audio("FOLDER/example.wav")
-embedding = encoder.encode_batch(clip[None])  # [1, 1, {encoder_dim}]
-```
-{classify}
-Tokens: `speechbrain.inference.encoders.WaveformEncoder` from the same folder;
-`encode_file(path)` gives [1, N, {encoder_dim}].
-
-`from_hparams` evaluates hyperparams.yaml, as always in SpeechBrain: inspect
-folders from untrusted sources first, `wavjepa info FOLDER` lists what would
-run. `speechbrain_wavjepa.inference.load_pretrained` loads the encoder
-without evaluating it. The yaml holds checksums of all weights; every loader
-of `speechbrain_wavjepa` compares them.
-"""
+    for child in _children(node):
+        _refuse_aliases(child, seen)
 
 
 def write_card(
-    settings: Mapping,
-    card: Mapping,
-    parameters: int,
-    labels: Optional[Sequence[str]] = None,
+    settings: Mapping[str, Any],
+    card: Mapping[str, Any],
+    num_parameters: int,
+    labels: Sequence[str] = (),
 ) -> str:
-    """Write the model card, README.md.
-
-    Arguments
-    ---------
-    settings : Mapping
-        The model's settings.
-    card : Mapping
-        Any of name, training_data, licence, notes (texts) and figures (a
-        mapping of names to values).
-    parameters : int
-        How many parameters the encoder has.
-    labels : Sequence[str], optional
-        The classifier's labels.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Raises
-    ------
-    ValueError
-        If the card has another entry.
-
-    Example
-    -------
-    >>> settings = {"channels": 2, "sample_rate": 16000, "encoder_dim": 8}
-    >>> settings["frontend_layers"] = [[8, 160, 160]]
-    >>> text = write_card(settings, {"licence": "cc-by-4.0"}, 1000)
-    >>> print(text.splitlines()[3])
-    license: cc-by-4.0
-    """
-    known = {"name", "training_data", "licence", "notes", "figures"}
-    if unknown := set(card) - known:
+    """Write the model card; ``card`` has any of ``CARD_ENTRIES``."""
+    if unknown := set(card) - CARD_ENTRIES:
         raise ValueError(
-            f"A model card has {sorted(known)}, not {sorted(unknown)}."
+            f"A model card has {sorted(CARD_ENTRIES)}, not {sorted(unknown)}."
         )
-    rows = {"encoder's parameters": f"{parameters:,}"}
+    rows = {"encoder's parameters": f"{num_parameters:,}"}
     for name, value in settings.items():
         rows |= value if isinstance(value, Mapping) else {name: value}
     rows |= card.get("figures", {})
-    notes = card.get("notes", "")
-    classify = ""
-    if labels:
-        shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
-        classify = (
-            f"\n`encoder.classify_file(path)` tells {len(labels)} classes "
-            f"apart: {shown}.\n"
-        )
-    licence = card.get("licence")
-    strides = [layer[2] for layer in settings["frontend_layers"]]
-    return CARD.format(
-        token_ms=1000 * math.prod(strides) / settings["sample_rate"],
-        **{key: settings[key] for key in ("sample_rate", "encoder_dim")},
-        name=card.get("name", "WavJEPA"),
-        kind="Binaural" if settings["channels"] == 2 else "Mono",
-        channels=f"{settings['channels']} channel(s)",
-        training_data=card.get("training_data", "not stated"),
-        licence=licence or "not stated",
-        licence_line=f"\nlicense: {licence}" if licence else "",
-        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
-        notes=f"\n{notes}\n" if notes else "",
-        classify=classify,
-    )
+    stride = math.prod(layer[2] for layer in settings["frontend_layers"])
+    values = {"name": "WavJEPA", "training_data": "not stated", **card}
+    values |= {
+        "kind": "Binaural" if settings["channels"] == 2 else "Mono",
+        "token_ms": f"{1000 * stride / settings['sample_rate']:g}",
+        "licence_row": card.get("licence") or "not stated",
+        "rows": "\n".join(f"| {key} | {x} |" for key, x in rows.items()),
+        "num_classes": len(labels),
+        "labels": ", ".join([*labels[:20], *["..."] * (len(labels) > 20)]),
+    }
+    return fill_template("model_card.md", {**settings, **values})

@@ -1,16 +1,9 @@
-"""What clips pass before they are embedded: checks, rate, channels, level.
+"""From a file's samples to tokens: rate, channels, level, embedding.
 
-Shapes: B clips, T samples, C channels.
+A pretrained folder names these classes in its hyperparams.yaml. SpeechBrain's
+WaveformEncoder wants one module from waveforms to tokens, ``TokenEncoder``.
 
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The modules that a pretrained folder names to hold the others together.
-
-SpeechBrain's WaveformEncoder wants one module from waveforms to tokens, its
-EncoderClassifier a classifier of embeddings.
-
-Shapes: B clips, T samples, C channels, N tokens, D dim.
+Shapes: B clips, T samples, C channels, N tokens of a clip, D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -33,10 +26,9 @@ from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
 class AudioNormalizer:
-    """Brings what a file holds to the model's rate and keeps all channels.
+    """Resamples a file as in pretraining and keeps all channels.
 
     SpeechBrain's ``load_audio`` calls it under the name ``audio_normalizer``.
-    The filter is that of pretraining.
 
     Arguments
     ---------
@@ -53,49 +45,16 @@ class AudioNormalizer:
         self.sample_rate = sample_rate
 
     def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Resample [T] or [T, C] to [T', C].
-
-        Raises
-        ------
-        ValueError
-            If there is no sample, or the rate is not one of sound.
-        """
-        check_file(len(audio), sample_rate)
-        if audio.ndim == 1:
-            audio = audio[:, None]
+        """Resample [T] or [T, C] to [T', C]; refuse what is not audio."""
+        if len(audio) == 0:
+            raise ValueError("There are 0 samples: is the file complete?")
+        if sample_rate < MIN_RATE:
+            raise ValueError(
+                f"A sample rate of {sample_rate} Hz holds no sound, under "
+                f"{MIN_RATE} Hz: is the file's header right?"
+            )
+        audio = audio[:, None] if audio.ndim == 1 else audio
         return resample(audio, sample_rate, self.sample_rate)
-
-
-def check_file(num_samples: int, sample_rate: int) -> None:
-    """Refuse files that cannot be heard.
-
-    Arguments
-    ---------
-    num_samples : int
-        Samples of the file.
-    sample_rate : int
-        Its rate in Hz.
-
-    Raises
-    ------
-    ValueError
-        If there is no sample, or the rate is not one of sound.
-
-    Example
-    -------
-    >>> check_file(16000, 1)
-    Traceback (most recent call last):
-    ...
-    ValueError: A sample rate of 1 Hz holds no sound, it must be 1000 Hz or
-    more: is the file's header right?
-    """
-    if num_samples == 0:
-        raise ValueError("There are 0 samples: is the file complete?")
-    if sample_rate < MIN_RATE:
-        raise ValueError(
-            f"A sample rate of {sample_rate} Hz holds no sound, it must be "
-            f"{MIN_RATE} Hz or more: is the file's header right?"
-        )
 
 
 class ChannelSelector(nn.Module):
@@ -116,43 +75,33 @@ class ChannelSelector(nn.Module):
 
     def __init__(self, channels: int = 1, policy: str = "first"):
         super().__init__()
-        select_channels(torch.zeros(1, 1), channels, policy)
+        select_channels(torch.zeros(1, 1), channels, policy)  # or refuses them
         self.channels = channels
         self.policy = policy
 
     def forward(self, wavs: Tensor) -> Tensor:
-        """Turn clips [B, T] or [B, T, C] into [B, T, channels].
-
-        Raises
-        ------
-        ValueError
-            If a sample is not a finite number, there is none, or the
-            channels do not fit.
-        """
-        if wavs.ndim not in (2, 3) or wavs.shape[1] == 0:
+        """Turn finite clips [B, T] or [B, T, C] into [B, T, channels]."""
+        shape = list(wavs.shape)
+        if len(shape) not in (2, 3) or shape[1] == 0:
             raise ValueError(
                 "Clips are [clips, samples] or [clips, samples, channels] "
-                f"with a sample or more, got {list(wavs.shape)}."
+                f"with a sample or more, got {shape}."
             )
         if not bool(torch.isfinite(wavs).all()):
-            raise ValueError(
-                "The clips hold NaN or Inf: check the files, or the gain "
-                "that was applied to them."
-            )
-        if wavs.ndim == 2:
-            wavs = wavs[:, :, None]
+            raise ValueError("The clips hold NaN or Inf: check files and gain.")
+        wavs = wavs[:, :, None] if wavs.ndim == 2 else wavs
         if wavs.shape[2] > MAX_CHANNELS:
             raise ValueError(
-                f"Clips have up to {MAX_CHANNELS} channels, got "
-                f"{wavs.shape[2]} in {list(wavs.shape)}: are the axes "
-                "[clips, samples, channels]? Select the ears or one channel."
+                f"Clips have up to {MAX_CHANNELS} channels, got {shape[2]} in "
+                f"{shape}: are the axes [clips, samples, channels]? Select the "
+                "ears or one channel."
             )
         flat = select_channels(wavs.flatten(0, 1), self.channels, self.policy)
         return flat.unflatten(0, wavs.shape[:2])
 
 
 class RMSNormalizer(nn.Module):
-    """Brings clips to a root-mean-square level, all channels alike.
+    """Brings clips to a root-mean-square level, one gain for all channels.
 
     Arguments
     ---------
@@ -186,28 +135,16 @@ class TokenEncoder(StrictModule):
 
     Arguments
     ---------
-    compute_features : nn.Module
-        speechbrain_wavjepa.inference.encoder.ChannelSelector.
-    mean_var_norm : nn.Module
-        speechbrain_wavjepa.inference.encoder.RMSNormalizer.
-    embedding_model : nn.Module
-        speechbrain_wavjepa.lobes.embedding.WavJEPAEmbedding.
+    compute_features, mean_var_norm, embedding_model : nn.Module
+        A ChannelSelector, a RMSNormalizer and a WavJEPAEmbedding, under the
+        names that SpeechBrain's EncoderClassifier asks for.
     sample_rate : int
-        The rate that it takes.
+        The rate in Hz that it takes.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.lobes import WavJEPAEmbedding
-    >>> from speechbrain_wavjepa.lobes import ConvFrontend
-    >>> from speechbrain_wavjepa.inference import RMSNormalizer, ChannelSelector
-    >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> from speechbrain_wavjepa.lobes import WavJEPAEncoder
-    >>> model = WavJEPAEncoder(
-    ...     ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
-    ... )
-    >>> encoder = TokenEncoder(
-    ...     ChannelSelector(), RMSNormalizer(), WavJEPAEmbedding(model)
-    ... )
+    >>> from speechbrain_wavjepa.inference import load_pretrained
+    >>> encoder = load_pretrained(getfixture("pretrained_folder"))
     >>> encoder(torch.randn(3, 16000))["embeddings"].shape
     torch.Size([3, 99, 16])
     >>> encoder.embed(torch.randn(3, 16000)).shape
@@ -230,32 +167,21 @@ class TokenEncoder(StrictModule):
     def forward(
         self, wavs: Tensor, wav_lens: Optional[Tensor] = None
     ) -> dict[str, Tensor]:
-        """Compute the tokens of clips.
+        """Encode clips [B, T] or [B, T, C] at the sample rate.
 
-        Arguments
-        ---------
-        wavs : [B, T] or [B, T, C]
-            Clips at the sample rate.
-        wav_lens : [B], optional
-            Their lengths relative to T.
-
-        Returns
-        -------
-        dict[str, Tensor]
-            "embeddings" [B, N, D], the name that WaveformEncoder asks for,
-            "times" [N] and "num_tokens" [B].
+        Gives "embeddings" [B, N, D], as WaveformEncoder calls tokens, "times"
+        [N] in seconds and "num_tokens" [B].
         """
-        waveform, wav_lens = self._prepare(wavs, wav_lens)
-        tokens, times, num_tokens = self.embedding_model.tokens(
-            waveform, wav_lens
-        )
-        return {"embeddings": tokens, "times": times, "num_tokens": num_tokens}
+        tokens = self.embedding_model.tokens(*self._prepare(wavs, wav_lens))
+        return dict(zip(("embeddings", "times", "num_tokens"), tokens))
 
     def embed(self, wavs: Tensor, wav_lens: Optional[Tensor] = None) -> Tensor:
         """Compute the embeddings [B, 1, D] of clips [B, T] or [B, T, C]."""
         return self.embedding_model(*self._prepare(wavs, wav_lens))
 
-    def _prepare(self, wavs: Tensor, wav_lens: Optional[Tensor]) -> tuple:
+    def _prepare(
+        self, wavs: Tensor, wav_lens: Optional[Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Give clips the model's channels and level."""
         if wav_lens is None:
             wav_lens = torch.ones(len(wavs), device=wavs.device)

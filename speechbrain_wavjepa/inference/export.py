@@ -6,6 +6,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Union
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
 from speechbrain_wavjepa.processing.audio import standardize
+from speechbrain_wavjepa.utils.environment import require
 from speechbrain_wavjepa.utils.files import atomic_file
 
 TOLERANCE = 1e-4
@@ -22,20 +24,7 @@ CHECK_BATCHES = (1, 3)  # neither is the batch that was traced
 
 
 class WindowEncoder(nn.Module):
-    """From windows as they are to tokens: all that deployment needs.
-
-    Arguments
-    ---------
-    embedding : WavJEPAEmbedding
-        Has the pretrained model, and how its layers are summed if they are.
-
-    Example
-    -------
-    >>> encoder = load_pretrained(getfixture("pretrained_folder"))
-    >>> program = WindowEncoder(encoder.embedding_model)
-    >>> program(torch.randn(2, 32160, 1)).shape
-    torch.Size([2, 200, 16])
-    """
+    """From windows as they are to tokens: all that deployment needs."""
 
     def __init__(self, embedding: WavJEPAEmbedding):
         super().__init__()
@@ -56,42 +45,19 @@ class WindowEncoder(nn.Module):
 def export_program(
     folder: Union[str, Path], path: Union[str, Path]
 ) -> dict[str, float]:
-    """Export the encoder of a pretrained folder.
+    """Export the encoder of a pretrained folder to a .pt2 or .onnx file.
 
     The program takes windows [B, T, C] of the folder's window_samples at its
-    sample_rate, any number of them, and returns tokens [B, N, D].
-
-    Arguments
-    ---------
-    folder : str or Path
-        A pretrained folder.
-    path : str or Path
-        The file to write: .pt2 for ``torch.export.load``, or .onnx.
-
-    Returns
-    -------
-    dict[str, float]
-        Largest difference from the model itself, for some batch sizes; for
-        .onnx measured with onnxruntime.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is another one, a package is missing, or the program
-        differs from the model by more than 1e-4.
-
-    Example
-    -------
-    >>> path = str(getfixture("tmpdir").join("encoder.pt2"))
-    >>> errors = export_program(getfixture("pretrained_folder"), path)
-    >>> max(errors.values()) < 1e-4
-    True
+    sample_rate, any number of them, and returns tokens [B, N, D]. Returns its
+    largest difference from the model by batch size, for .onnx measured with
+    onnxruntime; a program that differs by more than 1e-4 is deleted.
     """
     path = Path(path)
     if path.suffix not in (".pt2", ".onnx"):
         raise ValueError(f"The program {path} must end in .pt2 or .onnx.")
     if path.suffix == ".onnx":
-        _import_onnxruntime()
+        for name in ("onnxruntime", "onnxscript"):
+            require(name, "onnx")
     embedding = load_pretrained(folder).embedding_model
     encoder = WindowEncoder(embedding).eval()
     shape = (embedding.grid.window_samples, embedding.model.frontend.channels)
@@ -104,15 +70,15 @@ def export_program(
             dynamic_shapes={"windows": {0: torch.export.Dim("batch")}},
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+    errors = {}
     with atomic_file(path) as aside:
         if path.suffix == ".pt2":
-            with open(aside, "wb") as file:
+            with open(aside, "w+b") as file:
                 torch.export.save(program, file)
-            with open(aside, "rb") as file:
+                file.seek(0)
                 run = torch.export.load(file).module()
         else:
             run = _write_onnx(program, aside)
-        errors = {}
         for batch in CHECK_BATCHES:
             windows = torch.randn(batch, *shape, generator=generator)
             with torch.no_grad():
@@ -127,9 +93,10 @@ def export_program(
     return errors
 
 
-def _write_onnx(program, path: Path):
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path
+) -> Callable[[Tensor], Tensor]:
     """Write the program as ONNX; return a function that runs it."""
-    onnxruntime = _import_onnxruntime()
     torch.onnx.export(
         program,
         f=str(path),
@@ -139,25 +106,10 @@ def _write_onnx(program, path: Path):
         external_data=False,
         verbose=False,
     )
-    session = onnxruntime.InferenceSession(
+    session = require("onnxruntime", "onnx").InferenceSession(
         str(path), providers=["CPUExecutionProvider"]
     )
 
-    def run(windows: Tensor) -> Tensor:
-        (tokens,) = session.run(None, {"windows": windows.numpy()})
-        return torch.from_numpy(tokens)
-
-    return run
-
-
-def _import_onnxruntime():
-    """Import what ONNX needs, or say how to get it."""
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401, torch.onnx asks for it
-    except ImportError as error:
-        raise ValueError(
-            "Writing .onnx needs onnx, onnxscript and onnxruntime: "
-            "pip install 'speechbrain-wavjepa[onnx]'"
-        ) from error
-    return onnxruntime
+    return lambda windows: torch.from_numpy(
+        session.run(None, {"windows": windows.numpy()})[0]
+    )

@@ -182,15 +182,14 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
             f"{folder} has no {pretrained.PRETRAINING_FILE}, which the "
             "authors' files hold: export a pretraining run."
         )
-    kinds = {**config.ENCODER_SETTINGS, **config.PRETRAINING_SETTINGS}
-    kinds |= dict.fromkeys(RUNTIME, int)
-    config.check_kinds(settings, kinds)
+    names = [*config.ENCODER_SETTINGS, *config.PRETRAINING_SETTINGS, *RUNTIME]
+    config.check_settings(settings, names)
     weights = {}
     for name in (pretrained.ENCODER_FILE, pretrained.PRETRAINING_FILE):
         checksum = config.get_checksum(folder, settings, name)
         weights |= pretrained.read_weights(folder / name, checksum)
     num_values = sum(value.numel() for value in weights.values())
-    config.check_sizes({name: settings[name] for name in kinds}, num_values)
+    config.check_sizes({name: settings[name] for name in names}, num_values)
     if (
         (settings["channels"] > 1 and settings["share_weights"])
         or settings.get("layer_weights", False)
@@ -362,7 +361,12 @@ def _derive_settings(
     if not isinstance(options, Mapping):
         raise ValueError(f"The hyper-parameters are {str(options)[:200]}.")
     given = {**RELEASED, **options}
-    config.check_kinds(given, {name: type(x) for name, x in RELEASED.items()})
+    for name, example in RELEASED.items():
+        if not isinstance(given[name], type(example)):
+            raise ValueError(
+                f"The setting {name} must be of type {type(example).__name__}, "
+                f"got {repr(given[name])[:200]}."
+            )
     left_out = {name: x for name, x in RELEASED.items() if name not in options}
     assumed = [f"{name} {value}" for name, value in left_out.items() if value]
     ear = re.compile(r"extract_audio\.cnns\.(\d+)\.")

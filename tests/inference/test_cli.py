@@ -11,11 +11,11 @@ import soundfile
 from official_factory import make_model, official_weights, write_checkpoint
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.inference import export
-from speechbrain_wavjepa.inference import files as embed_files
-from speechbrain_wavjepa.inference import pretrained as weights
+from speechbrain_wavjepa.inference import export, pretrained
 from speechbrain_wavjepa.inference.pretrained import load_pretrained
-from speechbrain_wavjepa.integrations import official as convert
+from speechbrain_wavjepa.integrations import official
+from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
+from speechbrain_wavjepa.utils.processes import END_SIGNALS
 
 
 def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):
@@ -91,12 +91,17 @@ def test_a_signal_ends_a_command_with_one_line(
         time.sleep(60)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(embed_files, "_embed", stop)
-    monkeypatch.setattr(convert, "load_official", stop)
-    monkeypatch.setattr(weights, "read_weights", stop)
-    monkeypatch.setattr(export, "_write_onnx", stop)
+    place = {
+        "embed": (WavJEPAEncoder, "encode"),
+        "convert": (official, "load_official"),
+        "info": (pretrained, "read_weights"),
+        "export": (export, "_write_onnx"),
+    }[arguments[0]]
+    monkeypatch.setattr(*place, stop)
     model = str(pretrained_folder)
     code = main([argument.replace("MODEL", model) for argument in arguments])
+    for deaf in END_SIGNALS:  # since the process ends, but not this one
+        signal.signal(deaf, signal.SIG_DFL)
     assert code == 128 + number
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("Interrupted: ") and hint in last
