@@ -18,29 +18,29 @@ from torch import Tensor, nn
 
 from speechbrain_wavjepa.nnet.sparse_conv import SparseGradientStack
 
-# (dim, kernel, stride) of each layer: 200 tokens of 10 ms from 2.01 s
-WAVJEPA_LAYERS = (
-    (512, 10, 5),
-    (512, 3, 2),
-    (512, 3, 2),
-    (512, 3, 2),
-    (512, 3, 2),
-    (512, 2, 2),
-)
+# [dim, kernel, stride] of each layer: 200 tokens of 10 ms from 2.01 s
+WAVJEPA_LAYERS = ((512, 10, 5), *4 * ((512, 3, 2),), (512, 2, 2))
 
 
 class Frontend(Protocol):
     """What WavJEPA asks of a front-end.
+
+    Its token n of a channel is computed from the receptive_field samples
+    behind n * stride, all for one channel alone.
 
     Example
     -------
     >>> frontend: Frontend = ConvFrontend()
     >>> frontend.dim, frontend.channels, frontend.num_tokens(32160)
     (512, 1, 200)
+    >>> frontend.stride, frontend.receptive_field
+    (160, 240)
     """
 
-    dim: int
+    dim: int  # of a token
     channels: int
+    stride: int  # samples from a token to the next
+    receptive_field: int  # samples of a token
 
     def num_tokens(self, num_samples: int) -> int:
         """Return the number of tokens N of each channel."""
@@ -57,21 +57,10 @@ class Frontend(Protocol):
 
 
 class ConvStack(nn.Module):
-    """The convolutions of one channel.
+    """The convolutions of one channel, from layers of (dim, kernel, stride).
 
     GroupNorm, one group for each feature, follows the first layer only;
     GELU follows every layer. No bias.
-
-    Arguments
-    ---------
-    layers : sequence of (dim, kernel, stride)
-        The convolutions, from the waveform upwards.
-
-    Example
-    -------
-    >>> stack = ConvStack([(8, 10, 5), (8, 3, 2)])
-    >>> stack(torch.randn(2, 100)).shape
-    torch.Size([2, 9, 8])
     """
 
     def __init__(self, layers: Sequence[Sequence[int]]):
@@ -149,41 +138,26 @@ class ConvFrontend(nn.Module):
         self.dim = dim
         self.channels = channels
         self.share_weights = share_weights
+        self.stride = self.receptive_field = 1
+        for _, kernel, stride in layers:
+            self.receptive_field += (kernel - 1) * self.stride
+            self.stride *= stride
         self.stacks = nn.ModuleList(
             ConvStack(layers) for _ in range(1 if share_weights else channels)
         )
 
     def num_tokens(self, num_samples: int) -> int:
         """Return how many tokens a channel of num_samples gives."""
-        for layer in self.stacks[0].layers:
-            num_samples = (num_samples - layer.kernel_size[0]) // layer.stride[
-                0
-            ] + 1
-        return max(num_samples, 0)
+        return max((num_samples - self.receptive_field) // self.stride + 1, 0)
 
     def forward(
         self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
     ) -> Tensor:
-        """Turn waveforms into tokens.
+        """Turn standardized windows [B, T, C] into tokens [B, C*N, dim].
 
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Standardized windows.
-        gradient_mask : [B, C*N] bool, optional
-            On the CPU. A promise that only these tokens will send gradients
-            back; the work for the others is spared.
-
-        Returns
-        -------
-        [B, C*N, dim]
-            All tokens of the first channel, then those of the second, ...
-
-        Raises
-        ------
-        ValueError
-            If the channels are not the model's or the waveform is shorter
-            than a token.
+        All tokens of the first channel, then those of the second, ... With
+        ``gradient_mask`` as in ``Frontend``. A ValueError if the channels are
+        not the model's or the waveform is shorter than a token.
         """
         if waveform.shape[2] != self.channels:
             raise ValueError(
@@ -199,15 +173,8 @@ class ConvFrontend(nn.Module):
         masks = [None] * self.channels
         if gradient_mask is not None:
             masks = gradient_mask.split(num_tokens, dim=1)
-        stacks = self.stacks
-        if self.share_weights:
-            stacks = [self.stacks[0]] * self.channels
+        stacks = list(self.stacks) * (self.channels // len(self.stacks))
+        channels = zip(stacks, waveform.unbind(dim=2), masks)
         return torch.cat(
-            [
-                stack(channel, mask)
-                for stack, channel, mask in zip(
-                    stacks, waveform.unbind(dim=2), masks
-                )
-            ],
-            dim=1,
+            [stack(channel, mask) for stack, channel, mask in channels], dim=1
         )

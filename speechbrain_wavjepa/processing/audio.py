@@ -21,20 +21,8 @@ from torch import Tensor
 
 # Rates that audio files really have; the exact sinc filter between two of
 # them is small. For any other rate it is not (2.7 GiB for 44,101 Hz).
-USUAL_RATES = (
-    8000,
-    11025,
-    12000,
-    16000,
-    22050,
-    24000,
-    32000,
-    44100,
-    48000,
-    88200,
-    96000,
-)
-
+USUAL_RATES = {8000, 12000, 16000, 24000, 32000, 48000, 96000}
+USUAL_RATES |= {11025, 22050, 44100, 88200}
 MAX_CHANNELS = 4  # first-order ambisonics
 MIN_RATE = 1000  # Hz; whatever is slower is not sound
 
@@ -87,7 +75,7 @@ def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
             )
     if orig_rate == new_rate:
         return waveform
-    if orig_rate in USUAL_RATES and new_rate in USUAL_RATES:
+    if {orig_rate, new_rate} <= USUAL_RATES:
         return _resample_sinc(waveform, int(orig_rate), int(new_rate))
     resampled = soxr.resample(
         waveform.numpy(force=True), orig_rate, new_rate, quality="VHQ"
@@ -152,30 +140,11 @@ def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
     >>> round(20 * clip.square().mean().sqrt().log10().item(), 2)
     -20.0
     """
-    rms = waveform.square().mean().sqrt()
-    return waveform * level_gain(rms, level_db)
+    return waveform * level_gain(waveform.square().mean().sqrt(), level_db)
 
 
 def level_gain(rms: Tensor, level_db: float = -14.0) -> Tensor:
-    """Compute the gain that brings a root-mean-square value to a level.
-
-    Arguments
-    ---------
-    rms : scalar
-        What the clip has.
-    level_db : float
-        The wanted level in dB relative to full scale.
-
-    Returns
-    -------
-    scalar
-        The gain; 1 for silence.
-
-    Example
-    -------
-    >>> level_gain(torch.tensor(0.5), -20.0)
-    tensor(0.2000)
-    """
+    """Compute the gain from an RMS value to a level in dB; 1 for silence."""
     return torch.where(rms > 0, 10 ** (level_db / 20) / rms, 1.0)
 
 
@@ -220,10 +189,9 @@ def select_channels(
         return waveform
     if found == 1:
         return waveform.expand(-1, channels)
-    if channels == 1 and policy == "first":
-        return waveform[:, :1]
     if channels == 1:
-        return waveform.mean(dim=1, keepdim=True)
+        first = policy == "first"
+        return waveform[:, :1] if first else waveform.mean(dim=1, keepdim=True)
     raise ValueError(
         f"A model with {channels} channels cannot take a waveform with "
         f"{found}: give it {channels} channels, or one to duplicate."
@@ -233,11 +201,11 @@ def select_channels(
 def standardize(
     waveform: Tensor, lengths: Optional[Tensor] = None, eps: float = 1e-5
 ) -> Tensor:
-    """Give each window zero mean and unit (unbiased) standard deviation.
+    """Give each window zero mean and unit (unbiased) std.
 
-    One mean and one deviation per window, over time and channels together,
-    so that level differences between the ears survive. Runs in float32 at
-    least, whatever the precision around it.
+    One mean and one std per window, over time and channels together, so that
+    level differences between the ears survive. Runs in float32 at least,
+    whatever the precision around it.
 
     Arguments
     ---------
@@ -247,7 +215,7 @@ def standardize(
         Valid samples of each window. What lies behind is padding: it does
         not enter the statistics and comes out as zero.
     eps : float
-        Added to the deviation, so that silence stays finite.
+        Added to the std, so that silence stays finite.
 
     Returns
     -------
@@ -280,30 +248,7 @@ def standardize(
 def valid_lengths(
     waveform: Tensor, wav_lens: Optional[Tensor] = None
 ) -> list[int]:
-    """Turn relative lengths into samples.
-
-    Arguments
-    ---------
-    waveform : [B, T, ...]
-        Clips.
-    wav_lens : [B], optional
-        Their lengths relative to T (default: all of it).
-
-    Returns
-    -------
-    list of int
-        Valid samples of each clip, one at least.
-
-    Raises
-    ------
-    ValueError
-        If a length is not in 0 to 1, or there is not one for each clip.
-
-    Example
-    -------
-    >>> valid_lengths(torch.zeros(2, 100), torch.tensor([1.0, 0.25]))
-    [100, 25]
-    """
+    """Turn lengths [B] relative to T into samples of clips [B, T, ...]."""
     if wav_lens is None:
         return [waveform.shape[1]] * len(waveform)
     relative = wav_lens.detach().cpu().double()
