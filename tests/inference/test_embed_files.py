@@ -274,7 +274,9 @@ def test_more_and_fewer_sounds(sounds, pretrained_folder, tmp_path):
     (sounds / "b.wav").rename(sounds / "d.wav")
     with pytest.raises(ValueError, match="without 'd.wav' and with 'b.wav'"):
         embed_files([sounds], pretrained_folder, output)
-    with pytest.raises(ValueError, match="also holds the .* of 'b.wav': "):
+    with pytest.raises(
+        ValueError, match="was made of other sounds, with 'b.wav': "
+    ):
         embed_files([sounds], pretrained_folder, folder)
     assert sorted(read_output(folder)) == NAMES
     for place in (output, folder):
@@ -455,7 +457,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
             sha256=np.array("0a"),
         )
     contents = module._Contents(
-        {"timestamps": False}, dict.fromkeys(names, "0a"), {}, {}
+        {"timestamps": False}, dict.fromkeys(names, ("0a", "")), {}
     )
     gather = getattr(module, f"_gather_{name.partition('.')[2]}")
     tracemalloc.start()
