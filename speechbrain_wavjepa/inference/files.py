@@ -143,29 +143,25 @@ def embed_files(
     (['example.wav'], (1, 16))
     """
     output = Path(output)
-    if output.suffix not in ("", ".npz", ".parquet"):
+    if output.suffix not in ("", *GATHER) or output.suffix and output.is_dir():
         raise ValueError(
             f"The output {output} must end in .npz or .parquet, or be a "
             "folder without a suffix."
         )
-    if output.suffix and output.is_dir():
-        raise ValueError(f"{output} is a folder: choose another output.")
     if output.suffix == ".parquet":
         require("pyarrow.parquet", "data")
     files = find_audio(places)
     encoder = load_pretrained(model).to(find_device(device))
     made_with = _describe(model, timestamps)
-    pieces = output
-    if output.suffix:
+    is_file, pieces = bool(output.suffix), output
+    if is_file:
         pieces = output.with_name(f"{output.name}.unfinished")
     with hold(pieces):
-        if output.suffix and output.exists():
+        if is_file and output.exists():
             finished = _read_finished(output)
             different = compare(finished.made_with, made_with)
-            if different:
-                different = f"was made with {different}"
-            else:
-                different, _ = _compare_sounds(finished, files)
+            different = f"was made with {different}" if different else ""
+            different = different or _compare_sounds(finished, files)[0]
             if not different:
                 return finished.report(files, 0)
             if not overwrite:
@@ -173,23 +169,19 @@ def embed_files(
         if overwrite:
             _clear(pieces, made_with)
         claim(pieces, made_with, WAY_OUT)
-        contents = _Contents(made_with, _read_pieces(pieces), {})
-        different, stale = _compare_sounds(contents, files, is_whole=False)
-        if different and not output.suffix and not overwrite:
+        before = _Contents(made_with, _read_pieces(pieces), {})
+        different, stale = _compare_sounds(before, files, is_whole=False)
+        if different and not is_file and not overwrite:
             raise ValueError(f"{output} {different}: {WAY_OUT}.")
         for name in stale:
             _piece(pieces, name).unlink()
-            del contents.sounds[name]
-        before = len(contents.sounds)
-        _embed_missing(encoder, files, contents, pieces, timestamps)
-        computed = len(contents.sounds) - before
-        sounds = contents.sounds
-        in_order = {name: sounds[name] for name, _ in files if name in sounds}
-        contents = contents._replace(sounds=in_order)
-        if output.suffix:
-            gather = _gather_npz if output.suffix == ".npz" else _gather_parquet
-            gather(output, pieces, contents, encoder.embedding_model.dim)
+            del before.sounds[name]
+        contents = _embed_missing(encoder, files, before, pieces, timestamps)
+        if is_file:
+            dim = encoder.embedding_model.dim
+            GATHER[output.suffix](output, pieces, contents, dim)
             shutil.rmtree(pieces)
+    computed = len(contents.sounds) - len(before.sounds)
     return contents.report(files, computed)
 
 
@@ -211,10 +203,9 @@ def hash_model(folder: Union[str, Path]) -> str:
     >>> len(hash_model(getfixture("pretrained_folder")))
     64
     """
-    names = [SETTINGS_FILE, ENCODER_FILE]
-    if (Path(folder) / LAYER_SUM_FILE).exists():
-        names.append(LAYER_SUM_FILE)
-    return fingerprint_files(Path(folder), names)
+    folder = Path(folder)
+    optional = [LAYER_SUM_FILE] if (folder / LAYER_SUM_FILE).exists() else []
+    return fingerprint_files(folder, [SETTINGS_FILE, ENCODER_FILE, *optional])
 
 
 def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
@@ -260,45 +251,38 @@ def _read_finished(output: Path) -> _Contents:
 def _compare_sounds(
     before: _Contents, files: Files, is_whole: bool = True
 ) -> tuple[str, list[str]]:
-    """Say how the sounds of an output differ from files, and name these.
+    """Say how the sounds of an output differ from files; name the stale ones.
 
-    Only of a whole output can sounds be missing. It is "", [] if none differ.
+    Only of a whole output can sounds be missing.
     """
-    checksums = {name: sound for name, (sound, _) in before.unreadable.items()}
-    checksums |= {name: sound for name, (sound, _) in before.sounds.items()}
+    known = {**before.unreadable, **before.sounds}
     names = {name for name, _ in files}
-    missing = sorted(names - set(checksums)) if is_whole else []
+    missing = sorted(names - set(known)) if is_whole else []
     extra = sorted(set(before.sounds) - names)
     changed = []
     if not missing and not (is_whole and extra):  # hashing takes long
-        changed = [
-            name
-            for name, path in files
-            if name in checksums and checksums[name] != _hash_readable(path)
-        ]
-    kinds = (
-        ("without", missing),
-        ("with", extra),
-        ("with another content of", changed),
-    )
-    parts = [f"{kind} {_list(some)}" for kind, some in kinds if some]
-    if not parts:
-        return "", []
-    return f"was made of other sounds, {' and '.join(parts)}", extra + changed
+        there = [(name, path) for name, path in files if name in known]
+        changed = [n for n, path in there if known[n][0] != _hash(path)]
+    parts = [
+        f"{kind} {', '.join(map(repr, some[:5]))}"
+        + f" and {len(some) - 5} more" * (len(some) > 5)
+        for kind, some in (
+            ("without", missing),
+            ("with", extra),
+            ("with another content of", changed),
+        )
+        if some
+    ]
+    different = "was made of other sounds, " * bool(parts) + " and ".join(parts)
+    return different, extra + changed
 
 
-def _hash_readable(path: Path) -> str:
+def _hash(path: Path) -> str:
     """Compute the checksum of a file; "" if it cannot be read."""
     try:
         return hash_file(path)
     except OSError:
         return ""
-
-
-def _list(names: Sequence[str]) -> str:
-    """Write a few names."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(map(repr, names[:5]))}{more}"
 
 
 def _piece(pieces: Path, name: str) -> Path:
@@ -319,17 +303,21 @@ def _read(pieces: Path, name: str, key: str) -> np.ndarray:
         return arrays[key]
 
 
+def _list_pieces(pieces: Path) -> list[Path]:
+    """List what was embedded."""
+    return [piece for piece in pieces.rglob("*.npz") if piece.is_file()]
+
+
 def _read_pieces(pieces: Path) -> dict[str, tuple[str, str]]:
     """Read which sounds are embedded; what a disk has damaged is deleted."""
     sounds = {}
-    for piece in pieces.rglob("*.npz"):
+    for piece in _list_pieces(pieces):
+        name = piece.relative_to(pieces).as_posix().removesuffix(".npz")
         try:
             with np.load(piece) as arrays:
-                sound = str(arrays["sha256"]), str(arrays["doubtful"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                sounds[name] = str(arrays["sha256"]), str(arrays["doubtful"])
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             piece.unlink()
-            continue
-        sounds[piece.relative_to(pieces).as_posix()[: -len(".npz")]] = sound
     return sounds
 
 
@@ -340,7 +328,7 @@ def _clear(pieces: Path, made_with: Mapping[str, Any]) -> None:
         return
     before = json.loads(note.read_text(encoding="utf-8"))
     if before.get("made_by") == MADE_BY and compare(before, made_with):
-        for piece in pieces.rglob("*.npz"):
+        for piece in _list_pieces(pieces):
             piece.unlink()
         note.unlink()
 
@@ -348,13 +336,15 @@ def _clear(pieces: Path, made_with: Mapping[str, Any]) -> None:
 def _embed_missing(
     encoder: TokenEncoder,
     files: Files,
-    contents: _Contents,
+    before: _Contents,
     pieces: Path,
     timestamps: bool,
-) -> None:
-    """Embed what is not in the contents, and add it, readable or not."""
+) -> _Contents:
+    """Embed what was not there before; give all files' contents, in order."""
+    contents = _Contents(before.made_with, {}, {})
     for name, path in tqdm(files, desc="embed", unit=" files"):
-        if name in contents.sounds:
+        if name in before.sounds:
+            contents.sounds[name] = before.sounds[name]
             continue
         sound = ""
         try:
@@ -371,6 +361,7 @@ def _embed_missing(
         with atomic_file(piece) as aside, open(aside, "wb") as file:
             np.savez(file, sha256=np.array(sound), **arrays)
         contents.sounds[name] = sound, str(arrays["doubtful"])
+    return contents
 
 
 def _embed(
@@ -396,35 +387,33 @@ def _gather_npz(
     output: Path, pieces: Path, contents: _Contents, dim: int
 ) -> None:
     """Write one .npz; tokens of all files lie one behind the other."""
-    names, total = list(contents.sounds), len(contents.sounds)
 
     def read(key: str) -> Iterator[np.ndarray]:
-        return (_read(pieces, name, key) for name in names)
+        return (_read(pieces, name, key) for name in contents.sounds)
 
-    texts = {"names": names}
-    texts["sha256"] = [sound for sound, _ in contents.sounds.values()]
-    texts["doubtful"] = [why for _, why in contents.sounds.values()]
-    metadata = contents.metadata()
-    columns = {METADATA: (f"<U{len(metadata)}", (), [metadata])}
-    for key, values in texts.items():
-        longest = max([1, *map(len, values)])
-        columns[key] = f"<U{longest}", (total,), values
+    total = len(contents.sounds)
+    columns = {}  # type, shape, and the arrays that it is made of
+    for key, values in (
+        (METADATA, contents.metadata()),
+        ("names", list(contents.sounds)),
+        ("sha256", [sound for sound, _ in contents.sounds.values()]),
+        ("doubtful", [why for _, why in contents.sounds.values()]),
+    ):
+        array = np.array(values, dtype=str)
+        columns[key] = array.dtype.str, array.shape, [array]
     if contents.made_with["timestamps"]:
         counts = [len(times) for times in read("times")]
-        columns["num_tokens"] = "<i8", (total,), counts
+        columns["num_tokens"] = "<i8", (total,), [counts]
         total = sum(counts)
         columns["times"] = "<f8", (total,), read("times")
     columns["embeddings"] = "<f4", (total, dim), read("embeddings")
-    with (
-        atomic_file(output) as aside,
-        zipfile.ZipFile(aside, "w") as archive,
-    ):
-        for key, (kind, shape, blocks) in columns.items():
+    with atomic_file(output) as aside, zipfile.ZipFile(aside, "w") as archive:
+        for key, (kind, shape, arrays) in columns.items():
             header = {"descr": kind, "fortran_order": False, "shape": shape}
             with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_2_0(file, header)
-                for block in blocks:
-                    file.write(np.ascontiguousarray(block, kind).tobytes())
+                for array in arrays:
+                    file.write(np.ascontiguousarray(array, kind).tobytes())
 
 
 def _gather_parquet(
@@ -435,44 +424,29 @@ def _gather_parquet(
     parquet = require("pyarrow.parquet", "data")
     timestamps = contents.made_with["timestamps"]
     vector = pyarrow.list_(pyarrow.float32(), dim)
-    columns = dict.fromkeys(("name", "sha256", "doubtful"), pyarrow.string())
-    columns["embeddings"] = pyarrow.list_(vector) if timestamps else vector
+    fields = dict.fromkeys(("name", "sha256", "doubtful"), pyarrow.string())
+    fields["embeddings"] = pyarrow.list_(vector) if timestamps else vector
     if timestamps:
-        columns["times"] = pyarrow.list_(pyarrow.float64())
-    schema = pyarrow.schema(
-        columns.items(), metadata={METADATA: contents.metadata()}
-    )
+        fields["times"] = pyarrow.list_(pyarrow.float64())
+    metadata = {METADATA: contents.metadata()}
+    schema = pyarrow.schema(fields.items(), metadata=metadata)
+    rows, values = [], 0
     with (
         atomic_file(output) as aside,
         parquet.ParquetWriter(aside, schema) as writer,
     ):
-        for group in _group(pieces, contents.sounds):
-            names, rows = zip(*group)
-            sha256, doubtful = zip(*(contents.sounds[name] for name in names))
-            table = {"name": names, "sha256": sha256, "doubtful": doubtful}
-            flat = np.concatenate(rows, axis=None).astype(np.float32)
-            vectors = pyarrow.FixedSizeListArray.from_arrays(flat, dim)
-            table["embeddings"] = vectors
+        for name, (sound, why) in contents.sounds.items():
+            embeddings = _read(pieces, name, "embeddings")
+            row = {"name": name, "sha256": sound, "doubtful": why}
+            row["embeddings"] = list(embeddings) if timestamps else embeddings
             if timestamps:
-                ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-                times = np.concatenate(
-                    [_read(pieces, name, "times") for name in names]
-                )
-                for key, values in (("embeddings", vectors), ("times", times)):
-                    table[key] = pyarrow.ListArray.from_arrays(ends, values)
-            writer.write_table(pyarrow.table(table, schema))
+                row["times"] = _read(pieces, name, "times")
+            rows.append(row)
+            values += embeddings.size
+            if values >= GROUP_VALUES:
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+                rows, values = [], 0
+        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
 
 
-def _group(
-    pieces: Path, names: Iterable[str]
-) -> Iterator[list[tuple[str, np.ndarray]]]:
-    """Read embeddings by name, in groups of at least GROUP_VALUES values."""
-    group, values = [], 0
-    for name in names:
-        group.append((name, _read(pieces, name, "embeddings")))
-        values += group[-1][1].size
-        if values >= GROUP_VALUES:
-            yield group
-            group, values = [], 0
-    if group:
-        yield group
+GATHER = {".npz": _gather_npz, ".parquet": _gather_parquet}

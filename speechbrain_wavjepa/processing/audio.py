@@ -1,9 +1,7 @@
 """Levels, rates and channels: the only home of each.
 
-Everything that changes the amplitude, the sample rate or the channel count
-of a waveform is here, so that pretraining and evaluation cannot drift apart.
-The resampling filter and the level are those of WavJEPA
-(https://arxiv.org/abs/2509.23238).
+Pretraining and evaluation use the same, so that they cannot drift apart. The
+filter and the level are those of WavJEPA (https://arxiv.org/abs/2509.23238).
 
 Shapes: B clips or windows, T samples, C channels.
 
@@ -39,28 +37,18 @@ MIN_PHASES = 128
 def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
     """Change the sample rate of a waveform.
 
-    Between usual rates the filter is a sinc windowed by a Kaiser window, 64
-    zero crossings wide (the authors' choice), kept in memory once made. Any
-    other rate goes through the soxr library in its best quality.
+    Between usual rates the filter is the authors' sinc in a Kaiser window, 64
+    zero crossings wide; any other rate goes through soxr in its best quality.
 
     Arguments
     ---------
     waveform : [T, C]
-        The waveform.
-    orig_rate : int
-        Its sample rate in Hz.
-    new_rate : int
-        The wanted sample rate in Hz.
+    orig_rate, new_rate : int
+        In Hz; a ValueError unless they are whole and positive.
 
     Returns
     -------
     [ceil(T * new_rate / orig_rate), C]
-        The waveform at the new rate.
-
-    Raises
-    ------
-    ValueError
-        If a rate is not a positive integer.
 
     Example
     -------
@@ -120,19 +108,16 @@ def _sinc_kernel(orig_rate: int, new_rate: int) -> tuple[Tensor, int, int]:
 def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
     """Bring a clip to a root-mean-square level with one gain for all channels.
 
-    A silent clip stays silent.
-
     Arguments
     ---------
     waveform : [T, C]
-        The clip, without padding.
+        The clip, without padding. A silent one stays silent.
     level_db : float
         The wanted level in dB relative to full scale.
 
     Returns
     -------
     [T, C]
-        The clip at that level.
 
     Example
     -------
@@ -156,10 +141,9 @@ def select_channels(
     Arguments
     ---------
     waveform : [T, C]
-        The waveform as it was decoded.
+        A mono one is duplicated for a model with more channels.
     channels : int
-        The model's channels. A mono waveform is duplicated for a model with
-        more; a waveform with the model's count is kept.
+        The model's channels; a ValueError if there are others and several.
     policy : str
         How several channels become one: "first" takes the first channel (the
         paper's choice), "mean" averages them.
@@ -167,13 +151,6 @@ def select_channels(
     Returns
     -------
     [T, channels]
-        The waveform for the model.
-
-    Raises
-    ------
-    ValueError
-        If the policy is unknown, or several channels would have to become
-        another number of several channels.
 
     Example
     -------
@@ -203,14 +180,12 @@ def standardize(
 ) -> Tensor:
     """Give each window zero mean and unit (unbiased) std.
 
-    One mean and one std per window, over time and channels together, so that
-    level differences between the ears survive. Runs in float32 at least,
-    whatever the precision around it.
+    Over time and channels together, so that level differences between the
+    ears survive, and in float32 at least.
 
     Arguments
     ---------
     waveform : [B, T, C]
-        The windows.
     lengths : [B], optional
         Valid samples of each window. What lies behind is padding: it does
         not enter the statistics and comes out as zero.
@@ -220,7 +195,6 @@ def standardize(
     Returns
     -------
     [B, T, C]
-        The standardized windows.
 
     Example
     -------

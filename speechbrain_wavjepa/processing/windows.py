@@ -27,16 +27,13 @@ def random_windows(
 ) -> tuple[Tensor, Tensor]:
     """Cut windows at random starts out of each clip, never into its padding.
 
-    A clip shorter than a window gives its whole length and the zeros behind.
-
     Arguments
     ---------
     waveform : [B, T, C]
-        The clips, zero-padded to one length of at least a window.
-    window_samples : int
-        Samples of a window.
-    windows_per_clip : int
-        Windows cut out of every clip.
+        The clips, zero-padded to one length of at least a window (else a
+        ValueError). One shorter than that gives all of it and zeros.
+    window_samples, windows_per_clip : int
+        Samples of a window, and windows of every clip.
     lengths : [B], optional
         Valid samples of each clip (default: all of them).
     generator : torch.Generator, optional
@@ -48,11 +45,6 @@ def random_windows(
         The windows of the first clip, then those of the second, ...
     window_lengths : [B * windows_per_clip]
         Valid samples of each window.
-
-    Raises
-    ------
-    ValueError
-        If the clips are shorter than a window.
 
     Example
     -------
@@ -97,12 +89,10 @@ class TokenGrid:
 
     Arguments
     ---------
-    stride : int
-        Samples from a token to the next.
-    receptive_field : int
-        Samples that a token is computed from.
+    stride, receptive_field : int
+        Samples from a token to the next, and of a token.
     window_samples : int
-        Samples of a window.
+        Samples of a window; a ValueError if it holds less than two tokens.
     overlap_tokens : int
         Tokens that neighbouring windows share; they are cross-faded.
     padded : bool
@@ -110,11 +100,6 @@ class TokenGrid:
         reaching at least a sample behind the end of the clip.
     sample_rate : int
         Rate in Hz, for the times of tokens.
-
-    Raises
-    ------
-    ValueError
-        If a window holds less than two tokens.
 
     Example
     -------
