@@ -23,7 +23,6 @@ from speechbrain_wavjepa.inference.pretrained import (
 from speechbrain_wavjepa.inference.streaming import (
     StreamingEmbedder,
     embed_file,
-    stream_file,
 )
 
 __all__ = [
@@ -38,6 +37,5 @@ __all__ = [
     "embed_file",
     "hash_model",
     "load_pretrained",
-    "stream_file",
     "write_pretrained",
 ]

@@ -1,8 +1,8 @@
 """Embeddings of many files, which resume where they were interrupted.
 
-Each embedding belongs to a sound of one content and to one model; an output
-is never mixed. Memory does not grow with the number of files: each sound is a
-piece of its own until all are there, and one file is written piece by piece.
+An output holds one model's embeddings of sounds of known content. Each sound
+is a piece of its own until all are there, so that a run resumes; one file is
+then written piece by piece, so that memory does not grow with their number.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -48,6 +48,7 @@ from speechbrain_wavjepa.utils.files import (
     hash_file,
     hold,
     path_inside,
+    read_note,
 )
 
 Files = Sequence[tuple[str, Path]]  # the name of each in the output
@@ -93,22 +94,20 @@ def find_audio(places: Iterable[Union[str, Path]]) -> Files:
     """List files, and the audio files of folders by their paths below them."""
     found: dict[str, Path] = {}
     for place in map(Path, places):
-        inside = [place] if place.is_file() else []
-        if place.is_dir():
-            inside = sorted(
-                path
-                for path in place.rglob("*")
-                if is_clip_name(path.name) and path.is_file()
-            )
+        inside = [place] if place.is_file() else place.rglob("*")
+        inside = sorted(
+            path
+            for path in inside
+            if path == place or is_clip_name(path.name) and path.is_file()
+        )
         if not inside:
             raise ValueError(
                 f"{place} is neither a file nor a folder with files "
                 f"{', '.join(AUDIO_SUFFIXES)}."
             )
         for path in inside:
-            name = path.name
-            if path != place:
-                name = path.relative_to(place).as_posix()
+            is_place = path == place
+            name = path.name if is_place else path.relative_to(place).as_posix()
             if found.setdefault(name, path) != path:
                 raise ValueError(
                     f"{found[name]} and {path} would have the same name in "
@@ -145,7 +144,7 @@ def embed_files(
     output = Path(output)
     if output.suffix not in ("", *GATHER) or output.suffix and output.is_dir():
         raise ValueError(
-            f"The output {output} must end in .npz or .parquet, or be a "
+            f"The output {output} must be a file .npz or .parquet, or a "
             "folder without a suffix."
         )
     if output.suffix == ".parquet":
@@ -191,7 +190,6 @@ def hash_model(folder: Union[str, Path]) -> str:
     Arguments
     ---------
     folder : str or Path
-        The folder.
 
     Returns
     -------
@@ -243,9 +241,8 @@ def _read_finished(output: Path) -> _Contents:
             f"{output} exists and was not written by `{MADE_BY}`: choose "
             "another output, or delete it."
         ) from error
-    names, sha256, doubtful = columns
-    sounds = dict(zip(names, zip(sha256, doubtful)))
-    return _Contents(metadata, sounds, unreadable)
+    names, *sounds = columns
+    return _Contents(metadata, dict(zip(names, zip(*sounds))), unreadable)
 
 
 def _compare_sounds(
@@ -324,13 +321,10 @@ def _read_pieces(pieces: Path) -> dict[str, tuple[str, str]]:
 def _clear(pieces: Path, made_with: Mapping[str, Any]) -> None:
     """Delete embeddings that something else was made with."""
     note = pieces / MADE_WITH_FILE
-    if not note.exists():
-        return
-    before = json.loads(note.read_text(encoding="utf-8"))
+    before = read_note(note) if note.exists() else {}
     if before.get("made_by") == MADE_BY and compare(before, made_with):
-        for piece in _list_pieces(pieces):
-            piece.unlink()
-        note.unlink()
+        for path in [*_list_pieces(pieces), note]:
+            path.unlink()
 
 
 def _embed_missing(

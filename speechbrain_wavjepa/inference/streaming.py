@@ -57,19 +57,14 @@ def embed_file(
     encoder : TokenEncoder
         From ``load_pretrained``.
     path : str or Path
-        The file.
+        The file; a ValueError if it is unreadable or has other channels.
     measured : Measurement, optional
         From ``measure_file``, if it was read already.
 
     Returns
     -------
     [D]
-        The file's embedding, as from ``encoder.embed`` on all of it.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, or its channels do not fit.
+        As from ``encoder.embed`` on all of it.
 
     Example
     -------
@@ -94,35 +89,9 @@ def stream_file(
     path: Union[str, Path],
     measured: Optional[Measurement] = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the tokens of a file while it is read.
+    """Yield the next tokens [N, D] of a file and the seconds [N] they lie at.
 
-    The file is read twice, because its level is only known at its end.
-
-    Arguments
-    ---------
-    encoder, path, measured
-        As of ``embed_file``.
-
-    Yields
-    ------
-    tokens : [N, D]
-        The next tokens, on the CPU.
-    times : [N]
-        Seconds to the middle of each.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, its channels do not fit, or its tokens
-        are not finite.
-
-    Example
-    -------
-    >>> from speechbrain_wavjepa.inference import load_pretrained
-    >>> folder = getfixture("pretrained_folder")
-    >>> pieces = stream_file(load_pretrained(folder), folder / "example.wav")
-    >>> torch.cat([tokens for tokens, _ in pieces]).shape
-    torch.Size([200, 16])
+    It is read twice, because its level is only known at its end.
     """
     embedding = encoder.embedding_model
     rms, num_samples = measured or measure_file(encoder, path)
@@ -148,9 +117,8 @@ def stream_file(
 class StreamingEmbedder:
     """Embeds sound while it arrives.
 
-    Whenever a hop of new samples is complete, the window that ends there is
-    encoded, and its new tokens come out. A window has the level of its own
-    sound, because the rest is not known yet.
+    When a hop of new samples is complete, the window that ends there is
+    encoded, at its own level, and its new tokens come out.
 
     Arguments
     ---------
@@ -158,12 +126,8 @@ class StreamingEmbedder:
         From ``load_pretrained``.
     hop_samples : int
         New samples between two windows at the model's rate, rounded to whole
-        tokens: shorter ones cost more and give tokens sooner.
-
-    Raises
-    ------
-    ValueError
-        If a hop is not at least a token and at most a window.
+        tokens: shorter ones cost more and give tokens sooner. A ValueError
+        unless it is at least a token and at most a window.
 
     Example
     -------
@@ -196,24 +160,10 @@ class StreamingEmbedder:
         self._merger = TokenMerger(self.grid)
 
     def push(self, block: Tensor) -> tuple[Tensor, Tensor]:
-        """Take new samples.
+        """Take samples [T] or [T, C]; give the new tokens [N, D], times [N].
 
-        Arguments
-        ---------
-        block : [T] or [T, C]
-            Any number of them, at the model's rate.
-
-        Returns
-        -------
-        tokens : [N, D]
-            The tokens that are new; none until a hop is complete.
-        times : [N]
-            Seconds from the beginning to the middle of each.
-
-        Raises
-        ------
-        ValueError
-            If the channels do not fit or samples are not finite.
+        Any number of samples at the model's rate. Times are seconds from the
+        beginning to the middle of each token.
         """
         block = self.encoder.compute_features(block[None])[0]
         self._held = torch.cat([self._held.to(block), block])

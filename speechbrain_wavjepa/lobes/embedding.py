@@ -27,27 +27,25 @@ from speechbrain_wavjepa.utils.strict_module import StrictModule
 class WavJEPAEmbedding(StrictModule):
     """Clips to one vector each, or to one vector a token.
 
-    Nothing but its own samples enters a clip's embedding: neither padding
-    nor the clips beside it.
+    Neither padding nor the clips beside it enter a clip's embedding.
 
     Arguments
     ---------
-    model : speechbrain_wavjepa.lobes.WavJEPAEncoder
+    model : WavJEPAEncoder
         The pretrained model.
     window_samples : int
         Samples of a window, as in pretraining.
     padding_in_statistics : bool
         True with window_samples 32159 is what the authors' runtime does, to
-        replicate published figures: the last window is padded with zeros,
-        which enter its mean and std.
+        replicate published figures: zeros are padded to the last window and
+        enter its mean and std.
     pooling : str
         "mean" or "max" over the tokens of a clip.
     window_batch : int
         Windows that are encoded at once: bounds the memory.
     overlap : float
-        Part of a window that it shares with the next one, up to 0.5; tokens
-        are cross-faded there.
-    layer_sum : speechbrain_wavjepa.nnet.LayerSum, optional
+        Part of a window that is cross-faded with the next one, up to 0.5.
+    layer_sum : LayerSum, optional
         Learns how to sum all layers (default: the last one is taken).
     freeze : bool
         False lets gradients into the model, for fine-tuning.
@@ -55,11 +53,6 @@ class WavJEPAEmbedding(StrictModule):
         "fp32", or "bf16" for the faster half-precision format.
     sample_rate : int
         Rate in Hz, for the times of tokens.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range.
 
     Example
     -------
@@ -138,23 +131,10 @@ class WavJEPAEmbedding(StrictModule):
     def tokens(
         self, waveform: Tensor, wav_lens: Optional[Tensor] = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode clips token by token; the tokens of two ears are averaged.
+        """Encode clips [B, T, C] of relative lengths [B], averaging ears.
 
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Clips at the model's rate, with its channels.
-        wav_lens : [B], optional
-            Their lengths relative to T. What lies behind does not count.
-
-        Returns
-        -------
-        tokens : [B, N, D]
-            The tokens, zeros behind the end of the shorter clips.
-        times : [N]
-            Seconds to the middle of each token.
-        num_tokens : [B]
-            Tokens of each clip.
+        Returns tokens [B, N, D], zeros behind the end of the shorter clips,
+        the seconds [N] at their middles and the tokens [B] of each clip.
         """
         lengths = valid_lengths(waveform, wav_lens)
         mergers = [TokenMerger(self.grid, length) for length in lengths]
@@ -186,16 +166,19 @@ class WavJEPAEmbedding(StrictModule):
     ) -> list[Tensor]:
         """Encode windows of one length; give the tokens [M, D] of each.
 
-        Each clip [T, C] begins where its window does; there are zeros where
-        it ends before. A ValueError if tokens are not finite, unless the
-        model is trained: then the loss tells.
+        Each clip [T, C] begins where its window does.
         """
-        waveform = torch.stack(
-            [
-                self._cut_window(clip, window.num_samples)
-                for clip, window in zip(clips, windows)
-            ]
-        ).to(next(self.model.parameters()).device)
+        size = windows[0].num_samples
+        waveform = nn.utils.rnn.pad_sequence(
+            [clip[:size] for clip in clips], batch_first=True
+        )
+        missing = size - waveform.shape[1]
+        waveform = nn.functional.pad(waveform, (0, 0, 0, missing))
+        lengths = torch.tensor([min(len(clip), size) for clip in clips])
+        is_whole = self.grid.padded or bool((lengths == size).all())
+        lengths = None if is_whole else lengths.to(waveform.device)
+        waveform = standardize(waveform, lengths)
+        waveform = waveform.to(next(self.model.parameters()).device)
         channels = self.model.frontend.channels
         keep = None
         if self.grid.padded:
@@ -218,22 +201,13 @@ class WavJEPAEmbedding(StrictModule):
         tokens = tokens.to(clips[0].device, waveform.dtype)
         tokens = tokens.unflatten(1, (channels, -1)).mean(dim=1)
         taken = [row[: w.num_tokens] for row, w in zip(tokens, windows)]
+        # where the model learns the loss tells
         if not learns and not bool(torch.cat(taken).isfinite().all()):
             raise ValueError(
                 "The model gives embeddings that are not finite: are its "
                 "weights and precision right?"
             )
         return taken
-
-    def _cut_window(self, clip: Tensor, num_samples: int) -> Tensor:
-        """Cut the first samples of a clip, or pad it, and standardize them."""
-        cut = clip[:num_samples]
-        missing = num_samples - len(cut)
-        padded = nn.functional.pad(cut, (0, 0, 0, missing))[None]
-        lengths = None
-        if missing and not self.grid.padded:
-            lengths = torch.tensor([len(cut)], device=clip.device)
-        return standardize(padded, lengths)[0]
 
 
 def _size(piece: tuple[int, Window]) -> int:

@@ -1,8 +1,7 @@
 """Front-ends: from a waveform to tokens.
 
-The convolutional front-end is that of WavJEPA
-(https://arxiv.org/abs/2509.23238), after wav2vec 2.0
-(https://arxiv.org/abs/2006.11477).
+The convolutions are those of WavJEPA (https://arxiv.org/abs/2509.23238),
+after wav2vec 2.0 (https://arxiv.org/abs/2006.11477).
 
 Shapes: B windows, T samples, C channels, N tokens of a channel.
 
@@ -25,8 +24,8 @@ WAVJEPA_LAYERS = ((512, 10, 5), *4 * ((512, 3, 2),), (512, 2, 2))
 class Frontend(Protocol):
     """What WavJEPA asks of a front-end.
 
-    Its token n of a channel is computed from the receptive_field samples
-    behind n * stride, all for one channel alone.
+    Token n of a channel comes from receptive_field samples of that channel,
+    from n * stride on.
 
     Example
     -------
@@ -39,8 +38,8 @@ class Frontend(Protocol):
 
     dim: int  # of a token
     channels: int
-    stride: int  # samples from a token to the next
-    receptive_field: int  # samples of a token
+    stride: int
+    receptive_field: int
 
     def num_tokens(self, num_samples: int) -> int:
         """Return the number of tokens N of each channel."""
@@ -50,17 +49,15 @@ class Frontend(Protocol):
     ) -> Tensor:
         """Turn [B, T, C] into channel-major tokens [B, C*N, dim].
 
-        ``gradient_mask`` [B, C*N] (on the CPU) is a promise of the caller
-        that only these tokens will send gradients back, so that a front-end
-        may spare the others.
+        ``gradient_mask`` [B, C*N], on the CPU, is the caller's promise that
+        no other tokens will send gradients back.
         """
 
 
 class ConvStack(nn.Module):
-    """The convolutions of one channel, from layers of (dim, kernel, stride).
+    """The convolutions of one channel, each with GELU behind, without bias.
 
-    GroupNorm, one group for each feature, follows the first layer only;
-    GELU follows every layer. No bias.
+    GroupNorm, one group for each feature, follows the first layer only.
     """
 
     def __init__(self, layers: Sequence[Sequence[int]]):
@@ -101,19 +98,14 @@ class ConvFrontend(nn.Module):
     Arguments
     ---------
     dim : int
-        Size of a token; equal to that of the last layer.
+        Size of a token; equal to that of the last layer, else a ValueError.
     layers : sequence of [dim, kernel, stride]
-        The convolutions. The default turns 2.01 s at 16 kHz (32,160 samples)
-        into 200 tokens, one every 10 ms, each from 15 ms of sound.
+        The default turns 2.01 s at 16 kHz (32,160 samples) into 200 tokens,
+        one every 10 ms, each from 15 ms of sound.
     channels : int
         Channels of the waveform; each has a stack of its own.
     share_weights : bool
         Whether all channels use the same stack.
-
-    Raises
-    ------
-    ValueError
-        If the layers do not end in dim.
 
     Example
     -------
@@ -153,12 +145,7 @@ class ConvFrontend(nn.Module):
     def forward(
         self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
     ) -> Tensor:
-        """Turn standardized windows [B, T, C] into tokens [B, C*N, dim].
-
-        All tokens of the first channel, then those of the second, ... With
-        ``gradient_mask`` as in ``Frontend``. A ValueError if the channels are
-        not the model's or the waveform is shorter than a token.
-        """
+        """Turn windows [B, T, C] into tokens [B, C*N, dim]."""
         if waveform.shape[2] != self.channels:
             raise ValueError(
                 f"This front-end takes [B, T, {self.channels}] waveforms, got "

@@ -157,7 +157,7 @@ def test_places(sounds, tmp_path):
 
 
 def test_the_output_has_a_known_form(sounds, pretrained_folder, tmp_path):
-    with pytest.raises(ValueError, match="must end in .npz or .parquet"):
+    with pytest.raises(ValueError, match="must be a file .npz or .parquet"):
         embed_files([sounds], pretrained_folder, tmp_path / "out.csv")
 
 
