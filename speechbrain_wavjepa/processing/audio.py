@@ -22,6 +22,7 @@ from torch import Tensor
 USUAL_RATES = {8000, 12000, 16000, 24000, 32000, 48000, 96000}
 USUAL_RATES |= {11025, 22050, 44100, 88200}
 MAX_CHANNELS = 4  # first-order ambisonics
+EPS = 1e-5  # added to the std, so that silence stays finite
 MIN_RATE = 1000  # Hz; whatever is slower is not sound
 
 # The authors' filter, known as "kaiser best".
@@ -175,9 +176,7 @@ def select_channels(
     )
 
 
-def standardize(
-    waveform: Tensor, lengths: Optional[Tensor] = None, eps: float = 1e-5
-) -> Tensor:
+def standardize(waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
     """Give each window zero mean and unit (unbiased) std.
 
     Over time and channels together, so that level differences between the
@@ -189,8 +188,6 @@ def standardize(
     lengths : [B], optional
         Valid samples of each window. What lies behind is padding: it does
         not enter the statistics and comes out as zero.
-    eps : float
-        Added to the std, so that silence stays finite.
 
     Returns
     -------
@@ -206,7 +203,7 @@ def standardize(
     if lengths is None:
         mean = waveform.mean(dim=(1, 2), keepdim=True)
         std = waveform.std(dim=(1, 2), keepdim=True)
-        return (waveform - mean) / (std + eps)
+        return (waveform - mean) / (std + EPS)
     num_samples, channels = waveform.shape[1:]
     position = torch.arange(num_samples, device=waveform.device)
     valid = position[None, :, None] < lengths[:, None, None]  # [B, T, 1]
@@ -216,7 +213,7 @@ def standardize(
     centred = (waveform - mean) * valid
     variance = centred.square().sum(dim=(1, 2), keepdim=True)
     variance = variance / (count - 1).clamp(min=1)
-    return centred / (variance.sqrt() + eps)
+    return centred / (variance.sqrt() + EPS)
 
 
 def valid_lengths(

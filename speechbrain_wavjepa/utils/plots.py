@@ -80,8 +80,8 @@ def plot_masks(
             cmap="magma",
         )
         figure.colorbar(image, ax=spectrum, label="dB")
-        spectrum.set_ylabel("mel band")
-        spectrum.set_title("What the context encoder sees, and the targets")
+        title = "What the context encoder sees, and the targets"
+        spectrum.set(ylabel="mel band", title=title)
         for row, (mask, colour) in enumerate(rows.values()):
             width = seconds / len(mask)
             kept = mask.nonzero().squeeze(1).tolist()
@@ -89,8 +89,7 @@ def plot_masks(
             bars.broken_barh(spans, (row - 0.4, 0.8), facecolors=colour)
         bars.set_yticks(range(len(rows)), list(rows))
         bars.invert_yaxis()
-        bars.set_xlim(0, seconds)
-        bars.set_xlabel("time in seconds")
+        bars.set(xlim=(0, seconds), xlabel="time in seconds")
 
 
 def plot_learning_curve(
@@ -118,8 +117,7 @@ def plot_learning_curve(
                         markersize=3,
                     )
                     axes.legend(frameon=False)
-            axes.set_title(title)
-            axes.set_xlabel("optimizer step")
+            axes.set(title=title, xlabel="optimizer step")
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
@@ -147,9 +145,8 @@ def plot_scene(
         level = level / max(float(level.max()), 1e-12)
         decibel = 20 * np.log10(level + 10 ** (SILENCE_DB / 20))
         names = _ears(response.shape[1])
-        _draw_lines(axes, 1000 * decibel.shape[0] / sample_rate, decibel, 0.6)
-        axes.set_ylabel("dB")
-        axes.set_xlabel("time in milliseconds")
+        _draw_lines(axes, 1000 * len(level) / sample_rate, decibel, 0.6)
+        axes.set(xlabel="time in milliseconds", ylabel="dB")
         axes.set_title(f"response of the room: {', '.join(names)}", loc="left")
         shared = None
         for row, title, waveform, names in (
@@ -178,8 +175,8 @@ def _draw_lines(axes, length: float, values: np.ndarray, width: float) -> None:
 
 def _ears(channels: int) -> Sequence[str]:
     """Name the ears or receivers of a waveform."""
-    numbered = [f"receiver {n + 1}" for n in range(channels)]
-    return {1: ["omni"], 2: ["left", "right"]}.get(channels, numbered)
+    names = {1: ["omni"], 2: ["left", "right"]}
+    return names.get(channels, [f"receiver {n + 1}" for n in range(channels)])
 
 
 def _number(value: Any) -> Optional[float]:
@@ -232,19 +229,16 @@ def _draw_room(axes, metadata: Mapping[str, Any]) -> None:
             far *= math.cos(math.radians(place["elevation"] or 0.0))
             angle = ahead + math.radians(place["azimuth"])
             end_x, end_y = x + far * math.cos(angle), y + far * math.sin(angle)
-            if known:
-                axes.plot(end_x, end_y, mark, color=colour)
-            else:  # a direction only
-                axes.plot([x, end_x], [y, end_y], "--", color=colour)
+            points = [end_x, end_y, mark]
+            if not known:  # a direction only
+                points = [[x, end_x], [y, end_y], "--"]
+            axes.plot(*points, color=colour)
     axes.plot([], [], ">", color="black", label="head, looking ahead")
     axes.figure.legend(loc="outside lower left", ncols=3, frameon=False)
-    axes.set_aspect("equal")
-    if size is not None:
-        axes.autoscale_view()
-    else:
-        axes.set_xlim(x - 5.5, x + 5.5)
-        axes.set_ylim(y - 5.5, y + 5.5)
-    axes.set_xlabel("metres")
+    axes.set(aspect="equal", xlabel="metres")
+    axes.autoscale_view()
+    if size is None:
+        axes.set(xlim=(x - 5.5, x + 5.5), ylim=(y - 5.5, y + 5.5))
     axes.set_title(_title(metadata), loc="left")
 
 
@@ -298,8 +292,7 @@ def plot_scores(
                 color=["black" if n in models else "silver" for n in names],
             )
             panels[1].bar_label(bars, fmt="%.1f", padding=3)
-            panels[1].set_xlim(0, 110)
-            panels[1].set_xlabel("s(m)")
+            panels[1].set(xlim=(0, 110), xlabel="s(m)")
 
 
 def _show(name: str) -> str:
@@ -326,8 +319,7 @@ def plot_confusion(
         names = [_show(label) for label in labels]
         axes.set_xticks(range(len(labels)), names, rotation=90)
         axes.set_yticks(range(len(labels)), names)
-        axes.set_xlabel("found")
-        axes.set_ylabel("true")
+        axes.set(xlabel="found", ylabel="true")
         for row, column in zip(*np.nonzero(counts)):
             axes.text(
                 column,

@@ -35,4 +35,4 @@ def test_seeds_depend_on_the_order_and_on_nothing_else():
 
 def test_weights_are_loaded_whole_whatever_is_asked_for():
     with pytest.raises(RuntimeError, match="Error.* in loading state_dict"):
-        StrictModule().load_state_dict({"weight": torch.ones(1)}, strict=False)
+        StrictModule().load_state_dict({"weight": torch.ones(1)}, False)
