@@ -118,7 +118,7 @@ def run_embed(output: str, **options: Any) -> int:
 def run_convert(
     source: str, target: str, reverse: bool, overwrite: bool
 ) -> int:
-    """Convert the authors' files, or write them back, and say what was found."""
+    """Convert the authors' files, or write them, and say what was found."""
     _refuse_existing(target, overwrite)
     from speechbrain_wavjepa.integrations import official
 

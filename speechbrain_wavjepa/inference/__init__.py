@@ -24,7 +24,6 @@ from speechbrain_wavjepa.inference.pretrained import (
 from speechbrain_wavjepa.inference.streaming import (
     StreamingEmbedder,
     embed_file,
-    stream_file,
 )
 
 __all__ = [
@@ -40,6 +39,5 @@ __all__ = [
     "embed_file",
     "hash_model",
     "load_pretrained",
-    "stream_file",
     "write_pretrained",
 ]

@@ -2,48 +2,50 @@
 
 Source: WavJEPA (https://arxiv.org/abs/2509.23238), section 3.
 
-Shapes: B clips, T samples, C channels, N tokens of a clip, W windows, M
-tokens of a window and channel, D dim.
+Shapes: B clips, T samples, C channels, N tokens of a clip, D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.processing.audio import standardize, valid_lengths
-from speechbrain_wavjepa.processing.windows import TokenGrid, Window
+from speechbrain_wavjepa.processing.windows import (
+    TokenGrid,
+    TokenMerger,
+    Window,
+)
 from speechbrain_wavjepa.utils.strict_module import StrictModule
 
 
 class WavJEPAEmbedding(StrictModule):
     """Clips to one vector each, or to one vector a token.
 
-    Nothing but its own samples enters a clip's embedding: neither padding
-    nor the clips beside it.
+    Neither padding nor the clips beside it enter a clip's embedding.
 
     Arguments
     ---------
-    model : speechbrain_wavjepa.lobes.wavjepa.WavJEPAEncoder
+    model : WavJEPAEncoder
         The pretrained model.
     window_samples : int
         Samples of a window, as in pretraining.
     padding_in_statistics : bool
         True with window_samples 32159 is what the authors' runtime does, to
-        replicate published figures: the last window is padded with zeros,
-        which enter its mean and deviation.
+        replicate published figures: zeros are padded to the last window and
+        enter its mean and std.
     pooling : str
         "mean" or "max" over the tokens of a clip.
     window_batch : int
         Windows that are encoded at once: bounds the memory.
     overlap : float
-        Part of a window that the next one hears again, up to 0.5; tokens are
-        cross-faded there.
-    layer_sum : speechbrain_wavjepa.nnet.transformer.LayerSum, optional
+        Part of a window that is cross-faded with the next one, up to 0.5.
+    layer_sum : LayerSum, optional
         Learns how to sum all layers (default: the last one is taken).
     freeze : bool
         False lets gradients into the model, for fine-tuning.
@@ -52,26 +54,15 @@ class WavJEPAEmbedding(StrictModule):
     sample_rate : int
         Rate in Hz, for the times of tokens.
 
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range.
-
     Example
     -------
-    >>> from speechbrain_wavjepa.lobes import ConvFrontend
+    >>> from speechbrain_wavjepa.lobes import ConvFrontend, WavJEPAEncoder
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
-    >>> from speechbrain_wavjepa.lobes import WavJEPAEncoder
-    >>> embedding = WavJEPAEmbedding(
-    ...     WavJEPAEncoder(
-    ...         ConvFrontend(8, [[8, 240, 160]]), TransformerEncoder(16, 2, 4)
-    ...     )
-    ... )
+    >>> frontend = ConvFrontend(8, [[8, 240, 160]])
+    >>> model = WavJEPAEncoder(frontend, TransformerEncoder(16, 2, 4))
+    >>> embedding = WavJEPAEmbedding(model)
     >>> embedding(torch.randn(3, 80000, 1)).shape
     torch.Size([3, 1, 16])
-    >>> tokens, times, num_tokens = embedding.tokens(torch.randn(1, 80000, 1))
-    >>> tokens.shape, num_tokens
-    (torch.Size([1, 499, 16]), tensor([499]))
     """
 
     def __init__(
@@ -106,15 +97,19 @@ class WavJEPAEmbedding(StrictModule):
                 "The authors' way (padding_in_statistics: True) knows neither "
                 "overlap nor a sum of layers: leave them out."
             )
-        self.grid = TokenGrid.of(model.frontend.num_tokens, window_samples)
+        self.grid = TokenGrid(
+            model.frontend.stride,
+            model.frontend.receptive_field,
+            window_samples,
+            round(overlap * model.frontend.num_tokens(window_samples)),
+            padding_in_statistics,
+            sample_rate,
+        )
         self.model = model
-        self.padding_in_statistics = padding_in_statistics
         self.pooling = pooling
         self.window_batch = window_batch
-        self.overlap_tokens = round(overlap * self.grid.window_tokens)
         self.freeze = freeze
         self.precision = precision
-        self.sample_rate = sample_rate
         self.dim = model.context_encoder.dim
         self.layer_sum = layer_sum
         if freeze:
@@ -123,20 +118,7 @@ class WavJEPAEmbedding(StrictModule):
     def forward(
         self, waveform: Tensor, wav_lens: Optional[Tensor] = None
     ) -> Tensor:
-        """Embed clips.
-
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Clips at the model's rate, with its channels.
-        wav_lens : [B], optional
-            Their lengths relative to T. What lies behind is not heard.
-
-        Returns
-        -------
-        [B, 1, D]
-            The tokens of each clip, pooled.
-        """
+        """Embed clips [B, T, C] of relative lengths [B]: [B, 1, D]."""
         tokens, _, num_tokens = self.tokens(waveform, wav_lens)
         place = torch.arange(tokens.shape[1], device=tokens.device)
         valid = (place < num_tokens[:, None])[:, :, None]
@@ -149,130 +131,77 @@ class WavJEPAEmbedding(StrictModule):
     def tokens(
         self, waveform: Tensor, wav_lens: Optional[Tensor] = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode clips token by token; the tokens of two ears are averaged.
+        """Encode clips [B, T, C] of relative lengths [B], averaging ears.
 
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Clips at the model's rate, with its channels.
-        wav_lens : [B], optional
-            Their lengths relative to T. What lies behind is not heard.
-
-        Returns
-        -------
-        tokens : [B, N, D]
-            The tokens, zeros behind the end of the shorter clips.
-        times : [N]
-            Seconds to the middle of what each token hears.
-        num_tokens : [B]
-            Tokens of each clip.
+        Returns tokens [B, N, D], zeros behind the end of the shorter clips,
+        the seconds [N] at their middles and the tokens [B] of each clip.
         """
         lengths = valid_lengths(waveform, wav_lens)
-        layouts = [self.lay_windows(length) for length in lengths]
-        counts = [layout[-1].end_token for layout in layouts]
-        pieces = [
+        mergers = [TokenMerger(self.grid, length) for length in lengths]
+        merged = [[] for _ in lengths]  # of each clip, (tokens, times)
+        windows = [
             (clip, window)
-            for clip, layout in enumerate(layouts)
-            for window in layout
+            for clip, length in enumerate(lengths)
+            for window in self.grid.lay_windows(length)
         ]
-        longest = max(counts)
-        grid = waveform.new_zeros(len(waveform) * longest, self.dim)
-        for some in self._batches(pieces):
-            windows = torch.stack(
-                [
-                    self.cut_window(waveform[clip, : lengths[clip]], window)
-                    for clip, window in some
-                ]
-            )
-            rows = torch.cat(
-                [
-                    clip * longest
-                    + torch.arange(window.first_token, window.end_token)
-                    for clip, window in some
-                ]
-            )
-            taken = self.encode(windows, [window for _, window in some])
-            grid = grid.index_add(0, rows.to(grid.device), torch.cat(taken))
-        times = self.times(longest, max(lengths)).to(grid.device)
-        num_tokens = torch.tensor(counts, device=grid.device)
-        return grid.unflatten(0, (-1, longest)), times, num_tokens
-
-    def lay_windows(self, num_samples: int) -> list[Window]:
-        """Divide a clip of that many samples into windows."""
-        if self.padding_in_statistics:
-            return list(self.grid.lay_padded_windows(num_samples))
-        return list(self.grid.lay_windows(num_samples, self.overlap_tokens))
-
-    def _batches(self, pieces):
-        """Divide pieces into batches of windows of one length."""
-        pieces = sorted(pieces, key=lambda piece: piece[1].num_samples)
-        for _, equal in itertools.groupby(
-            pieces, key=lambda piece: piece[1].num_samples
-        ):
+        windows.sort(key=_size)  # stable: those of a clip stay in order
+        for _, equal in itertools.groupby(windows, key=_size):
             while some := list(itertools.islice(equal, self.window_batch)):
-                yield some
+                encoded = self.encode(
+                    [waveform[c, w.start : lengths[c]] for c, w in some],
+                    [window for _, window in some],
+                )
+                for (clip, window), tokens in zip(some, encoded):
+                    merged[clip].append(mergers[clip].add(window, tokens))
+        tokens = [torch.cat([t for t, _ in pieces]) for pieces in merged]
+        longest = merged[lengths.index(max(lengths))]
+        return (
+            nn.utils.rnn.pad_sequence(tokens, batch_first=True),
+            torch.cat([times for _, times in longest]).to(waveform.device),
+            torch.tensor([len(t) for t in tokens], device=waveform.device),
+        )
 
-    def cut_window(self, clip: Tensor, window: Window) -> Tensor:
-        """Cut a standardized window [T', C] out of a clip [T, C].
+    def encode(
+        self, clips: Sequence[Tensor], windows: Sequence[Window]
+    ) -> list[Tensor]:
+        """Encode windows of one length; give the tokens [M, D] of each.
 
-        There are zeros where the clip is too short.
+        Each clip [T, C] begins where its window does.
         """
-        cut = clip[window.start : window.start + window.num_samples]
-        missing = window.num_samples - len(cut)
-        padded = nn.functional.pad(cut, (0, 0, 0, missing))[None]
-        if missing and not self.padding_in_statistics:
-            lengths = torch.tensor([len(cut)], device=clip.device)
-            return standardize(padded, lengths)[0]
-        return standardize(padded)[0]
-
-    def encode(self, windows: Tensor, layout: list[Window]) -> list[Tensor]:
-        """Encode windows and weigh their tokens.
-
-        Arguments
-        ---------
-        windows : [W, T, C]
-            Windows of one length, from ``cut_window``.
-        layout : list of Window
-            What they are.
-
-        Returns
-        -------
-        list of [M, D]
-            The tokens that are taken of each window.
-
-        Raises
-        ------
-        ValueError
-            If tokens are not finite, unless the model is trained: then the
-            loss tells.
-        """
+        size = windows[0].num_samples
+        waveform = nn.utils.rnn.pad_sequence(
+            [clip[:size] for clip in clips], batch_first=True
+        )
+        missing = size - waveform.shape[1]
+        waveform = nn.functional.pad(waveform, (0, 0, 0, missing))
+        lengths = torch.tensor([min(len(clip), size) for clip in clips])
+        is_whole = self.grid.padded or bool((lengths == size).all())
+        lengths = None if is_whole else lengths.to(waveform.device)
+        waveform = standardize(waveform, lengths)
+        waveform = waveform.to(next(self.model.parameters()).device)
         channels = self.model.frontend.channels
         keep = None
-        if self.padding_in_statistics:
-            place = torch.arange(self.grid.window_tokens)
-            kept = torch.tensor([len(w.token_weights) for w in layout])
+        if self.grid.padded:
+            place = torch.arange(self.grid.num_tokens(waveform.shape[1]))
+            kept = torch.tensor([window.num_tokens for window in windows])
             keep = (place < kept[:, None]).repeat(1, channels)
         learns = torch.is_grad_enabled() and not self.freeze
         autocast = torch.autocast(
-            windows.device.type,
+            waveform.device.type,
             torch.bfloat16,
             enabled=self.precision == "bf16",
         )
         with torch.set_grad_enabled(learns), autocast:
             if self.layer_sum is None:
-                tokens = self.model.encode(windows, keep)
+                tokens = self.model.encode(waveform, keep)
             else:
-                outputs = list(self.model.encode_layers(windows))
+                outputs = list(self.model.encode_layers(waveform))
         if self.layer_sum is not None:
             tokens = self.layer_sum(outputs)
-        tokens = tokens.to(windows.dtype).unflatten(1, (channels, -1))
-        taken = [
-            of_window[: len(weights)] * weights[:, None]
-            for of_window, weights in zip(
-                tokens.mean(dim=1),
-                (w.token_weights.to(tokens) for w in layout),
-            )
-        ]
+        tokens = tokens.to(clips[0].device, waveform.dtype)
+        tokens = tokens.unflatten(1, (channels, -1)).mean(dim=1)
+        taken = [row[: w.num_tokens] for row, w in zip(tokens, windows)]
+        # where the model learns the loss tells
         if not learns and not bool(torch.cat(taken).isfinite().all()):
             raise ValueError(
                 "The model gives embeddings that are not finite: are its "
@@ -280,12 +209,7 @@ class WavJEPAEmbedding(StrictModule):
             )
         return taken
 
-    def times(self, num_tokens: int, num_samples: int) -> Tensor:
-        """Give the time of each token of a clip in seconds, in float64."""
-        place = torch.arange(num_tokens, dtype=torch.float64)
-        if self.padding_in_statistics:
-            samples = place * num_samples / num_tokens
-        else:
-            heard = min(self.grid.receptive_field, num_samples)
-            samples = place * self.grid.stride + heard / 2
-        return samples / self.sample_rate
+
+def _size(piece: tuple[int, Window]) -> int:
+    """Give the samples of a clip's window."""
+    return piece[1].num_samples

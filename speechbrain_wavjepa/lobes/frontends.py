@@ -1,8 +1,7 @@
 """Front-ends: from a waveform to tokens.
 
-The convolutional front-end is that of WavJEPA
-(https://arxiv.org/abs/2509.23238), after wav2vec 2.0
-(https://arxiv.org/abs/2006.11477).
+The convolutions are those of WavJEPA (https://arxiv.org/abs/2509.23238),
+after wav2vec 2.0 (https://arxiv.org/abs/2006.11477).
 
 Shapes: B windows, T samples, C channels, N tokens of a channel.
 
@@ -18,29 +17,29 @@ from torch import Tensor, nn
 
 from speechbrain_wavjepa.nnet.sparse_conv import SparseGradientStack
 
-# (dim, kernel, stride) of each layer: 200 tokens of 10 ms from 2.01 s
-WAVJEPA_LAYERS = (
-    (512, 10, 5),
-    (512, 3, 2),
-    (512, 3, 2),
-    (512, 3, 2),
-    (512, 3, 2),
-    (512, 2, 2),
-)
+# [dim, kernel, stride] of each layer: 200 tokens of 10 ms from 2.01 s
+WAVJEPA_LAYERS = ((512, 10, 5), *4 * ((512, 3, 2),), (512, 2, 2))
 
 
 class Frontend(Protocol):
     """What WavJEPA asks of a front-end.
+
+    Token n of a channel comes from receptive_field samples of that channel,
+    from n * stride on.
 
     Example
     -------
     >>> frontend: Frontend = ConvFrontend()
     >>> frontend.dim, frontend.channels, frontend.num_tokens(32160)
     (512, 1, 200)
+    >>> frontend.stride, frontend.receptive_field
+    (160, 240)
     """
 
-    dim: int
+    dim: int  # of a token
     channels: int
+    stride: int
+    receptive_field: int
 
     def num_tokens(self, num_samples: int) -> int:
         """Return the number of tokens N of each channel."""
@@ -50,28 +49,15 @@ class Frontend(Protocol):
     ) -> Tensor:
         """Turn [B, T, C] into channel-major tokens [B, C*N, dim].
 
-        ``gradient_mask`` [B, C*N] (on the CPU) is a promise of the caller
-        that only these tokens will send gradients back, so that a front-end
-        may spare the others.
+        ``gradient_mask`` [B, C*N], on the CPU, is the caller's promise that
+        no other tokens will send gradients back.
         """
 
 
 class ConvStack(nn.Module):
-    """The convolutions of one channel.
+    """The convolutions of one channel, each with GELU behind, without bias.
 
-    GroupNorm, one group for each feature, follows the first layer only;
-    GELU follows every layer. No bias.
-
-    Arguments
-    ---------
-    layers : sequence of (dim, kernel, stride)
-        The convolutions, from the waveform upwards.
-
-    Example
-    -------
-    >>> stack = ConvStack([(8, 10, 5), (8, 3, 2)])
-    >>> stack(torch.randn(2, 100)).shape
-    torch.Size([2, 9, 8])
+    GroupNorm, one group for each feature, follows the first layer only.
     """
 
     def __init__(self, layers: Sequence[Sequence[int]]):
@@ -112,19 +98,14 @@ class ConvFrontend(nn.Module):
     Arguments
     ---------
     dim : int
-        Size of a token; equal to that of the last layer.
+        Size of a token; equal to that of the last layer, else a ValueError.
     layers : sequence of [dim, kernel, stride]
-        The convolutions. The default turns 2.01 s at 16 kHz (32,160 samples)
-        into 200 tokens, one every 10 ms, each from 15 ms of sound.
+        The default turns 2.01 s at 16 kHz (32,160 samples) into 200 tokens,
+        one every 10 ms, each from 15 ms of sound.
     channels : int
         Channels of the waveform; each has a stack of its own.
     share_weights : bool
         Whether all channels use the same stack.
-
-    Raises
-    ------
-    ValueError
-        If the layers do not end in dim.
 
     Example
     -------
@@ -149,42 +130,22 @@ class ConvFrontend(nn.Module):
         self.dim = dim
         self.channels = channels
         self.share_weights = share_weights
+        self.stride = self.receptive_field = 1
+        for _, kernel, stride in layers:
+            self.receptive_field += (kernel - 1) * self.stride
+            self.stride *= stride
         self.stacks = nn.ModuleList(
             ConvStack(layers) for _ in range(1 if share_weights else channels)
         )
 
     def num_tokens(self, num_samples: int) -> int:
         """Return how many tokens a channel of num_samples gives."""
-        for layer in self.stacks[0].layers:
-            num_samples = (num_samples - layer.kernel_size[0]) // layer.stride[
-                0
-            ] + 1
-        return max(num_samples, 0)
+        return max((num_samples - self.receptive_field) // self.stride + 1, 0)
 
     def forward(
         self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
     ) -> Tensor:
-        """Turn waveforms into tokens.
-
-        Arguments
-        ---------
-        waveform : [B, T, C]
-            Standardized windows.
-        gradient_mask : [B, C*N] bool, optional
-            On the CPU. A promise that only these tokens will send gradients
-            back; the work for the others is spared.
-
-        Returns
-        -------
-        [B, C*N, dim]
-            All tokens of the first channel, then those of the second, ...
-
-        Raises
-        ------
-        ValueError
-            If the channels are not the model's or the waveform is shorter
-            than a token.
-        """
+        """Turn windows [B, T, C] into tokens [B, C*N, dim]."""
         if waveform.shape[2] != self.channels:
             raise ValueError(
                 f"This front-end takes [B, T, {self.channels}] waveforms, got "
@@ -199,15 +160,8 @@ class ConvFrontend(nn.Module):
         masks = [None] * self.channels
         if gradient_mask is not None:
             masks = gradient_mask.split(num_tokens, dim=1)
-        stacks = self.stacks
-        if self.share_weights:
-            stacks = [self.stacks[0]] * self.channels
+        stacks = list(self.stacks) * (self.channels // len(self.stacks))
+        channels = zip(stacks, waveform.unbind(dim=2), masks)
         return torch.cat(
-            [
-                stack(channel, mask)
-                for stack, channel, mask in zip(
-                    stacks, waveform.unbind(dim=2), masks
-                )
-            ],
-            dim=1,
+            [stack(channel, mask) for stack, channel, mask in channels], dim=1
         )

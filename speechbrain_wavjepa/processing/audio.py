@@ -1,9 +1,7 @@
 """Levels, rates and channels: the only home of each.
 
-Everything that changes the amplitude, the sample rate or the channel count
-of a waveform is here, so that pretraining and evaluation cannot drift apart.
-The resampling filter and the level are those of WavJEPA
-(https://arxiv.org/abs/2509.23238).
+Pretraining and evaluation use the same, so that they cannot drift apart. The
+filter and the level are those of WavJEPA (https://arxiv.org/abs/2509.23238).
 
 Shapes: B clips or windows, T samples, C channels.
 
@@ -21,21 +19,10 @@ from torch import Tensor
 
 # Rates that audio files really have; the exact sinc filter between two of
 # them is small. For any other rate it is not (2.7 GiB for 44,101 Hz).
-USUAL_RATES = (
-    8000,
-    11025,
-    12000,
-    16000,
-    22050,
-    24000,
-    32000,
-    44100,
-    48000,
-    88200,
-    96000,
-)
-
+USUAL_RATES = {8000, 12000, 16000, 24000, 32000, 48000, 96000}
+USUAL_RATES |= {11025, 22050, 44100, 88200}
 MAX_CHANNELS = 4  # first-order ambisonics
+EPS = 1e-5  # added to the std, so that silence stays finite
 MIN_RATE = 1000  # Hz; whatever is slower is not sound
 
 # The authors' filter, known as "kaiser best".
@@ -51,28 +38,18 @@ MIN_PHASES = 128
 def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
     """Change the sample rate of a waveform.
 
-    Between usual rates the filter is a sinc windowed by a Kaiser window, 64
-    zero crossings wide (the authors' choice), kept in memory once made. Any
-    other rate goes through the soxr library in its best quality.
+    Between usual rates the filter is the authors' sinc in a Kaiser window, 64
+    zero crossings wide; any other rate goes through soxr in its best quality.
 
     Arguments
     ---------
     waveform : [T, C]
-        The waveform.
-    orig_rate : int
-        Its sample rate in Hz.
-    new_rate : int
-        The wanted sample rate in Hz.
+    orig_rate, new_rate : int
+        In Hz; a ValueError unless they are whole and positive.
 
     Returns
     -------
     [ceil(T * new_rate / orig_rate), C]
-        The waveform at the new rate.
-
-    Raises
-    ------
-    ValueError
-        If a rate is not a positive integer.
 
     Example
     -------
@@ -87,7 +64,7 @@ def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
             )
     if orig_rate == new_rate:
         return waveform
-    if orig_rate in USUAL_RATES and new_rate in USUAL_RATES:
+    if {orig_rate, new_rate} <= USUAL_RATES:
         return _resample_sinc(waveform, int(orig_rate), int(new_rate))
     resampled = soxr.resample(
         waveform.numpy(force=True), orig_rate, new_rate, quality="VHQ"
@@ -132,19 +109,16 @@ def _sinc_kernel(orig_rate: int, new_rate: int) -> tuple[Tensor, int, int]:
 def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
     """Bring a clip to a root-mean-square level with one gain for all channels.
 
-    A silent clip stays silent.
-
     Arguments
     ---------
     waveform : [T, C]
-        The clip, without padding.
+        The clip, without padding. A silent one stays silent.
     level_db : float
         The wanted level in dB relative to full scale.
 
     Returns
     -------
     [T, C]
-        The clip at that level.
 
     Example
     -------
@@ -152,30 +126,11 @@ def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
     >>> round(20 * clip.square().mean().sqrt().log10().item(), 2)
     -20.0
     """
-    rms = waveform.square().mean().sqrt()
-    return waveform * level_gain(rms, level_db)
+    return waveform * level_gain(waveform.square().mean().sqrt(), level_db)
 
 
 def level_gain(rms: Tensor, level_db: float = -14.0) -> Tensor:
-    """Compute the gain that brings a root-mean-square value to a level.
-
-    Arguments
-    ---------
-    rms : scalar
-        What the clip has.
-    level_db : float
-        The wanted level in dB relative to full scale.
-
-    Returns
-    -------
-    scalar
-        The gain; 1 for silence.
-
-    Example
-    -------
-    >>> level_gain(torch.tensor(0.5), -20.0)
-    tensor(0.2000)
-    """
+    """Compute the gain from an RMS value to a level in dB; 1 for silence."""
     return torch.where(rms > 0, 10 ** (level_db / 20) / rms, 1.0)
 
 
@@ -187,10 +142,9 @@ def select_channels(
     Arguments
     ---------
     waveform : [T, C]
-        The waveform as it was decoded.
+        A mono one is duplicated for a model with more channels.
     channels : int
-        The model's channels. A mono waveform is duplicated for a model with
-        more; a waveform with the model's count is kept.
+        The model's channels; a ValueError if there are others and several.
     policy : str
         How several channels become one: "first" takes the first channel (the
         paper's choice), "mean" averages them.
@@ -198,13 +152,6 @@ def select_channels(
     Returns
     -------
     [T, channels]
-        The waveform for the model.
-
-    Raises
-    ------
-    ValueError
-        If the policy is unknown, or several channels would have to become
-        another number of several channels.
 
     Example
     -------
@@ -220,39 +167,31 @@ def select_channels(
         return waveform
     if found == 1:
         return waveform.expand(-1, channels)
-    if channels == 1 and policy == "first":
-        return waveform[:, :1]
     if channels == 1:
-        return waveform.mean(dim=1, keepdim=True)
+        first = policy == "first"
+        return waveform[:, :1] if first else waveform.mean(dim=1, keepdim=True)
     raise ValueError(
         f"A model with {channels} channels cannot take a waveform with "
         f"{found}: give it {channels} channels, or one to duplicate."
     )
 
 
-def standardize(
-    waveform: Tensor, lengths: Optional[Tensor] = None, eps: float = 1e-5
-) -> Tensor:
-    """Give each window zero mean and unit (unbiased) standard deviation.
+def standardize(waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    """Give each window zero mean and unit (unbiased) std.
 
-    One mean and one deviation per window, over time and channels together,
-    so that level differences between the ears survive. Runs in float32 at
-    least, whatever the precision around it.
+    Over time and channels together, so that level differences between the
+    ears survive, and in float32 at least.
 
     Arguments
     ---------
     waveform : [B, T, C]
-        The windows.
     lengths : [B], optional
         Valid samples of each window. What lies behind is padding: it does
         not enter the statistics and comes out as zero.
-    eps : float
-        Added to the deviation, so that silence stays finite.
 
     Returns
     -------
     [B, T, C]
-        The standardized windows.
 
     Example
     -------
@@ -264,7 +203,7 @@ def standardize(
     if lengths is None:
         mean = waveform.mean(dim=(1, 2), keepdim=True)
         std = waveform.std(dim=(1, 2), keepdim=True)
-        return (waveform - mean) / (std + eps)
+        return (waveform - mean) / (std + EPS)
     num_samples, channels = waveform.shape[1:]
     position = torch.arange(num_samples, device=waveform.device)
     valid = position[None, :, None] < lengths[:, None, None]  # [B, T, 1]
@@ -274,36 +213,13 @@ def standardize(
     centred = (waveform - mean) * valid
     variance = centred.square().sum(dim=(1, 2), keepdim=True)
     variance = variance / (count - 1).clamp(min=1)
-    return centred / (variance.sqrt() + eps)
+    return centred / (variance.sqrt() + EPS)
 
 
 def valid_lengths(
     waveform: Tensor, wav_lens: Optional[Tensor] = None
 ) -> list[int]:
-    """Turn relative lengths into samples.
-
-    Arguments
-    ---------
-    waveform : [B, T, ...]
-        Clips.
-    wav_lens : [B], optional
-        Their lengths relative to T (default: all of it).
-
-    Returns
-    -------
-    list of int
-        Valid samples of each clip, one at least.
-
-    Raises
-    ------
-    ValueError
-        If a length is not in 0 to 1, or there is not one for each clip.
-
-    Example
-    -------
-    >>> valid_lengths(torch.zeros(2, 100), torch.tensor([1.0, 0.25]))
-    [100, 25]
-    """
+    """Turn lengths [B] relative to T into samples of clips [B, T, ...]."""
     if wav_lens is None:
         return [waveform.shape[1]] * len(waveform)
     relative = wav_lens.detach().cpu().double()

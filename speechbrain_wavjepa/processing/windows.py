@@ -1,23 +1,17 @@
-"""How a clip of any length is divided into windows and tokens.
+"""Windows: the crops of clips that the model is trained and used on.
 
-All tokens of a clip lie on one grid, a stride apart: a window begins where
-the tokens of the one before end. The last one reaches back, so that no window
-is padded, and a clip shorter than a window is heard at its own length.
+Training cuts windows at random. To embed a clip, all of its tokens lie on
+one grid, a stride apart: a window begins where the tokens of the one before
+end, and the last one reaches back, so that no window is padded.
 
-Shapes: M tokens of a window and channel.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Windows: the crops of clips that the model is trained and used on.
-
-Shapes: B clips, W windows of a clip, T samples, C channels.
+Shapes: B clips, T samples, C channels, M tokens of a window, D dim.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 import torch
@@ -33,16 +27,13 @@ def random_windows(
 ) -> tuple[Tensor, Tensor]:
     """Cut windows at random starts out of each clip, never into its padding.
 
-    A clip shorter than a window gives its whole length and the zeros behind.
-
     Arguments
     ---------
     waveform : [B, T, C]
-        The clips, zero-padded to one length of at least a window.
-    window_samples : int
-        Samples of a window.
-    windows_per_clip : int
-        Windows cut out of every clip.
+        The clips, zero-padded to one length of at least a window (else a
+        ValueError). One shorter than that gives all of it and zeros.
+    window_samples, windows_per_clip : int
+        Samples of a window, and windows of every clip.
     lengths : [B], optional
         Valid samples of each clip (default: all of them).
     generator : torch.Generator, optional
@@ -54,11 +45,6 @@ def random_windows(
         The windows of the first clip, then those of the second, ...
     window_lengths : [B * windows_per_clip]
         Valid samples of each window.
-
-    Raises
-    ------
-    ValueError
-        If the clips are shorter than a window.
 
     Example
     -------
@@ -89,160 +75,143 @@ def random_windows(
 
 
 class Window(NamedTuple):
-    """A piece of a clip that is encoded at once.
-
-    Arguments
-    ---------
-    start : int
-        Its first sample.
-    num_samples : int
-        Its samples.
-    first_token : int
-        Place of its first token in the clip.
-    token_weights : [M]
-        How much of each of its tokens is taken; tokens behind are left out.
-
-    Example
-    -------
-    >>> Window(0, 32160, 0, torch.ones(200)).start
-    0
-    """
+    """A piece of a clip that is encoded at once: its samples, its tokens."""
 
     start: int
     num_samples: int
     first_token: int
-    token_weights: Tensor
-
-    @property
-    def end_token(self) -> int:
-        """Place behind its last token in the clip."""
-        return self.first_token + len(self.token_weights)
+    num_tokens: int  # fewer than it gives, if those behind are padding
 
 
-class TokenGrid(NamedTuple):
-    """How a front-end lays tokens, and the windows that it is used with.
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where the tokens of a clip of any length lie, and its windows.
 
     Arguments
     ---------
-    stride : int
-        Samples from a token to the next.
-    receptive_field : int
-        Samples that a token hears.
+    stride, receptive_field : int
+        Samples from a token to the next, and of a token.
     window_samples : int
-        Samples of a window.
-    window_tokens : int
-        Tokens of a window.
+        Samples of a window; a ValueError if it holds less than two tokens.
+    overlap_tokens : int
+        Tokens that neighbouring windows share; they are cross-faded.
+    padded : bool
+        Lay windows as the authors' runtime does: side by side, the last one
+        reaching at least a sample behind the end of the clip.
+    sample_rate : int
+        Rate in Hz, for the times of tokens.
 
     Example
     -------
-    >>> def num_tokens(num_samples):
-    ...     return max((num_samples - 80) // 160, 0)
-    >>> TokenGrid.of(num_tokens, 32160)
-    TokenGrid(stride=160, receptive_field=240, window_samples=32160,
-    window_tokens=200)
+    >>> grid = TokenGrid(160, 240, 32160)
+    >>> [window.start for window in grid.lay_windows(80000)]
+    [0, 32000, 47840]
+    >>> grid.count_tokens(80000)
+    499
     """
 
     stride: int
     receptive_field: int
     window_samples: int
-    window_tokens: int
+    overlap_tokens: int = 0
+    padded: bool = False
+    sample_rate: int = 16000
 
-    @classmethod
-    def of(
-        cls, num_tokens: Callable[[int], int], window_samples: int
-    ) -> "TokenGrid":
-        """Find the grid of a front-end.
-
-        Raises
-        ------
-        ValueError
-            If a window holds less than two tokens.
-        """
-        window_tokens = num_tokens(window_samples)
-        if window_tokens < 2:
+    def __post_init__(self):
+        if self.window_tokens < 2:
             raise ValueError(
-                f"window_samples={window_samples} holds {window_tokens} "
-                "tokens: make it longer."
+                f"window_samples={self.window_samples} holds "
+                f"{self.window_tokens} tokens: make it longer."
             )
-        receptive_field = _least_samples(num_tokens, 1)
-        stride = _least_samples(num_tokens, 2) - receptive_field
-        return cls(stride, receptive_field, window_samples, window_tokens)
 
-    def lay_windows(
-        self, num_samples: int, overlap_tokens: int = 0
-    ) -> Iterator[Window]:
-        """Divide a clip into windows of equal length.
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of a window."""
+        return self.num_tokens(self.window_samples)
 
-        Arguments
-        ---------
-        num_samples : int
-            Samples of the clip.
-        overlap_tokens : int
-            Tokens that neighbours share and that are cross-faded.
+    def num_tokens(self, num_samples: int) -> int:
+        """Count the tokens that end within that many samples."""
+        return max((num_samples - self.receptive_field) // self.stride + 1, 0)
 
-        Yields
-        ------
-        Window
-            In the order of time. The first is longer than the clip if the
-            clip is shorter than a token.
-        """
-        size, per_window = self.window_samples, self.window_tokens
-        if num_samples < size:
-            held = max(num_samples, self.receptive_field)
-            count = (held - self.receptive_field) // self.stride + 1
-            yield Window(0, held, 0, torch.ones(count))
-            return
-        last = (num_samples - size) // self.stride
-        fade = torch.arange(1, overlap_tokens + 1) / (overlap_tokens + 1)
-        wanted = 0  # the first token that is not there yet, less the overlap
-        while True:
-            first = min(wanted, last)
-            skipped = wanted - first
-            weights = torch.ones(per_window)
-            weights[:skipped] = 0
-            if wanted:
-                weights[skipped : skipped + len(fade)] = fade
-            if first < last:
-                weights[per_window - len(fade) :] *= 1 - fade
-            yield Window(first * self.stride, size, first, weights)
-            if first == last:
-                return
-            wanted += per_window - overlap_tokens
-
-    def lay_padded_windows(self, num_samples: int) -> Iterator[Window]:
-        """Divide a clip as the authors' runtime does.
-
-        Windows lie side by side and the last one reaches behind the end, at
-        least by a sample; tokens there are left out.
-
-        Raises
-        ------
-        ValueError
-            If no token is left.
-        """
-        size, per_window = self.window_samples, self.window_tokens
-        num_windows = num_samples // size + 1
-        padding = num_windows * size - num_samples
-        total = per_window * num_windows - padding // self.stride
-        if total < 1:
+    def count_tokens(self, num_samples: int) -> int:
+        """Count the tokens of a clip; one shorter than a token has one."""
+        if not self.padded:
+            behind = max(num_samples - self.window_samples, 0)
+            within = self.num_tokens(num_samples - behind)
+            return behind // self.stride + max(within, 1)
+        num_windows = num_samples // self.window_samples + 1
+        padding = num_windows * self.window_samples - num_samples
+        count = self.window_tokens * num_windows - padding // self.stride
+        if count < 1:
             raise ValueError(
                 f"{num_samples} samples leave no token in the authors' way: "
                 "pad the clip, or set padding_in_statistics to False."
             )
-        for number, first in enumerate(range(0, total, per_window)):
-            count = min(per_window, total - first)
-            yield Window(number * size, size, first, torch.ones(count))
+        return count
+
+    def lay_windows(self, num_samples: int) -> Iterator[Window]:
+        """Divide a clip into windows of equal length, in the order of time.
+
+        The only window of a clip shorter than a token is longer than it.
+        """
+        count = self.count_tokens(num_samples)
+        size, per_window = self.window_samples, self.window_tokens
+        if self.padded:
+            for number, first in enumerate(range(0, count, per_window)):
+                taken = min(per_window, count - first)
+                yield Window(number * size, size, first, taken)
+            return
+        size = min(size, max(num_samples, self.receptive_field))
+        per_window = min(per_window, count)
+        last, first = count - per_window, 0
+        while first < last:
+            yield Window(first * self.stride, size, first, per_window)
+            first += per_window - self.overlap_tokens
+        yield Window(last * self.stride, size, last, per_window)
+
+    def times(self, tokens: range, num_samples: Optional[int] = None) -> Tensor:
+        """Give the seconds, in float64, at which tokens lie: their middles.
+
+        A clip shorter than a token counts with its own length, num_samples;
+        the authors' runtime spreads all tokens evenly over the clip.
+        """
+        place = torch.arange(tokens.start, tokens.stop, dtype=torch.float64)
+        if self.padded:
+            samples = place * num_samples / self.count_tokens(num_samples)
+        else:
+            ends = [self.receptive_field, num_samples or self.receptive_field]
+            samples = place * self.stride + min(ends) / 2
+        return samples / self.sample_rate
 
 
-def _least_samples(num_tokens: Callable[[int], int], wanted: int) -> int:
-    """Find the least number of samples that gives that many tokens."""
-    high = 1
-    while num_tokens(high) < wanted:
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (middle, high) if num_tokens(middle) < wanted else (low, middle)
-        )
-    return high
+class TokenMerger:
+    """Takes the tokens of a clip's windows in order; gives each token once.
+
+    Tokens that were given before are left out. Neighbours that overlap are
+    cross-faded: what the next window shares is held back until it comes. A
+    clip that has not ended yet has no num_samples, and no overlap.
+    """
+
+    def __init__(self, grid: TokenGrid, num_samples: Optional[int] = None):
+        assert num_samples is not None or not grid.overlap_tokens
+        self.grid = grid
+        self.num_samples = num_samples
+        self.num_given = 0
+        overlap = grid.overlap_tokens
+        self._fade = torch.arange(1, overlap + 1)[:, None] / (overlap + 1)
+        self._held: Optional[Tensor] = None
+
+    def add(self, window: Window, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a window's tokens [M, D]; give new ones [M', D], times [M']."""
+        overlap = self.grid.overlap_tokens
+        tokens = tokens[self.num_given - window.first_token :]
+        if self._held is not None:
+            fade = self._fade.to(tokens)
+            faded = self._held * (1 - fade) + tokens[:overlap] * fade
+            tokens = torch.cat([faded, tokens[overlap:]])
+        end = self.num_given + len(tokens)
+        if overlap and end < self.grid.count_tokens(self.num_samples):
+            tokens, self._held = tokens.tensor_split([-overlap])
+        places = range(self.num_given, self.num_given + len(tokens))
+        self.num_given = places.stop
+        return tokens, self.grid.times(places, self.num_samples)

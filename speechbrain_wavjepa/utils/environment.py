@@ -1,9 +1,4 @@
-"""Optional packages: imported where they are needed, or asked for by name.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Where to compute.
+"""What this machine has: packages of an extra, and devices.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -17,35 +12,7 @@ import torch
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import a module of an optional package.
-
-    Arguments
-    ---------
-    module : str
-        Its dotted name.
-    extra : str
-        The extra of setup.py that installs it.
-
-    Returns
-    -------
-    module
-        The module.
-
-    Raises
-    ------
-    ValueError
-        If the package is not installed; with the command that does it.
-
-    Example
-    -------
-    >>> require("json", "scenes").dumps([1])
-    '[1]'
-    >>> require("no_such_package", "scenes")
-    Traceback (most recent call last):
-        ...
-    ValueError: This needs the package no_such_package: install it from the
-    root of the repository with pip install -e '.[scenes]'.
-    """
+    """Import a module of an optional package, or name the extra it is in."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -59,28 +26,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def find_device(device: Optional[str]) -> str:
-    """Say where to compute, if that can be used.
-
-    Arguments
-    ---------
-    device : str, optional
-        What a user asks for (default: "cpu").
-
-    Returns
-    -------
-    str
-        The device.
-
-    Raises
-    ------
-    ValueError
-        If this machine does not have it.
-
-    Example
-    -------
-    >>> find_device(None)
-    'cpu'
-    """
+    """Return the device that a user asks for (default: "cpu"), if usable."""
     device = device or "cpu"
     try:
         torch.zeros(0, device=device)

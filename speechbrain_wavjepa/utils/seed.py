@@ -8,22 +8,6 @@ import hashlib
 
 
 def stable_seed(*parts: int) -> int:
-    """Mix integers to a seed, the same on every machine.
-
-    Arguments
-    ---------
-    *parts : int
-        What the randomness may depend on.
-
-    Returns
-    -------
-    int
-        Between 0 and 2**63 - 1.
-
-    Example
-    -------
-    >>> stable_seed(1, 2) == stable_seed(2, 1)
-    False
-    """
+    """Mix integers to a seed between 0 and 2**63 - 1; their order counts."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

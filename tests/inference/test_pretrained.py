@@ -80,7 +80,7 @@ def test_changes_when_loading(tmp_path, model):
     write_pretrained(tmp_path / "folder", model, {"pooling": "max"})
     encoder = load_pretrained(tmp_path / "folder", overlap=0.25)
     assert encoder.embedding_model.pooling == "max"
-    assert encoder.embedding_model.overlap_tokens == 50
+    assert encoder.embedding_model.grid.overlap_tokens == 50
     assert not encoder.training
     with pytest.raises(ValueError, match=r"Unknown settings \['hop'\]"):
         load_pretrained(tmp_path / "folder", hop=1)

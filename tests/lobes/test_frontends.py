@@ -23,10 +23,24 @@ def test_num_tokens_is_the_output_length():
 
 
 @pytest.mark.parametrize(
+    "layers", [SMALL, [[8, 20, 10], [8, 4, 4]], [[8, 3, 5], [8, 2, 1]]]
+)
+def test_stride_and_receptive_field(layers):
+    frontend = ConvFrontend(layers[-1][0], layers)
+    stride, field = frontend.stride, frontend.receptive_field
+    for count in (1, 2, 5, 17):
+        least = field + (count - 1) * stride
+        assert frontend(torch.randn(1, least, 1)).shape[1] == count
+        assert frontend.num_tokens(least - 1) == count - 1
+
+
+@pytest.mark.parametrize(
     "samples, tokens", [(32000, 199), (32079, 199), (32080, 200), (32239, 200)]
 )
 def test_the_papers_front_end_gives_200_tokens(samples, tokens):
-    assert ConvFrontend().num_tokens(samples) == tokens
+    frontend = ConvFrontend()
+    assert frontend.num_tokens(samples) == tokens
+    assert (frontend.stride, frontend.receptive_field) == (160, 240)
 
 
 def test_group_norm_follows_the_first_layer_only():
