@@ -17,14 +17,14 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
-from speechbrain_wavjepa.dataio.clips import Clip
+from speechbrain_wavjepa.dataio.stream import Clip, StreamPosition
 from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
 from speechbrain_wavjepa.utils.seed import stable_seed
 
 
 @dataclasses.dataclass
 class ClipBatch:
-    """A batch of clips, complete with its masks.
+    """A batch of clips, complete with its masks; made by ``ClipCollator``.
 
     Arguments
     ---------
@@ -38,20 +38,12 @@ class ClipBatch:
         Shard and member of each clip.
     seed : int
         Seeds every later random draw for this batch.
-    position : dict
+    position : StreamPosition
         Where the stream stands after this batch.
     num_short : int
         Clips of this batch that are shorter than a window.
     scene : SceneParts or None
-        What makes scenes of the clips, for ``scenes.SceneMixer``.
-
-    Example
-    -------
-    >>> position = {"rank": 0, "worker": 0, "seen": 1, "bad": 0}
-    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.flac", position)
-    >>> batch = ClipCollator(None, 200)([clip])
-    >>> batch.waveform.shape, batch.lengths, batch.num_short
-    (torch.Size([1, 160000, 1]), tensor([1600]), 1)
+        What ``augment.SceneMixer`` makes scenes of.
     """
 
     waveform: Tensor
@@ -59,14 +51,9 @@ class ClipBatch:
     mask: Optional[JEPAMask]
     keys: list[str]
     seed: int
-    position: dict
+    position: StreamPosition
     num_short: int
     scene: Optional[Any] = None
-
-    @property
-    def num_bad(self) -> int:
-        """Bad clips that the batch's worker has met so far."""
-        return self.position["bad"]
 
     @property
     def batchsize(self) -> int:
@@ -114,7 +101,7 @@ class ClipCollator:
     seed : int
         Seed of the run.
     scene_sampler : callable, optional
-        Draws scenes: a ``scene_sampler.SceneSampler``.
+        Draws scenes: an ``augment.SceneSampler``.
 
     Raises
     ------
@@ -123,11 +110,10 @@ class ClipCollator:
 
     Example
     -------
-    >>> position = {"rank": 0, "worker": 0, "seen": 1, "bad": 0}
-    >>> clip = Clip(torch.ones(160000, 1), "0.tar::0.flac", position)
+    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.flac", StreamPosition())
     >>> batch = ClipCollator(BlockMasker(), 200)([clip])
-    >>> batch.mask.context_mask.shape
-    torch.Size([8, 200])
+    >>> batch.waveform.shape, batch.mask.context_mask.shape
+    (torch.Size([1, 160000, 1]), torch.Size([8, 200]))
     """
 
     def __init__(
@@ -160,14 +146,14 @@ class ClipCollator:
 
     def __call__(self, clips: list[Clip]) -> ClipBatch:
         """Make a batch, a pure function of its clips and the seed."""
-        short = [len(c.waveform) < self.window_samples for c in clips]
+        lengths = torch.tensor([len(clip.waveform) for clip in clips])
         channels = clips[0].waveform.shape[1]
         waveform = torch.zeros(len(clips), self.clip_samples, channels)
         for row, clip in zip(waveform, clips, strict=True):
             row[: len(clip.waveform)] = clip.waveform
         position = clips[-1].position
         seed = stable_seed(
-            self.seed, position["rank"], position["worker"], position["seen"]
+            self.seed, position.rank, position.worker, position.seen
         )
         mask = None
         if self.masker is not None:
@@ -179,19 +165,16 @@ class ClipCollator:
             )
         scene = None
         if self.scene_sampler is not None:
-            scene = self.scene_sampler(
-                len(clips),
-                self.clip_samples,
-                torch.Generator().manual_seed(stable_seed(seed, 1)),
-            )
+            generator = torch.Generator().manual_seed(stable_seed(seed, 1))
+            scene = self.scene_sampler(len(clips), self.clip_samples, generator)
         return ClipBatch(
             waveform=waveform,
-            lengths=torch.tensor([len(clip.waveform) for clip in clips]),
+            lengths=lengths,
             mask=mask,
             keys=[clip.key for clip in clips],
             # another seed, or the draws would repeat those of the masks
             seed=stable_seed(seed),
             position=position,
-            num_short=sum(short),
+            num_short=int((lengths < self.window_samples).sum()),
             scene=scene,
         )

@@ -1,27 +1,13 @@
-"""Read the members of a tar file that may be damaged or cut.
-
-The standard library's walker trusts the sizes it reads and hides or gives up
-at a damaged header. This one reads forward only, from header to header, and
-searches block by block for the next whole header where one is damaged. The
-format is that of POSIX.1-2001 (ustar and pax) and GNU tar.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-What is inside a shard: its clips, one after the other, still encoded.
+"""What is inside a shard: its clips, one after the other, still encoded.
 
 Shards come from anywhere, so nothing in them is trusted: only regular
 members with an audio suffix are read, up to a bound; nothing is extracted,
-unpickled, run or written, and member names are labels only. Damage is told
-in the stream itself, as a member without data.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-Clips in parquet shards, as AudioSet is published on the hub.
-
-A row has ``audio`` (a struct of ``bytes`` and ``path``) and mostly
-``video_id``; other columns are not read. Needs pyarrow, the extra ``[data]``.
+unpickled, run or written, and names are labels only. Damage is told in the
+stream itself, as a member without data. Tar files are POSIX.1-2001 (ustar
+and pax) or GNU tar; ``tarfile`` hides the rest of a file behind a damaged
+header, so they are walked here. Parquet files are read as AudioSet is
+published on the hub: rows of ``audio`` (a struct of ``bytes`` and ``path``)
+and mostly ``video_id``; they need pyarrow, the extra ``[data]``.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -47,81 +33,51 @@ from speechbrain_wavjepa.dataio.writer import find_entry
 from speechbrain_wavjepa.utils.environment import require
 
 MAX_MEMBER_BYTES = 256 * 1024**2
+BLOCK = tarfile.BLOCKSIZE
+PIECE = 2**20  # bytes read at once of what is passed over
+MAX_NAME_BYTES = 64 * 1024
+REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
+LONG_NAME = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
+WITHOUT_DATA = (
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+)
+PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
+ROWS_AT_ONCE = 16
+MAX_FETCHED_BYTES = 4 * 1024**3  # of a parquet file behind http
 
 
 class Member(NamedTuple):
-    """A clip as it lies in its shard, or the news that clips are lost.
+    """A clip as it lies in its shard, or the news that clips are lost."""
 
-    Arguments
-    ---------
-    index : int
-        Its place in the shard, larger than that of the member before.
-    name : str
-        Its name in the shard.
-    data : bytes or str
-        The encoded clip, or the path of a local audio file; empty if there
-        is a problem.
-    problem : str
-        Why there is no data.
-    num_lost : int
-        Clips that the problem takes away.
-    start : int
-        First sample of the clip in its file.
-    stop : int, optional
-        The sample behind its last one; None for the end of the file.
-
-    Example
-    -------
-    >>> Member(0, "0.flac", b"fLaC").problem
-    ''
-    """
-
-    index: int
+    index: int  # place in the shard, larger than that of the member before
     name: str
-    data: Union[bytes, str] = b""
-    problem: str = ""
-    num_lost: int = 0
-    start: int = 0
-    stop: Optional[int] = None
+    data: Union[bytes, str] = b""  # encoded, or the path of a local file
+    problem: str = ""  # why there is no data
+    num_lost: int = 0  # clips that the problem takes away
+    start: int = 0  # first sample of the clip in its file
+    stop: Optional[int] = None  # the sample behind its last one
+
+
+class TarDamage(NamedTuple):
+    """A gap of a tar file in which at least one member is lost."""
+
+    position: int
+    reason: str
 
 
 def iterate_members(
     shard: Shard, start: int = 0, max_bytes: int = MAX_MEMBER_BYTES
 ) -> Iterator[Member]:
-    """Read the clips of a shard in order.
+    """Read the clips of a shard from an index on, always in the same order.
 
-    A damaged tar file is read on at the next whole header, and a last member
-    says how many were lost: exactly, if the ``manifest.json`` made by
-    ``audioset_prepare.py`` lies beside the shard, else at least how many. So
-    it is where a shard is missing, or cannot be read on.
-
-    Arguments
-    ---------
-    shard : str or Segment
-        A tar, parquet or audio file, local or a url, or a segment of one.
-    start : int
-        Members with a smaller index are left out.
-    max_bytes : int
-        A larger member is a problem and is not read. A local audio file may
-        be larger: it is read where it lies.
-
-    Yields
-    ------
-    Member
-        Whole members and problems, in the same order at every call.
-
-    Raises
-    ------
-    OSError
-        If a server cannot be reached. What lies on a disk and cannot be read
-        is damage.
-    ValueError
-        If a server refuses a url.
-
-    Example
-    -------
-    >>> [(member.name, member.data) for member in iterate_members("a/0.flac")]
-    [('0.flac', 'a/0.flac')]
+    Of a damaged, missing or unreadable shard a last member says how many are
+    lost: exactly, if a manifest of ours lies beside it, else at least how
+    many. Raises OSError if a server is away, ValueError if it refuses.
     """
     if isinstance(shard, Segment) or is_clip_name(shard):
         if start == 0:
@@ -152,209 +108,102 @@ def iterate_members(
 
 def _read_file(shard: Shard, max_bytes: int) -> Member:
     """Find an audio file that is a shard of its own; fetch a remote one."""
-    segment = Segment(shard) if isinstance(shard, str) else shard
-    path, *samples = segment
+    path, *samples = Segment(shard) if isinstance(shard, str) else shard
     name = Path(path).name
     if not is_remote(path):
         return Member(0, name, path, "", 0, *samples)
     try:
         with open_url(path) as file:
-            data = file.read(max_bytes + 1)
+            data, problem = file.read(max_bytes + 1), ""
     except OSError as error:
-        return Member(0, name, problem=str(error), num_lost=1)
+        data, problem = b"", str(error)
     if len(data) > max_bytes:
-        problem = f"it has more than {max_bytes} bytes"
-        return Member(0, name, problem=problem, num_lost=1)
-    return Member(0, name, data, "", 0, *samples)
+        data, problem = b"", f"it has more than {max_bytes} bytes"
+    return Member(0, name, data, problem, int(bool(problem)), *samples)
 
 
 def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
     """Read the clips of a tar file, then tell of its damage."""
-    index = 0
-    damages = []
+    index, damages = 0, []
     with open_url(path) as file:
         for found in walk_tar(file, is_clip_name, max_bytes):
-            if isinstance(found, TarMember):
-                yield Member(index, found.name, found.data)
-                index += 1
+            if isinstance(found, TarDamage):
+                damages.append(f"{found.reason}, byte {found.position}")
             else:
-                damages.append(found)
+                yield Member(index, *found)
+                index += 1
     if not damages:
         return
-    entry = find_entry(path)
-    if entry is None:
-        num_lost = len(damages)
-        count = f"at least {num_lost} of its members lost"
-    else:
+    num_lost, entry = len(damages), find_entry(path)
+    count = f"at least {num_lost} of its members lost"
+    if entry:
         num_lost = max(entry["clips"] - index, 0)
         count = f"{num_lost} of its {entry['clips']} clips lost"
-    places = "; ".join(f"{d.reason}, byte {d.position}" for d in damages[:3])
-    problem = f"damaged tar file, {count} ({places})"
-    yield Member(index, Path(path).name, problem=problem, num_lost=num_lost)
-
-
-BLOCK = tarfile.BLOCKSIZE
-ZEROS = bytes(BLOCK)
-PIECE = 1024**2  # bytes read at once of what is passed over
-MAX_NAME_BYTES = 64 * 1024
-
-REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
-LONG_NAME = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
-WITHOUT_DATA = (
-    tarfile.LNKTYPE,
-    tarfile.SYMTYPE,
-    tarfile.DIRTYPE,
-    tarfile.FIFOTYPE,
-    tarfile.CHRTYPE,
-    tarfile.BLKTYPE,
-)
-PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
-
-
-class TarMember(NamedTuple):
-    """A whole member of a tar file.
-
-    Arguments
-    ---------
-    name : str
-        Its name: a label, never a place to write to.
-    data : bytes
-        Its content.
-
-    Example
-    -------
-    >>> TarMember("0.flac", b"fLaC").name
-    '0.flac'
-    """
-
-    name: str
-    data: bytes
-
-
-class TarDamage(NamedTuple):
-    """A gap of a tar file in which at least one member is lost.
-
-    Arguments
-    ---------
-    position : int
-        Byte at which it begins.
-    reason : str
-        What was found there.
-
-    Example
-    -------
-    >>> TarDamage(512, "no header").position
-    512
-    """
-
-    position: int
-    reason: str
+    problem = f"damaged tar file, {count} ({'; '.join(damages[:3])})"
+    yield Member(index, Path(path).name, b"", problem, num_lost)
 
 
 def walk_tar(
     file: BinaryIO, is_wanted: Callable[[str], bool], max_bytes: int
-) -> Iterator[Union[TarMember, TarDamage]]:
-    """Read the wanted regular members of a tar file and tell of every gap.
+) -> Iterator[Union[tuple[str, bytes], TarDamage]]:
+    """Read name and data of the wanted regular members, and tell of gaps.
 
-    Arguments
-    ---------
-    file : binary file
-        The tar file, read forward from its beginning.
-    is_wanted : callable
-        Says by its name whether a member is read or passed over.
-    max_bytes : int
-        A larger wanted member counts as damage.
-
-    Yields
-    ------
-    TarMember or TarDamage
-        In the order of the file.
-
-    Example
-    -------
-    >>> import io
-    >>> buffer = io.BytesIO()
-    >>> with tarfile.open(fileobj=buffer, mode="w") as tar:
-    ...     header = tarfile.TarInfo("0.flac")
-    ...     header.size = 4
-    ...     tar.addfile(header, io.BytesIO(b"fLaC"))
-    >>> _ = buffer.seek(0)
-    >>> list(walk_tar(buffer, lambda name: True, 100))
-    [TarMember(name='0.flac', data=b'fLaC')]
+    Behind a damaged header, or a member that is too large, the next whole
+    header is searched block by block.
     """
-    reader = _BlockReader(file)
-    long_name = ""
+    end = None
+    if file.seekable():  # what is passed over need not be read
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+    position, long_name = 0, ""
+    at_end_mark = True  # an empty file is not damaged, but empty
     is_searching = False
-    while block := reader.next_block():
-        position = reader.position - BLOCK
+    while len(block := file.read(BLOCK)) == BLOCK:
+        place, position = position, position + BLOCK
+        at_end_mark = not any(block)
+        if at_end_mark:
+            continue
         header = _parse_header(block)
         if header is None:
             if not is_searching:
-                yield TarDamage(position, "damaged header")
+                yield TarDamage(place, "damaged header")
             is_searching = True
             continue
         name = long_name or header.name
         is_clip = header.type in REGULAR and is_wanted(name)
-        if is_clip and header.size > max_bytes:
+        is_searching = is_clip and header.size > max_bytes
+        if is_searching:
             reason = f"{name!r} has {header.size} bytes, over {max_bytes}"
-            yield TarDamage(position, reason)
-            is_searching = True
+            yield TarDamage(place, reason)
             continue
-        is_searching = False
         is_name = header.type in LONG_NAME
         size = 0 if header.type in WITHOUT_DATA else header.size
-        data = reader.read_data(size, keep=is_clip or is_name)
-        if data is None:
-            yield TarDamage(position, f"the file ends within {name!r}")
-            return
-        long_name = _parse_long_name(header, data) if is_name else ""
-        if is_clip:
-            yield TarMember(name, data)
-    if not (reader.at_end_mark or is_searching):
-        yield TarDamage(reader.position, "the file ends without an end mark")
-
-
-class _BlockReader:
-    """Reads a file in the units of the tar format."""
-
-    def __init__(self, file: BinaryIO):
-        self.file = file
-        self.position = 0
-        self.at_end_mark = True  # an empty file is not damaged, but empty
-        self.size = None  # of a file on a disk, where data is passed over
-        if isinstance(file, io.BufferedReader):
-            self.size = os.fstat(file.fileno()).st_size
-
-    def next_block(self) -> bytes:
-        """Give the next block that is not zero, nothing at the end."""
-        while True:
-            block = self.file.read(BLOCK)
-            if len(block) < BLOCK:
-                self.at_end_mark = self.at_end_mark and not any(block)
-                return b""
-            self.position += BLOCK
-            self.at_end_mark = block == ZEROS
-            if not self.at_end_mark:
-                return block
-
-    def read_data(self, size: int, keep: bool) -> Optional[bytes]:
-        """Read a member's data and its filling, None if the file is cut."""
         padded = size + -size % BLOCK
-        if keep:
-            data = self.file.read(padded)
-            self.position += len(data)
-            return None if len(data) < size else data[:size]
-        left = padded
-        if self.size is not None:
-            left -= min(padded, max(self.size - self.position, 0))
-            self.file.seek(padded - left, os.SEEK_CUR)
-        while left > 0:
-            num_read = len(self.file.read(min(left, PIECE)))
-            if num_read == 0:
-                break
-            left -= num_read
-        self.position += padded - left
-        return None if left > padded - size else b""
+        if is_clip or is_name:
+            data = file.read(padded)
+            is_cut = len(data) < size
+        else:
+            is_cut = _pass_over(file, padded, end) < size
+        if is_cut:
+            yield TarDamage(place, f"the file ends within {name!r}")
+            return
+        position += padded
+        long_name = _parse_name(header, data[:size]) if is_name else ""
+        if is_clip:
+            yield name, data[:size]
+    if (not at_end_mark or any(block)) and not is_searching:
+        yield TarDamage(position, "the file ends without an end mark")
+
+
+def _pass_over(file: BinaryIO, size: int, end: Optional[int]) -> int:
+    """Go forward in a file; give the bytes that were there."""
+    if end is not None:
+        place = file.tell()
+        return file.seek(min(place + size, end)) - place
+    left = size
+    while left > 0 and (piece := file.read(min(left, PIECE))):
+        left -= len(piece)
+    return size - left
 
 
 def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
@@ -369,116 +218,66 @@ def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
     return header
 
 
-def _parse_long_name(header: tarfile.TarInfo, data: bytes) -> str:
-    """Read the name of the next member that its own header cannot hold."""
+def _parse_name(header: tarfile.TarInfo, data: bytes) -> str:
+    """Read the name of the next member that its own header cannot hold.
+
+    Pax writes records "LENGTH KEY=VALUE\\n", which count their own bytes.
+    """
     if header.type == tarfile.XHDTYPE:
-        data = _find_pax_path(data)
+        start, path = 0, b""
+        while record := PAX_RECORD.match(data, start):
+            end = start + int(record[1])
+            if record[2] == b"path":
+                path = data[record.end() : end - 1]
+            if path or end < record.end():  # the latter lies
+                break
+            start = end
+        data = path
     return data.rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _find_pax_path(data: bytes) -> bytes:
-    """Find the path among records "LENGTH KEY=VALUE\\n", which count bytes."""
-    start = 0
-    while record := PAX_RECORD.match(data, start):
-        end = start + int(record[1])
-        if record[2] == b"path":
-            return data[record.end() : end - 1]
-        if end < record.end():
-            break
-        start = end
-    return b""
-
-
-ROWS_AT_ONCE = 16
-MAX_FETCHED_BYTES = 4 * 1024**3
-
-
 def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
-    """Read the clips of a parquet file, row group by row group.
+    """Read the clips of a parquet file; their index is their row.
 
-    Arguments
-    ---------
-    path : str
-        A local file, or a url. A file behind http is read into memory, up
-        to 4 GiB.
-    start : int
-        Row groups that end before this row are not read.
-    max_bytes : int
-        A larger clip is a problem.
-
-    Yields
-    ------
-    Member
-        Its index is its row; one problem stands for a damaged row group, or
-        for a file that holds no clips.
-
-    Raises
-    ------
-    OSError
-        If the file or its server cannot be read.
-
-    Example
-    -------
-    >>> import pyarrow.parquet
-    >>> path = str(getfixture("tmp_path") / "0.parquet")
-    >>> rows = {"audio": [{"bytes": b"fLaC", "path": "a.flac"}]}
-    >>> pyarrow.parquet.write_table(pyarrow.table(rows), path)
-    >>> list(read_parquet(path, 0, 100))[0].name
-    'a.flac'
+    Row groups that end before ``start`` are not read. One problem stands for
+    a damaged row group, or for a file that holds no clips.
     """
     with open_url(path) as source:
         try:
             file = source if source.seekable() else _fetch(source)
             table = open_table(file)
         except ValueError as error:
-            yield Member(0, Path(path).name, b"", str(error), num_lost=1)
+            yield Member(0, Path(path).name, b"", str(error), 1)
             return
         names = table.schema_arrow.names
         columns = [name for name in ("video_id", "audio") if name in names]
         first = 0
         for group in range(table.num_row_groups):
-            num_rows = table.metadata.row_group(group).num_rows
-            if first + num_rows > start:
-                yield from _read_group(table, group, columns, first, max_bytes)
-            first += num_rows
+            stop = first + table.metadata.row_group(group).num_rows
+            if stop > start:
+                yield from _read_group(
+                    table, group, columns, first, stop, max_bytes
+                )
+            first = stop
 
 
 def open_table(file: BinaryIO):
-    """Read the metadata of a parquet file of clips.
-
-    Arguments
-    ---------
-    file : binary file
-        A parquet file; it can seek.
-
-    Returns
-    -------
-    pyarrow.parquet.ParquetFile
-        The file; ``metadata.num_rows`` are its clips.
-
-    Raises
-    ------
-    ValueError
-        If it is none, or has no column ``audio`` with ``bytes``.
-
-    Example
-    -------
-    >>> open_table(io.BytesIO(b"text"))
-    Traceback (most recent call last):
-        ...
-    ValueError: not a whole parquet file: ...
-    """
+    """Read the metadata of a parquet file; ValueError if it has no clips."""
+    pyarrow = require("pyarrow", "data")
     try:
         table = require("pyarrow.parquet", "data").ParquetFile(file)
-    except (_pyarrow().ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError) as error:
         if _is_from_outside(error):
             raise
         raise ValueError(f"not a whole parquet file: {error}") from error
-    if not _holds_clips(table.schema_arrow):
-        names = ", ".join(table.schema_arrow.names)
+    schema, kind = table.schema_arrow, pyarrow.null()
+    if "audio" in schema.names:
+        kind = schema.field("audio").type
+    is_struct = pyarrow.types.is_struct(kind)
+    if not is_struct or kind.get_field_index("bytes") < 0:
         raise ValueError(
-            f"no column 'audio' with a field 'bytes' (its columns: {names}): "
-            "it is no shard of clips"
+            "no column 'audio' with a field 'bytes' (its columns: "
+            f"{', '.join(schema.names)}): it is no shard of clips"
         )
     return table
 
@@ -498,41 +297,26 @@ def _is_from_outside(error: Exception) -> bool:
     return isinstance(error, OSError) and type(error) is not OSError
 
 
-def _pyarrow():
-    """Import what reads parquet files."""
-    return require("pyarrow", "data")
-
-
-def _holds_clips(schema: Any) -> bool:
-    """Say whether audio {bytes, ...} is among the columns."""
-    if "audio" not in schema.names:
-        return False
-    kind = schema.field("audio").type
-    return (
-        _pyarrow().types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    )
-
-
 def _read_group(
     table: Any,
     group: int,
     columns: list[str],
-    first: int,
+    index: int,
+    stop: int,
     max_bytes: int,
 ) -> Iterator[Member]:
     """Read the rows of one row group; a damaged rest is one problem."""
-    index = first
     try:
         for batch in table.iter_batches(ROWS_AT_ONCE, [group], columns):
             for row in batch.to_pylist():
                 yield _read_row(row, index, max_bytes)
                 index += 1
-    except (_pyarrow().ArrowException, OSError) as error:
+    except (require("pyarrow", "data").ArrowException, OSError) as error:
         if _is_from_outside(error):
             raise
-        num_lost = first + table.metadata.row_group(group).num_rows - index
+        num_lost = stop - index
         problem = f"damaged row group {group}, {num_lost} clips lost ({error})"
-        yield Member(index, f"row {index}", problem=problem, num_lost=num_lost)
+        yield Member(index, f"row {index}", b"", problem, num_lost)
 
 
 def _read_row(row: dict, index: int, max_bytes: int) -> Member:
@@ -540,10 +324,9 @@ def _read_row(row: dict, index: int, max_bytes: int) -> Member:
     audio = row["audio"] or {}
     name = row.get("video_id") or audio.get("path") or f"row {index}"
     data = audio.get("bytes") or b""
+    problem = "" if data else "the row holds no bytes"
     if len(data) > max_bytes:
         problem = f"it has {len(data)} bytes, over {max_bytes}"
-    else:
-        problem = "" if data else "the row holds no bytes"
     if problem:
-        return Member(index, name, problem=problem, num_lost=1)
+        return Member(index, name, b"", problem, 1)
     return Member(index, name, data)

@@ -5,34 +5,17 @@ position is a handful of numbers. Shards are permuted in every pass and split
 over processes and workers; each worker reads its shards in order and
 shuffles blocks of still encoded clips. A position names the block by the
 place where it began, and the clip by its rank within the block: to resume,
-one block is read again, and what lies before it in its tar file passed over.
-Of a recording longer than a clip, each pass takes another part; which one is
-a function of its name, the seed and the pass.
+one block is read again. Of a recording longer than a clip, each pass takes
+another part; which one is a function of its name, the seed and the pass.
 
 Shapes: T samples, C channels.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The order of clips: a pure function of the seed, the pass and the split.
-
-That is what makes a stream resumable: its position is a dictionary of a few
-integers, and the same position gives the same next clip.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-The position of a ClipStream in checkpoints.
-
-Batches are decoded ahead of their use, so only the training loop knows which
-batch was the last one used. It tells this object, which goes into
-SpeechBrain's Checkpointer and puts the stream back to the next batch.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
 import collections
+import dataclasses
 import functools
 import itertools
 import json
@@ -42,7 +25,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
 from speechbrain.utils.checkpoints import (
@@ -50,11 +33,14 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import (
+    if_main_process,
+    is_distributed_initialized,
+)
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from speechbrain_wavjepa.dataio.clips import Clip, decode_clip
+from speechbrain_wavjepa.dataio.clips import decode_clip
 from speechbrain_wavjepa.dataio.members import Member, iterate_members
 from speechbrain_wavjepa.dataio.shards import (
     Shard,
@@ -66,45 +52,65 @@ from speechbrain_wavjepa.dataio.shards import (
 from speechbrain_wavjepa.processing.audio import select_channels
 from speechbrain_wavjepa.utils.seed import stable_seed
 
+logger = logging.getLogger(__name__)
+
 SHARDS, BLOCK = 0, 1  # kinds of draws, so that no two share a seed
-SPLIT = ("rank", "world_size", "worker", "num_workers")
+MIN_CLIPS_TO_JUDGE = 100
+NAMES_IN_ERROR = 5
+ELSE = "or begin a new run in another output_folder"
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamPosition:
+    """Where a worker's stream stands; by default before its first clip."""
+
+    rank: int = 0
+    world_size: int = 1
+    worker: int = 0
+    num_workers: int = 1
+    passes: int = 0  # passes over the shards that are behind it
+    shard: int = 0  # of this worker's, at which the current block began
+    member: int = 0  # of that shard
+    offset: int = 0  # in the shuffled order of the block
+    seen: int = 0  # clips so far, the bad ones included
+    bad: int = 0
+
+    @property
+    def split(self) -> dict[str, int]:
+        """What decides which shards are the worker's."""
+        names = ("rank", "world_size", "worker", "num_workers")
+        return {name: getattr(self, name) for name in names}
+
+    def check_split(self, expected: dict[str, int]) -> None:
+        """Refuse to be resumed where clips would be seen twice."""
+        for name, value in expected.items():
+            if self.split[name] != value:
+                raise ValueError(
+                    f"The data's position was saved with {name}="
+                    f"{self.split[name]}, and this run has {name}={value}. "
+                    "Resume with the processes and num_workers of the "
+                    f"checkpoint, {ELSE}."
+                )
+
+
+class Clip(NamedTuple):
+    """A decoded clip [T, C], "shard::member", and the position behind it."""
+
+    waveform: Tensor
+    key: str
+    position: StreamPosition
 
 
 def find_process(
     rank: Optional[int] = None, world_size: Optional[int] = None
 ) -> tuple[int, int]:
-    """Fill in what is not given from torch.distributed or torchrun.
-
-    Arguments
-    ---------
-    rank : int, optional
-        Number of this process.
-    world_size : int, optional
-        Number of processes.
-
-    Returns
-    -------
-    tuple of int
-        Both numbers.
-
-    Raises
-    ------
-    ValueError
-        If the number of this process is none of the processes'.
-
-    Example
-    -------
-    >>> find_process(1, 2)
-    (1, 2)
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        found_rank = torch.distributed.get_rank()
-        found_size = torch.distributed.get_world_size()
+    """Fill in what is not given from torch.distributed or torchrun."""
+    if is_distributed_initialized():
+        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
     else:  # what torchrun sets
-        found_rank = int(os.environ.get("RANK", 0))
-        found_size = int(os.environ.get("WORLD_SIZE", 1))
-    rank = found_rank if rank is None else rank
-    world_size = found_size if world_size is None else world_size
+        found = os.environ.get("RANK", 0), os.environ.get("WORLD_SIZE", 1)
+    rank = int(found[0] if rank is None else rank)
+    world_size = int(found[1] if world_size is None else world_size)
     if not 0 <= rank < world_size:
         raise ValueError(
             f"rank={rank} must lie below world_size={world_size}: give both "
@@ -113,301 +119,13 @@ def find_process(
     return rank, world_size
 
 
-def first_position(
-    rank: int = 0, world_size: int = 1, worker: int = 0, num_workers: int = 1
-) -> dict:
-    """Make the position before the first clip of a worker.
-
-    Arguments
-    ---------
-    rank : int
-        Number of the process.
-    world_size : int
-        Number of processes.
-    worker : int
-        Number of the worker in its process.
-    num_workers : int
-        Workers of each process.
-
-    Returns
-    -------
-    dict
-        The split; the pass; shard (of this worker's) and member at which the
-        current block began and the offset in its shuffled order; clips seen
-        and clips bad so far.
-
-    Example
-    -------
-    >>> first_position(worker=2, num_workers=3)["worker"]
-    2
-    """
-    return {
-        "rank": rank,
-        "world_size": world_size,
-        "worker": worker,
-        "num_workers": num_workers,
-        "pass": 0,
-        "shard": 0,
-        "member": 0,
-        "offset": 0,
-        "seen": 0,
-        "bad": 0,
-    }
-
-
-def check_split(position: dict, expected: dict) -> None:
-    """Refuse to resume a position in another split of the shards.
-
-    Arguments
-    ---------
-    position : dict
-        The position to resume.
-    expected : dict
-        A position of the run that resumes it.
-
-    Raises
-    ------
-    ValueError
-        If the processes or workers are not the same.
-
-    Example
-    -------
-    >>> check_split(first_position(num_workers=2), first_position())
-    Traceback (most recent call last):
-        ...
-    ValueError: The data's position was saved with num_workers=2, and this ...
-    """
-    for name in SPLIT:
-        if position[name] != expected[name]:
-            raise ValueError(
-                f"The data's position was saved with {name}={position[name]}, "
-                f"and this run has {name}={expected[name]}: the shards would "
-                "be split otherwise and clips be seen twice. Resume with the "
-                "processes and num_workers of the checkpoint, or begin a new "
-                "run in another output_folder."
-            )
-
-
-def split_shards(
-    shards: list[str], position: dict, seed: Optional[int]
-) -> list[str]:
-    """Permute the shards of a pass and give a worker its part.
-
-    Arguments
-    ---------
-    shards : list of str
-        All shards.
-    position : dict
-        A position; its pass and its split count.
-    seed : int, optional
-        Seed of the stream; None keeps the order of the list.
-
-    Returns
-    -------
-    list of str
-        The worker's shards; those of all workers and processes are disjoint
-        and together complete.
-
-    Example
-    -------
-    >>> sorted(split_shards(["a", "b", "c"], first_position(), seed=0))
-    ['a', 'b', 'c']
-    """
-    order = list(range(len(shards)))
-    if seed is not None:
-        order = _permutation(len(shards), SHARDS, seed, position["pass"])
-    first = position["rank"] * position["num_workers"] + position["worker"]
-    step = position["world_size"] * position["num_workers"]
-    return [shards[index] for index in order[first::step]]
-
-
-def shuffle_block(size: int, position: dict, seed: int) -> list[int]:
-    """Permute the clips of a block.
-
-    Arguments
-    ---------
-    size : int
-        Clips of the block.
-    position : dict
-        A position in the block; where the block began and the split count.
-    seed : int
-        Seed of the stream.
-
-    Returns
-    -------
-    list of int
-        The permutation.
-
-    Example
-    -------
-    >>> sorted(shuffle_block(4, first_position(), seed=0))
-    [0, 1, 2, 3]
-    """
-    began = [position[name] for name in ("pass", "shard", "member")]
-    split = [position[name] for name in SPLIT]
-    return _permutation(size, BLOCK, seed, *began, *split)
-
-
-def _permutation(size: int, *seeds: int) -> list[int]:
-    generator = torch.Generator().manual_seed(stable_seed(*seeds))
-    return torch.randperm(size, generator=generator).tolist()
-
-
-@functools.partial(register_checkpoint_hooks, save_on_main_only=False)
-class StreamState:
-    """Remembers the last batch used of each worker, for an exact resume.
-
-    It is made before the stream (in a yaml) and attached to it later. Every
-    process must call the saver, since positions are gathered.
-
-    Example
-    -------
-    >>> import numpy, soundfile
-    >>> from torch.utils.data import DataLoader
-    >>> from speechbrain_wavjepa.dataio import ClipCollator
-    >>> from speechbrain_wavjepa.dataio import ClipStream
-    >>> folder = getfixture("tmp_path")
-    >>> for number in range(4):
-    ...     clip = numpy.full(160, (number + 1) / 5)
-    ...     soundfile.write(folder / f"{number}.flac", clip, 16000)
-    >>> stream = ClipStream(str(folder))
-    >>> loader = DataLoader(stream, 2, collate_fn=ClipCollator(None, 200))
-    >>> state = StreamState()
-    >>> state.attach(stream)
-    >>> batches = iter(loader)
-    >>> state.update(next(batches).position)
-    >>> next(iter(loader)).keys == next(batches).keys
-    True
-    """
-
-    def __init__(self):
-        self.stream = None
-        self.num_workers = None
-        self.positions: dict[int, dict] = {}
-        self.next_worker = 0
-        self.num_bad_scenes = 0  # counted by the training loop
-
-    def attach(self, stream, num_workers: Optional[int] = None) -> None:
-        """Name the stream whose place is remembered and put back.
-
-        Arguments
-        ---------
-        stream : ClipStream
-            The stream of this process.
-        num_workers : int, optional
-            Workers of its DataLoader. If given, a checkpoint of another
-            number is refused when it is loaded, not at the first batch.
-        """
-        self.stream = stream
-        self.num_workers = None if num_workers is None else max(num_workers, 1)
-
-    @property
-    def num_seen(self) -> int:
-        """Clips that this process has read so far, the bad ones included."""
-        return sum(position["seen"] for position in self.positions.values())
-
-    @property
-    def num_bad(self) -> int:
-        """Clips that this process has met and could not read."""
-        return sum(position["bad"] for position in self.positions.values())
-
-    def update(self, position: dict) -> None:
-        """Take note of the position of a batch that was used."""
-        worker = position["worker"]
-        self.positions[worker] = position
-        # a DataLoader asks its workers in turn
-        self.next_worker = (worker + 1) % position["num_workers"]
-        self.stream.load_positions(self.positions, self.next_worker)
-
-    def state_dict(self) -> dict:
-        """Give the state of this process, made of integers."""
-        return {
-            "identity": self.stream.identity,
-            "next_worker": self.next_worker,
-            "positions": [self.positions[w] for w in sorted(self.positions)],
-            "bad_scenes": self.num_bad_scenes,
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Put the stream to the batch after the last one used.
-
-        Arguments
-        ---------
-        state : dict
-            A state of the same process.
-
-        Raises
-        ------
-        ValueError
-            If shards, seed, shuffle_buffer, processes or workers changed.
-        """
-        for name, value in self.stream.identity.items():
-            if state["identity"][name] != value:
-                raise ValueError(
-                    "The checkpoint's place in the data does not fit: it was "
-                    f"saved with {name}={state['identity'][name]}, and this "
-                    f"run has {name}={value}. Resume with the shards, seed "
-                    "and shuffle_buffer of the checkpoint, or begin a new run "
-                    "in another output_folder."
-                )
-        for position in state["positions"]:
-            num_workers = self.num_workers or position["num_workers"]
-            expected = first_position(
-                self.stream.rank,
-                self.stream.world_size,
-                position["worker"],
-                num_workers,
-            )
-            check_split(position, expected)
-        self.positions = {p["worker"]: dict(p) for p in state["positions"]}
-        self.next_worker = state["next_worker"]
-        self.num_bad_scenes = state.get("bad_scenes", 0)  # of earlier versions
-        self.stream.load_positions(self.positions, self.next_worker)
-
-    @mark_as_saver
-    def save(self, path: Path) -> None:
-        """Gather the state of all processes; the main one writes it."""
-        states = [self.state_dict()]
-        if (
-            torch.distributed.is_available()
-            and torch.distributed.is_initialized()
-        ):
-            states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, self.state_dict())
-        if if_main_process():
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump({"processes": states}, file, indent=1)
-
-    @mark_as_loader
-    def load(self, path: Path, end_of_epoch: bool = True) -> None:
-        """Take this process's state out of a checkpoint."""
-        del end_of_epoch  # the stream knows no epochs
-        with open(path, encoding="utf-8") as file:
-            states = json.load(file)["processes"]
-        world_size = self.stream.world_size
-        if len(states) != world_size:
-            raise ValueError(
-                f"The checkpoint holds the data's positions of {len(states)} "
-                f"processes, and this run has {world_size}. Resume with as "
-                "many processes, or begin a new run in another output_folder."
-            )
-        self.load_state_dict(states[self.stream.rank])
-
-
-# the whole data path is imported from here
-logger = logging.getLogger(__name__)
-
-MIN_CLIPS_TO_JUDGE = 100
-NAMES_IN_ERROR = 5
-
-
 class ClipStream(IterableDataset):
     """Decoded clips out of shards, endless, split and resumable.
 
     Arguments
     ---------
     shards : str or list
-        What ``sources.expand_shards`` understands, or its result.
+        What ``expand_shards`` understands, or its result.
     sample_rate : int
         Rate of the clips in Hz.
     clip_seconds : float
@@ -444,7 +162,7 @@ class ClipStream(IterableDataset):
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "0.flac", numpy.ones(8000) / 2, 16000)
     >>> for clip in ClipStream(str(folder), passes=1):
-    ...     print(clip.waveform.shape, clip.position["seen"])
+    ...     print(clip.waveform.shape, clip.position.seen)
     torch.Size([8000, 1]) 1
     """
 
@@ -492,57 +210,28 @@ class ClipStream(IterableDataset):
         self.passes = passes
         self.shuffle = shuffle
         self.rank, self.world_size = find_process(rank, world_size)
-        self._positions: dict[int, dict] = {}
-        self._first_worker = 0
+        # iterations that begin from now on resume behind these, by worker
+        self.positions: dict[int, StreamPosition] = {}
 
-    def check_split(
-        self, num_workers: int = 0, world_size: Optional[int] = None
-    ) -> None:
-        """Stop before training if a worker would be left without a shard.
-
-        Arguments
-        ---------
-        num_workers : int
-            Workers of each process's DataLoader.
-        world_size : int, optional
-            Number of processes, if not that of this stream.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer shards than workers in all processes.
-        """
-        processes = self.world_size if world_size is None else world_size
-        workers = max(num_workers, 1)
-        if len(self.shards) < processes * workers:
+    def check_split(self, num_workers: int = 0) -> None:
+        """Stop before training if a worker would be left without a shard."""
+        workers = self.world_size * max(num_workers, 1)
+        if len(self.shards) < workers:
             raise ValueError(
-                f"{len(self.shards)} shards cannot be split over {processes} "
-                f"processes x {workers} workers = {processes * workers}: set "
-                f"num_workers to {len(self.shards) // processes} at most, or "
-                "make more, smaller shards (audioset_prepare.py "
-                "--clips_per_shard)."
+                f"{len(self.shards)} shards cannot be split over "
+                f"{self.world_size} processes x {max(num_workers, 1)} workers "
+                f"= {workers}: lower num_workers, or make smaller shards "
+                "(audioset_prepare.py --clips_per_shard)."
             )
 
-    def load_positions(
-        self, positions: dict[int, dict], first_worker: int = 0
-    ) -> None:
-        """Let iterations that begin from now on continue elsewhere.
-
-        Arguments
-        ---------
-        positions : dict
-            By worker, the position of the last clip that was used. A worker
-            without one starts at the beginning.
-        first_worker : int
-            Worker that gives the first batch: the one after the worker of
-            the last batch, since a DataLoader asks them in turn.
-        """
-        self._positions = {int(w): dict(p) for w, p in positions.items()}
-        self._first_worker = first_worker
+    def advance(self, position: StreamPosition) -> None:
+        """Let later iterations resume behind a clip or batch that was used."""
+        self.positions.pop(position.worker, None)
+        self.positions[position.worker] = position  # the last one used
 
     @functools.cached_property
-    def identity(self) -> dict:
-        """What a position depends on besides the split; integers only."""
+    def identity(self) -> dict[str, int]:
+        """What a position depends on besides the split."""
         names = "\n".join(map(_base_name, self.shards))
         return {
             "seed": self.seed,
@@ -553,80 +242,100 @@ class ClipStream(IterableDataset):
         }
 
     def __iter__(self) -> Iterator[Clip]:
-        """Stream this worker's clips from its loaded position on."""
+        """Stream this worker's clips from its position on."""
         info = get_worker_info()
         num_workers = info.num_workers if info else 1
         self.check_split(num_workers)
-        worker = self._first_worker + (info.id if info else 0)
-        first = first_position(
-            self.rank, self.world_size, worker % num_workers, num_workers
-        )
-        position = self._positions.get(first["worker"], first)
-        check_split(position, first)
+        # a DataLoader asks its workers in turn
+        last = next(reversed(self.positions.values()), None)
+        worker = (info.id if info else 0) + (last.worker + 1 if last else 0)
+        worker %= num_workers
+        first = StreamPosition(self.rank, self.world_size, worker, num_workers)
+        position = self.positions.get(worker, first)
+        position.check_split(first.split)
         return self._clips(position)
 
-    def _clips(self, position: dict) -> Iterator[Clip]:
+    def _clips(self, position: StreamPosition) -> Iterator[Clip]:
         """Decode the clips behind a position, leaving out the bad ones."""
-        seen, bad = position["seen"], position["bad"]
         bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
-        while self.passes is None or position["pass"] < self.passes:
-            began = [position[name] for name in ("shard", "member", "offset")]
-            seen_before, bad_before = seen, bad
+        while self.passes is None or position.passes < self.passes:
+            first = position
             for shard, member, place in self._members(position):
                 key = printable(f"{shard_name(shard)}::{member.name}")
-                waveform, num_bad, reason = self._decode(shard, member, place)
-                seen, bad = seen + max(num_bad, 1), bad + num_bad
-                if reason:
-                    logger.warning("Left out %s: %s", key, reason)
+                num_bad = 0
+                try:
+                    waveform = self._decode(shard, member, place.passes)
+                except (ValueError, OSError) as error:
+                    logger.warning("Left out %s: %s", key, error)
                     bad_keys.append(key)
-                if seen >= MIN_CLIPS_TO_JUDGE:
-                    self._judge(seen, bad, bad_keys)
-                if waveform is not None:
-                    yield Clip(
-                        waveform, key, {**place, "seen": seen, "bad": bad}
-                    )
-            self._judge(seen, bad, bad_keys)
-            if not any(began):  # a whole pass without a clip: a disk is gone
-                self._judge(seen - seen_before, bad - bad_before, bad_keys, 1)
-            position = {**position, "pass": position["pass"] + 1}
-            position.update(shard=0, member=0, offset=0)
+                    num_bad = member.num_lost if member.problem else 1
+                position = dataclasses.replace(
+                    place,
+                    seen=position.seen + max(num_bad, 1),
+                    bad=position.bad + num_bad,
+                )
+                if position.seen >= MIN_CLIPS_TO_JUDGE:
+                    self._judge(position.seen, position.bad, bad_keys)
+                if not (num_bad or member.problem):
+                    yield Clip(waveform, key, position)
+            self._judge(position.seen, position.bad, bad_keys)
+            if first.shard == first.member == first.offset == 0:
+                # a whole pass without a clip: a disk is gone
+                seen, bad = position.seen - first.seen, position.bad - first.bad
+                self._judge(seen, bad, bad_keys, 1)
+            position = dataclasses.replace(
+                position,
+                passes=position.passes + 1,
+                shard=0,
+                member=0,
+                offset=0,
+            )
 
-    def _members(self, position: dict) -> Iterator[tuple[Shard, Member, dict]]:
+    def _members(
+        self, position: StreamPosition
+    ) -> Iterator[tuple[Shard, Member, StreamPosition]]:
         """Read the rest of a pass in shuffled blocks: shard, clip, position."""
-        seed = self.seed if self.shuffle else None
-        shards = split_shards(self.shards, position, seed)
-        members = _read_shards(shards, position["shard"], position["member"])
+        order = list(range(len(self.shards)))
+        if self.shuffle:
+            order = _permute(len(order), SHARDS, self.seed, position.passes)
+        first = position.rank * position.num_workers + position.worker
+        step = position.world_size * position.num_workers
+        shards = [self.shards[index] for index in order[first::step]]
+        members = _read_shards(shards, position.shard, position.member)
         while block := list(itertools.islice(members, self.block_size)):
             last_shard, last = block[-1]
-            after = {"shard": last_shard, "member": last.index + 1, "offset": 0}
-            order = shuffle_block(len(block), position, self.seed)
-            for offset in range(position["offset"], len(block)):
+            order = _permute(
+                len(block),
+                *(BLOCK, self.seed),
+                *(position.passes, position.shard, position.member),
+                *position.split.values(),
+            )
+            for offset in range(position.offset, len(block)):
                 shard, member = block[order[offset]]
                 block[order[offset]] = None  # frees its memory
-                position = {**position, "offset": offset + 1}
+                position = dataclasses.replace(position, offset=offset + 1)
                 if offset + 1 == len(block):
-                    position.update(after)
+                    position = dataclasses.replace(
+                        position,
+                        shard=last_shard,
+                        member=last.index + 1,
+                        offset=0,
+                    )
                 yield shards[shard], member, position
 
-    def _decode(
-        self, shard: Shard, member: Member, position: dict
-    ) -> tuple[Optional[Tensor], int, str]:
-        """Decode a clip: waveform, or the number of bad clips and why."""
+    def _decode(self, shard: Shard, member: Member, passes: int) -> Tensor:
+        """Decode a clip; ValueError or OSError say why it cannot be."""
         if member.problem:
-            return None, member.num_lost, member.problem
+            raise ValueError(member.problem)
         name = f"{_base_name(shard)}::{member.name}"
         seed = stable_seed(self.seed, zlib.crc32(os.fsencode(name)))
-        try:
-            waveform = decode_clip(
-                member.data,
-                **self.decode_settings,
-                start=member.start,
-                stop=member.stop,
-                draw=(seed, position["pass"]),
-            )
-        except (ValueError, OSError) as error:
-            return None, 1, str(error)
-        return waveform, 0, ""
+        return decode_clip(
+            member.data,
+            **self.decode_settings,
+            start=member.start,
+            stop=member.stop,
+            draw=(seed, passes),
+        )
 
     def _judge(
         self,
@@ -647,6 +356,12 @@ class ClipStream(IterableDataset):
         )
 
 
+def _permute(size: int, *seeds: int) -> list[int]:
+    """Permute range(size); always alike for the same integers."""
+    generator = torch.Generator().manual_seed(stable_seed(*seeds))
+    return torch.randperm(size, generator=generator).tolist()
+
+
 def _base_name(shard: Shard) -> str:
     """Name a shard, whatever folder it lies in."""
     return os.path.basename(shard_name(shard))
@@ -660,3 +375,117 @@ def _read_shards(
         start = first_member if index == first_shard else 0
         for member in iterate_members(shards[index], start):
             yield index, member
+
+
+@functools.partial(register_checkpoint_hooks, save_on_main_only=False)
+class StreamState:
+    """The position of a ClipStream in checkpoints, for an exact resume.
+
+    Batches are decoded ahead of their use, so only the training loop knows
+    which batch was the last one used, and tells it by ``update``. The state
+    is made before the stream (in a yaml) and attached to it later. Every
+    process must call the saver, since positions are gathered.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> from torch.utils.data import DataLoader
+    >>> from speechbrain_wavjepa.dataio import ClipCollator, ClipStream
+    >>> folder = getfixture("tmp_path")
+    >>> for number in range(4):
+    ...     clip = numpy.full(160, (number + 1) / 5)
+    ...     soundfile.write(folder / f"{number}.flac", clip, 16000)
+    >>> stream = ClipStream(str(folder))
+    >>> loader = DataLoader(stream, 2, collate_fn=ClipCollator(None, 200))
+    >>> state = StreamState()
+    >>> state.attach(stream)
+    >>> batches = iter(loader)
+    >>> state.update(next(batches).position)
+    >>> next(iter(loader)).keys == next(batches).keys
+    True
+    """
+
+    def __init__(self):
+        self.stream: Optional[ClipStream] = None
+        self.num_workers: Optional[int] = None
+        self.num_bad_scenes = 0  # counted by the training loop
+
+    def attach(
+        self, stream: ClipStream, num_workers: Optional[int] = None
+    ) -> None:
+        """Name the stream of this process, and its DataLoader's workers.
+
+        With these, a checkpoint of another number is refused when it is
+        loaded, not at the first batch.
+        """
+        self.stream = stream
+        self.num_workers = None if num_workers is None else max(num_workers, 1)
+
+    @property
+    def num_bad(self) -> int:
+        """Clips that this process has met and could not read."""
+        return sum(p.bad for p in self.stream.positions.values())
+
+    def update(self, position: StreamPosition) -> None:
+        """Take note of the position of a batch that was used."""
+        self.stream.advance(position)
+
+    def state_dict(self) -> dict:
+        """Give the state of this process, made of integers."""
+        return {
+            "identity": self.stream.identity,
+            "positions": [
+                dataclasses.asdict(position)
+                for position in self.stream.positions.values()
+            ],
+            "bad_scenes": self.num_bad_scenes,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Put the stream behind the last batch used.
+
+        Raises ValueError if shards, seed, shuffle_buffer, processes or
+        workers changed.
+        """
+        for name, value in self.stream.identity.items():
+            if state["identity"][name] != value:
+                raise ValueError(
+                    "The data's position was saved with "
+                    f"{name}={state['identity'][name]}, and this run has "
+                    f"{name}={value}. Resume with the shards, seed and "
+                    f"shuffle_buffer of the checkpoint, {ELSE}."
+                )
+        split = {"rank": self.stream.rank, "world_size": self.stream.world_size}
+        if self.num_workers:
+            split["num_workers"] = self.num_workers
+        self.stream.positions = {}
+        for values in state["positions"]:
+            position = StreamPosition(**values)
+            position.check_split(split)
+            self.stream.advance(position)
+        self.num_bad_scenes = state["bad_scenes"]
+
+    @mark_as_saver
+    def save(self, path: Path) -> None:
+        """Gather the state of all processes; the main one writes it."""
+        states = [self.state_dict()]
+        if is_distributed_initialized():
+            states = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, self.state_dict())
+        if if_main_process():
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"processes": states}, file, indent=1)
+
+    @mark_as_loader
+    def load(self, path: Path, end_of_epoch: bool = True) -> None:
+        """Take this process's state out of a checkpoint."""
+        del end_of_epoch  # the stream knows no epochs
+        with open(path, encoding="utf-8") as file:
+            states = json.load(file)["processes"]
+        if len(states) != self.stream.world_size:
+            raise ValueError(
+                f"The checkpoint holds the data's positions of {len(states)} "
+                f"processes, and this run has {self.stream.world_size}. Resume "
+                f"with as many processes, {ELSE}."
+            )
+        self.load_state_dict(states[self.stream.rank])

@@ -1,19 +1,11 @@
-"""Generators of synthetic sounds, one for each class.
-
-Classes come in pairs that share their long-term spectrum and differ in time:
-what rises and what falls, what is steady and what is modulated, what is
-regular and what is not. Pitch, tempo and timbre vary widely within a class.
-
-Shapes: T samples.
-
-Authors
- * The speechbrain_wavjepa developers 2026
-
-A procedural, labelled corpus of sounds for the runs without a download.
+"""A procedural, labelled corpus of sounds for the runs without a download.
 
 Every clip is a pure function of the seed and its index: a sound of one
 class at a random place in the clip, over coloured background noise, at a
-random level.
+random level. Classes come in pairs that share their long-term spectrum and
+differ in time: what rises and what falls, what is steady and what is
+modulated, what is regular and what is not. Pitch, tempo and timbre vary
+widely within a class.
 
 Shapes: n clips, T samples.
 
@@ -21,6 +13,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Union
@@ -33,17 +26,21 @@ from tqdm import tqdm
 from speechbrain_wavjepa.dataio.writer import encode_flac, write_shard
 from speechbrain_wavjepa.utils.files import claim, hold
 
-Generator = np.random.Generator
+# Every maker of sounds takes a generator, samples and a rate, and gives [T].
 
 
-def _log_uniform(random: Generator, low: float, high: float) -> float:
+def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
     """Draw a number whose logarithm is uniform."""
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
-def _oscillate(
-    random: Generator, frequency: np.ndarray, rate: int
-) -> np.ndarray:
+def _swing(random, num_samples, rate, low, high):
+    """Make a sine of a random frequency in Hz: how something is modulated."""
+    time = np.arange(num_samples) / rate
+    return np.sin(2 * np.pi * random.uniform(low, high) * time)
+
+
+def _oscillate(random, frequency, rate):
     """Sum harmonics of a frequency [T] that may change; timbre is random."""
     phase = 2 * np.pi * np.cumsum(frequency) / rate
     slope = random.uniform(0.5, 2.0)
@@ -55,35 +52,35 @@ def _oscillate(
     return wave
 
 
-def _band_noise(random: Generator, num_samples: int, rate: int) -> np.ndarray:
+def _band_noise(random, num_samples, rate):
     """Make noise around a random centre, one half to two octaves wide."""
     centre = _log_uniform(random, 300, 5000)
     width = random.uniform(0.25, 1.0)
     spectrum = np.fft.rfft(random.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / rate)
     octaves = np.log2(np.maximum(frequency, 1) / centre)
-    return np.fft.irfft(
-        spectrum * np.exp(-0.5 * (octaves / width) ** 2), num_samples
-    )
+    gain = np.exp(-0.5 * (octaves / width) ** 2)
+    return np.fft.irfft(spectrum * gain, num_samples)
 
 
-def _place(
-    wave: np.ndarray, sound: np.ndarray, start: int, gain: float = 1.0
-) -> None:
-    """Add a short sound into a wave, cut at its end."""
-    sound = sound[: len(wave) - start]
-    wave[start : start + len(sound)] += gain * sound
-
-
-def _starts(
-    random: Generator, num_samples: int, rate: int, regular: bool
-) -> np.ndarray:
-    """Choose onsets, 3 to 12 in a second, evenly spaced or scattered."""
+def _repeat(random, num_samples, rate, regular, make):
+    """Add sounds at 3 to 12 onsets in a second, evenly spaced or scattered."""
     tempo = _log_uniform(random, 3, 12)
     count = max(2, int(tempo * num_samples / rate))
     if regular:
-        return (np.arange(count) * num_samples / count).astype(int)
-    return np.sort(random.integers(0, num_samples, count))
+        starts = (np.arange(count) * num_samples / count).astype(int)
+    else:
+        starts = np.sort(random.integers(0, num_samples, count))
+    wave = np.zeros(num_samples)
+    for start in starts:
+        sound = make()[: num_samples - start]
+        wave[start : start + len(sound)] += sound
+    return wave
+
+
+def _decay(random, length, rate, low, high):
+    """Make an envelope that falls within a random time."""
+    return np.exp(-np.arange(length) / (rate * random.uniform(low, high)))
 
 
 def _steady_tone(random, num_samples, rate):
@@ -92,16 +89,14 @@ def _steady_tone(random, num_samples, rate):
 
 
 def _vibrato_tone(random, num_samples, rate):
-    time = np.arange(num_samples) / rate
     depth = random.uniform(0.04, 0.12)
-    swing = np.sin(2 * np.pi * random.uniform(4, 9) * time)
+    swing = _swing(random, num_samples, rate, 4, 9)
     centre = _log_uniform(random, 100, 1600)
     return _oscillate(random, centre * (1 + depth * swing), rate)
 
 
 def _tremolo_tone(random, num_samples, rate):
-    time = np.arange(num_samples) / rate
-    swing = np.sin(2 * np.pi * random.uniform(4, 9) * time)
+    swing = _swing(random, num_samples, rate, 4, 9)
     return _steady_tone(random, num_samples, rate) * (1 + 0.9 * swing)
 
 
@@ -114,25 +109,11 @@ def _sweep(random, num_samples, rate, rising):
     return _oscillate(random, low * (high / low) ** ramp, rate)
 
 
-def _rising_sweep(random, num_samples, rate):
-    return _sweep(random, num_samples, rate, rising=True)
-
-
-def _falling_sweep(random, num_samples, rate):
-    return _sweep(random, num_samples, rate, rising=False)
-
-
 def _siren(random, num_samples, rate):
-    time = np.arange(num_samples) / rate
-    swing = np.sin(2 * np.pi * random.uniform(0.5, 2) * time)
+    swing = _swing(random, num_samples, rate, 0.5, 2)
     ratio = random.uniform(1.4, 2.2)
-    return _oscillate(
-        random, _log_uniform(random, 200, 1600) * ratio**swing, rate
-    )
-
-
-def _steady_noise(random, num_samples, rate):
-    return _band_noise(random, num_samples, rate)
+    centre = _log_uniform(random, 200, 1600)
+    return _oscillate(random, centre * ratio**swing, rate)
 
 
 def _gusty_noise(random, num_samples, rate):
@@ -145,31 +126,25 @@ def _gusty_noise(random, num_samples, rate):
 
 def _hits(random, num_samples, rate, regular):
     length = int(rate * 0.3)
-    decay = np.exp(-np.arange(length) / (rate * random.uniform(0.01, 0.06)))
+    decay = _decay(random, length, rate, 0.01, 0.06)
     sound = _band_noise(random, length, rate) * decay
-    wave = np.zeros(num_samples)
-    for start in _starts(random, num_samples, rate, regular):
-        _place(wave, sound, start, random.uniform(0.6, 1.0))
-    return wave
 
+    def hit():
+        return random.uniform(0.6, 1.0) * sound
 
-def _regular_hits(random, num_samples, rate):
-    return _hits(random, num_samples, rate, regular=True)
-
-
-def _scattered_hits(random, num_samples, rate):
-    return _hits(random, num_samples, rate, regular=False)
+    return _repeat(random, num_samples, rate, regular, hit)
 
 
 def _plucks(random, num_samples, rate):
-    wave = np.zeros(num_samples)
     length = int(rate * 0.6)
-    decay = np.exp(-np.arange(length) / (rate * random.uniform(0.05, 0.2)))
+    decay = _decay(random, length, rate, 0.05, 0.2)
     root = _log_uniform(random, 100, 800)
-    for start in _starts(random, num_samples, rate, regular=True):
+
+    def pluck():
         frequency = np.full(length, root * 2 ** (random.integers(0, 13) / 12))
-        _place(wave, _oscillate(random, frequency, rate) * decay, start)
-    return wave
+        return _oscillate(random, frequency, rate) * decay
+
+    return _repeat(random, num_samples, rate, True, pluck)
 
 
 def _formants(random, wave, rate):
@@ -179,28 +154,25 @@ def _formants(random, wave, rate):
     scale = random.uniform(0.85, 1.2)
     shaped = []
     for _ in range(2):
-        first, second = random.uniform(280, 850), random.uniform(900, 2400)
+        centres = (
+            random.uniform(280, 850),
+            random.uniform(900, 2400),
+            2700,
+            3600,
+        )
         gain = sum(
             1 / (1 + ((frequency - scale * centre) / width) ** 2)
-            for centre, width in (
-                (first, 60),
-                (second, 90),
-                (2700, 140),
-                (3600, 200),
-            )
+            for centre, width in zip(centres, (60, 90, 140, 200), strict=True)
         )
         shaped.append(np.fft.irfft(spectrum * gain, len(wave)))
-    time = np.arange(len(wave)) / rate
-    mix = 0.5 + 0.5 * np.sin(2 * np.pi * random.uniform(2, 5) * time)
+    mix = 0.5 + 0.5 * _swing(random, len(wave), rate, 2, 5)
     return mix * shaped[0] + (1 - mix) * shaped[1]
 
 
 def _voice(random, num_samples, rate):
-    time = np.arange(num_samples) / rate
-    drift = 1 + 0.1 * np.sin(2 * np.pi * random.uniform(0.3, 3) * time)
+    drift = 1 + 0.1 * _swing(random, num_samples, rate, 0.3, 3)
     pitch = _log_uniform(random, 80, 350) * drift
-    phase = np.cumsum(pitch) / rate
-    pulses = np.diff(np.floor(phase), prepend=0.0)
+    pulses = np.diff(np.floor(np.cumsum(pitch) / rate), prepend=0.0)
     return _formants(random, pulses, rate)
 
 
@@ -209,15 +181,15 @@ def _whisper(random, num_samples, rate):
 
 
 def _tweets(random, num_samples, rate):
-    wave = np.zeros(num_samples)
     length = int(rate * random.uniform(0.05, 0.15))
     window = np.hanning(length)
-    for start in _starts(random, num_samples, rate, regular=False):
+
+    def tweet():
         ends = np.log([_log_uniform(random, 1500, 6000) for _ in range(2)])
-        frequency = np.exp(np.linspace(*ends, length))
-        phase = 2 * np.pi * np.cumsum(frequency) / rate
-        _place(wave, np.sin(phase) * window, start)
-    return wave
+        phase = 2 * np.pi * np.cumsum(np.exp(np.linspace(*ends, length))) / rate
+        return np.sin(phase) * window
+
+    return _repeat(random, num_samples, rate, False, tweet)
 
 
 def _ring(random, num_samples, rate):
@@ -229,25 +201,23 @@ def _ring(random, num_samples, rate):
     return np.sin(2 * np.pi * carrier * time + index * inner)
 
 
-SOUNDS: dict[str, Callable[[Generator, int, int], np.ndarray]] = {
+SOUNDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
     "steady tone": _steady_tone,
     "vibrato tone": _vibrato_tone,
     "tremolo tone": _tremolo_tone,
-    "rising sweep": _rising_sweep,
-    "falling sweep": _falling_sweep,
+    "rising sweep": functools.partial(_sweep, rising=True),
+    "falling sweep": functools.partial(_sweep, rising=False),
     "siren": _siren,
-    "steady noise": _steady_noise,
+    "steady noise": _band_noise,
     "gusty noise": _gusty_noise,
-    "regular hits": _regular_hits,
-    "scattered hits": _scattered_hits,
+    "regular hits": functools.partial(_hits, regular=True),
+    "scattered hits": functools.partial(_hits, regular=False),
     "plucks": _plucks,
     "voice": _voice,
     "whisper": _whisper,
     "tweets": _tweets,
     "ring": _ring,
 }
-
-
 CLASSES = tuple(SOUNDS)
 
 
@@ -288,9 +258,9 @@ class SyntheticCorpus:
     ):
         if num_clips < 1 or clip_seconds < 1 or sample_rate < 16000:
             raise ValueError(
-                "A synthetic corpus needs clips of at least one second at "
-                f"16,000 Hz or more, got num_clips={num_clips}, "
-                f"clip_seconds={clip_seconds}, sample_rate={sample_rate}."
+                "A synthetic corpus needs clips of a second or more at 16,000 "
+                f"Hz or more, got num_clips={num_clips}, clip_seconds="
+                f"{clip_seconds}, sample_rate={sample_rate}."
             )
         self.num_clips = num_clips
         self.clip_seconds = clip_seconds
@@ -326,45 +296,27 @@ class SyntheticCorpus:
         """Make noise whose power falls by 0 to 6 dB in an octave."""
         spectrum = np.fft.rfft(random.standard_normal(num_samples))
         frequency = np.fft.rfftfreq(num_samples, 1 / self.sample_rate)
-        slope = random.uniform(0, 1)
-        noise = np.fft.irfft(
-            spectrum * np.maximum(frequency, 50) ** -slope, num_samples
-        )
+        gain = np.maximum(frequency, 50) ** -random.uniform(0, 1)
+        noise = np.fft.irfft(spectrum * gain, num_samples)
         return noise / np.sqrt(np.mean(noise**2))
 
     def load(self) -> tuple[Tensor, Tensor]:
         """Make all clips: waveform [n, T, 1] and labels [n]."""
-        clips = [
-            self[index]
-            for index in tqdm(
-                range(len(self)), desc="labelled sounds", leave=False
-            )
-        ]
-        waveform = torch.stack([clip for clip, _ in clips])[:, :, None]
-        return waveform, torch.tensor([label for _, label in clips])
+        indices = tqdm(range(len(self)), desc="labelled sounds", leave=False)
+        clips, labels = zip(*map(self.__getitem__, indices), strict=True)
+        return torch.stack(clips)[:, :, None], torch.tensor(labels)
 
     def write_shards(
         self, folder: Union[str, Path], clips_per_shard: int = 100
     ) -> None:
         """Write tar shards of FLAC clips; whole shards there are kept.
 
-        Arguments
-        ---------
-        folder : str or Path
-            Where to write shard-000000.tar and so on.
-        clips_per_shard : int
-            Clips of a shard; the last one may have fewer.
-
-        Raises
-        ------
-        ValueError
-            If the folder holds something else than this corpus or is in use,
-            or a shard is to have no clips.
+        Raises ValueError if the folder is in use or holds something else, or
+        a shard is to have no clips.
         """
         if clips_per_shard < 1:
             raise ValueError(
-                f"A shard needs one clip or more, got {clips_per_shard}: "
-                "raise clips_per_shard."
+                f"clips_per_shard must be 1 or more, got {clips_per_shard}."
             )
         folder = Path(folder)
         made_with = {
@@ -392,11 +344,9 @@ class SyntheticCorpus:
             ):
                 if not path.exists():
                     stop = min(start + clips_per_shard, self.num_clips)
-                    write_shard(
-                        path, map(self._encode_clip, range(start, stop))
-                    )
+                    write_shard(path, map(self._encode, range(start, stop)))
 
-    def _encode_clip(self, index: int) -> tuple[str, bytes, dict]:
+    def _encode(self, index: int) -> tuple[str, bytes, dict]:
         """Give the key of a clip, its FLAC file and its class."""
         waveform, label = self[index]
         flac = encode_flac(waveform.numpy(), self.sample_rate)

@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from speechbrain_wavjepa.dataio.batch import ClipCollator
-from speechbrain_wavjepa.dataio.clips import Clip
-from speechbrain_wavjepa.dataio.stream import first_position
+from speechbrain_wavjepa.dataio.stream import Clip, StreamPosition
 from speechbrain_wavjepa.lobes.masking import BlockMasker
 
 
 def make_clips(lengths, channels=1, **position):
-    position = {**first_position(), "seen": len(lengths), **position}
+    position = StreamPosition(**{"seen": len(lengths), **position})
     return [
         Clip(torch.full((n, channels), float(n)), f"0.tar::{n}", position)
         for n in lengths

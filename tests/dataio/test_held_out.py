@@ -81,7 +81,7 @@ def test_too_few_files(tmp_path, num_clips):
     with pytest.raises(
         ValueError,
         match=f"10 clips in 10 files are too few to hold out num_valid_clips="
-        f"{num_clips} .*smaller num_valid_clips .*valid_shards",
+        f"{num_clips} .*smaller num_valid_clips, .*valid_shards",
     ):
         hold_out(str(tmp_path), num_clips, 10.0)
     assert len(held_names(tmp_path, 5)) == 5
@@ -111,7 +111,9 @@ def test_last_shards_that_hold_as_many(tmp_path, counted):
         assert len(valid) == expected
         assert sorted(train + valid) == train + valid
         assert len(train) == 6 - expected
-    message = "The last 3 of 6 shards hold 13 clips, too few .*=14 .*smaller sh"
+    message = (
+        "The last 3 of 6 shards hold 13 clips, too few .*=14: .*smaller sh"
+    )
     if not counted:
         with pytest.raises(ValueError, match=message):
             hold_out(str(tmp_path), 14, 10.0)

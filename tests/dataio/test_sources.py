@@ -1,9 +1,13 @@
 """Which shards does a setting name?"""
 
+import sys
+
+import fsspec
 import huggingface_hub
 import pytest
-from shard_factory import make_clip
+from shard_factory import make_clip, write_shards
 
+from speechbrain_wavjepa.dataio import shards
 from speechbrain_wavjepa.dataio.shards import (
     expand_shards,
     name_shards,
@@ -24,8 +28,8 @@ def relative(shards, folder):
 
 
 def test_brace_ranges_keep_their_zeros_and_multiply():
-    shards = expand_shards("https://example.org/{0..1}/s-{008..010}.tar")
-    assert shards == [
+    found = expand_shards("https://example.org/{0..1}/s-{008..010}.tar")
+    assert found == [
         f"https://example.org/{part}/s-{number}.tar"
         for part in (0, 1)
         for number in ("008", "009", "010")
@@ -145,11 +149,11 @@ def test_csv_manifest(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("ID,path\na,b.wav\n", "no column 'wav'"),
+        ("ID,path\na,b.wav\n", "line 2: no path in 'wav'"),
         ("ID,duration,wav\n", "lists 0 clips"),
         (
             "ID,duration,wav\na,1.0,a.wav\nb,1.0\n",
-            "line 3: a clip without a path",
+            "line 3: no path in 'wav'",
         ),
         ("ID,wav\na,a.wav\nb,a.wav\n", "named twice"),
         ("ID,wav\na,a.txt\n", "of no kind that can be read"),
@@ -163,7 +167,7 @@ def test_csv_that_cannot_be_used(tmp_path, text, message):
 
 
 @pytest.mark.parametrize(
-    "path", ["pipe:cat s.tar", "ftp://host/s.tar", "s3://b/s.tar", "file:///s"]
+    "path", ["pipe:cat s.tar", "ftp://host/s.tar", "s3::zip://s", "file:///s"]
 )
 def test_commands_and_other_schemes_are_refused(path):
     for function in (expand_shards, open_url):
@@ -189,31 +193,36 @@ def test_empty_list_and_compressed_tar(tmp_path):
         expand_shards(f"{tmp_path}/0.tar.gz")
 
 
-class FakeHub:
-    """Stands in for the hub: its files lie in a local folder."""
+def test_urls_of_hubs_and_stores(monkeypatch):
+    """Any that fsspec opens; its own store in memory stands in for them."""
+    monkeypatch.setattr(shards, "STORES", ("hf", "memory"))
+    memory = fsspec.filesystem("memory")
+    memory.pipe({f"/clips/{n}.tar": b"x%d" % n for n in (1, 0)})
+    found = expand_shards("memory:///clips/*.tar")
+    assert found == [f"memory:///clips/{n}.tar" for n in (0, 1)]
+    assert expand_shards("memory:///clips/{0..1}.tar") == found
+    with pytest.raises(ValueError, match="No file matches"):
+        expand_shards("memory:///clips/*.parquet")
+    assert [name for _, name in name_shards(found)] == ["0.tar", "1.tar"]
+    with open_url(found[1]) as file:
+        assert file.read() == b"x1"
+    hub = shards.open_store("hf://datasets/someone/clips/0.tar")
+    assert isinstance(hub, huggingface_hub.HfFileSystem)
 
-    folder = None
 
-    def glob(self, pattern):
-        assert pattern.startswith("hf://")
-        names = sorted(path.name for path in self.folder.iterdir())
-        return [f"datasets/someone/clips/{name}" for name in names]
-
-    def open(self, path, mode):
-        prefix = "hf://datasets/someone/clips/"
-        assert path.startswith(prefix)
-        return open(self.folder / path.removeprefix(prefix), mode)
+def test_a_store_without_its_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ValueError, match="s3://b/0.tar: .*s3fs"):
+        open_url("s3://b/0.tar")
 
 
-def test_hub_urls(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "HfFileSystem", FakeHub)
-    monkeypatch.setattr(FakeHub, "folder", tmp_path)
-    touch(tmp_path, "1.tar", "0.tar")
-    found = expand_shards("hf://datasets/someone/clips/*.tar")
-    assert found == [f"hf://datasets/someone/clips/{n}.tar" for n in (0, 1)]
-    assert expand_shards("hf://datasets/someone/clips/{0..1}.tar") == found
-    with open_url(found[0]) as file:
-        assert file.read() == b"x"
+def test_a_shard_in_a_store_is_read_and_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setattr(shards, "STORES", ("memory",))
+    names = write_shards(tmp_path, [4])
+    data = (tmp_path / "shard-000000.tar").read_bytes()
+    fsspec.filesystem("memory").pipe("/clips/0.tar", data)
+    stream = ClipStream("memory:///clips/0.tar", passes=1, shuffle=False)
+    assert [clip.key.split("::")[1] for clip in stream] == names
 
 
 def test_segments_of_packed_shards_are_refused(tmp_path):

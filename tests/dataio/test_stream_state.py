@@ -169,11 +169,15 @@ def test_other_number_of_processes_is_refused(tmp_path):
         other.load(tmp_path / "state.json")
 
 
-def test_counts_are_summed_over_workers(tmp_path):
+def test_bad_clips_are_summed_over_workers(tmp_path):
     write_shards(tmp_path, COUNTS)
-    state = make_state(tmp_path)
-    use_batches(state, 2)
-    assert (state.num_seen, state.num_bad) == (9, 0)
+    for number in range(2):
+        (tmp_path / f"bad-{number}.tar").write_bytes(b"")
+    state = make_state(tmp_path, max_bad_fraction=0.9)
+    for batch, _ in zip(make_loader(state.stream, 2), range(20)):
+        state.update(batch.position)
+    bad = {w: p.bad for w, p in state.stream.positions.items()}
+    assert min(bad.values()) > 0 and state.num_bad == bad[0] + bad[1]
 
 
 def run_process(rank, folder):

@@ -128,7 +128,7 @@ def test_an_unfinished_shard_is_made_again(tmp_path):
     corpus.write_shards(tmp_path, clips_per_shard=2)
     whole = (tmp_path / "shard-000001.tar").read_bytes()
     (tmp_path / "shard-000001.tar").unlink()
-    aside = tmp_path / "shard-000001.tar.part"
+    aside = tmp_path / ".shard-000001.tar.unfinished"
     aside.write_bytes(whole[:1000])  # as a kill leaves it
     corpus.write_shards(tmp_path, clips_per_shard=2)
     with tarfile.open(tmp_path / "shard-000001.tar") as shard:

@@ -48,7 +48,7 @@ def check_report(report, sounds):
     assert report.embedded == 3
     (path,) = report.unreadable
     assert path == str(sounds / "broken.wav")
-    assert "broken.wav cannot be decoded" in report.unreadable[path]
+    assert "broken.wav cannot be read" in report.unreadable[path]
 
 
 def test_npz(sounds, pretrained_folder, tmp_path):

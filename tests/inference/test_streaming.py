@@ -59,10 +59,10 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match=r"a.wav cannot be read: .* 1 Hz"):
         list(read_blocks(path, 16000))
     write(path, 0, 16000)
-    with pytest.raises(ValueError, match="there are 0 samples"):
+    with pytest.raises(ValueError, match="it is empty"):
         list(read_blocks(path, 16000))
     path.write_bytes(b"no sound")
-    with pytest.raises(ValueError, match=r"a.wav cannot be decoded"):
+    with pytest.raises(ValueError, match=r"a.wav cannot be read"):
         list(read_blocks(path, 16000))
     with pytest.raises(ValueError, match="b.wav is missing"):
         list(read_blocks(tmp_path / "b.wav", 16000))
@@ -179,7 +179,7 @@ def test_blocks_are_shorter_for_absurd_rates_and_channels(
 
 def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
-    with pytest.raises(ValueError, match="a.wav is missing or not a file"):
+    with pytest.raises(ValueError, match="a.wav is no regular file"):
         list(read_blocks(tmp_path / "a.wav", 16000))
 
 

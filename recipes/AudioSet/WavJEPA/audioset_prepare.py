@@ -24,11 +24,7 @@ import sys
 from pathlib import Path
 
 import soundfile
-from shard_check import (
-    ClipPool,
-    check_shards,
-    read_whole,
-)
+from shard_check import check_shards, clip_pool, read_whole
 from tqdm import tqdm
 
 from speechbrain_wavjepa.dataio.clips import open_clip
@@ -45,7 +41,7 @@ from speechbrain_wavjepa.dataio.writer import (
 )
 from speechbrain_wavjepa.processing.audio import resample
 from speechbrain_wavjepa.utils.experiment import run_script
-from speechbrain_wavjepa.utils.files import hold, path_inside
+from speechbrain_wavjepa.utils.files import claim, hold, path_inside
 from speechbrain_wavjepa.utils.processes import count_cores
 
 MAX_CLIPS, MIN_SHARDS = 2000, 16
@@ -60,27 +56,11 @@ def prepare_audioset(
     sample_rate=None,
     num_workers=0,
 ):
-    """Write all shards that are not there yet.
+    """Write the shards of a folder that are not there yet; give the manifest.
 
-    Arguments
-    ---------
-    input_folder : str
-        Folder of clips, however nested.
-    output_folder : str
-        Folder for the shards and their manifest.
-    clips_per_shard : int, optional
-        Clips of a shard; the last one may have fewer. By default 2000, or
-        fewer if that gave less than 16 shards, which training splits among
-        processes, workers and validation.
-    sample_rate : int, optional
-        Rate of the clips in Hz; by default they keep theirs.
-    num_workers : int
-        Processes that decode and encode; 0 works in this process.
-
-    Returns
-    -------
-    dict
-        The manifest.
+    By default 2000 clips make a shard, or fewer if that gave less than 16
+    shards, which training splits among processes, workers and validation,
+    and clips keep their rate.
     """
     if clips_per_shard is not None and clips_per_shard < 1:
         raise ValueError(
@@ -95,28 +75,16 @@ def prepare_audioset(
     clips = list(find_clips(folder).items())
     if clips_per_shard is None:
         clips_per_shard = min(MAX_CLIPS, math.ceil(len(clips) / MIN_SHARDS))
-    with hold(output):
-        return write_shards(
-            folder, clips, output, clips_per_shard, sample_rate, num_workers
-        )
-
-
-def write_shards(
-    folder, clips, output, clips_per_shard, sample_rate, num_workers
-):
-    """Write the shards of listed clips that are not there yet."""
-    manifest = open_manifest(
-        output,
-        {
-            "clips_per_shard": clips_per_shard,
-            "sample_rate": sample_rate,
-            "num_files": len(clips),
-            "files_sha256": hash_listing(folder, clips),
-        },
-    )
+    settings = {
+        "clips_per_shard": clips_per_shard,
+        "sample_rate": sample_rate,
+        "num_files": len(clips),
+        "files_sha256": hash_listing(folder, clips),
+    }
     encode = functools.partial(encode_clip, folder, sample_rate)
     bar = tqdm(total=len(clips), unit=" clips", dynamic_ncols=True)
-    with bar, ClipPool(num_workers) as pool:
+    with hold(output), bar, clip_pool(num_workers) as mapping:
+        manifest = open_manifest(output, settings)
         number = first = 0
         while first < len(clips):
             shard = output / f"shard-{number:06d}.tar"
@@ -124,12 +92,12 @@ def write_shards(
             if entry is not None and not find_change(shard, entry):
                 bar.update(entry["num_files"])
             else:
-                rest = clips[first:]
-                unreadable = {}
-                seconds = []
-                encoded = fill_shard(pool, encode, rest, clips_per_shard)
-                good = sort_out(encoded, unreadable, seconds, bar)
-                entry = write_shard(shard, good)
+                unreadable, seconds = {}, []
+                encoded = fill_shard(
+                    *(mapping, encode, clips[first:], clips_per_shard),
+                    *(unreadable, seconds, bar),
+                )
+                entry = write_shard(shard, encoded)
                 entry["seconds"] = round(math.fsum(seconds), 3)
                 entry["num_files"] = entry["clips"] + len(unreadable)
                 manifest["unreadable"].update(unreadable)
@@ -182,61 +150,39 @@ def hash_listing(folder, clips):
 
 def open_manifest(output, settings):
     """Read the manifest of a run that was stopped, or begin a new one."""
-    output.mkdir(parents=True, exist_ok=True)
+    claim(output, settings)
     manifest = read_manifest(output)
     if not manifest:
-        if any(output.glob("*.tar")) or (output / MANIFEST_NAME).exists():
+        if (output / MANIFEST_NAME).exists():
             raise ValueError(
-                f"--output {output} holds tar files but no manifest of this "
-                f"script, or another {MANIFEST_NAME}: give another folder."
+                f"{output / MANIFEST_NAME} is damaged: choose another output "
+                "folder."
             )
-        manifest = {"settings": settings, "shards": {}, "unreadable": {}}
+        manifest = {"shards": {}, "unreadable": {}}
         write_manifest(output, manifest)
-    entries = manifest["shards"].values()
-    if not (
-        isinstance(manifest.get("settings"), dict)
-        and isinstance(manifest.get("unreadable"), dict)
-        and all(isinstance(entry.get("num_files"), int) for entry in entries)
-    ):
-        raise ValueError(
-            f"{output / MANIFEST_NAME} is damaged, or of another program: give "
-            "another output folder."
-        )
-    for name, value in settings.items():
-        found = manifest["settings"].get(name)
-        if found != value:
-            raise ValueError(
-                f"--output {output} was begun with {name}={found}, and now "
-                f"it is {value}: use the same input and settings to go on, or "
-                "another output folder."
-            )
     return manifest
 
 
-def fill_shard(pool, encode, clips, clips_per_shard):
-    """Yield encoded and unreadable clips until a shard is full."""
+def fill_shard(
+    mapping, encode, clips, clips_per_shard, unreadable, seconds, bar
+):
+    """Yield encoded clips until a shard is full; note lengths and bad clips."""
     first = num_good = 0
     while num_good < clips_per_shard and first < len(clips):
         batch = clips[first : first + clips_per_shard - num_good]
-        for result in pool.imap(encode, batch):
-            num_good += result[2] is not None
-            yield result
+        for key, name, data, metadata in mapping(encode, batch):
+            bar.update()
+            if data is None:
+                unreadable[name] = metadata
+                continue
+            num_good += 1
+            seconds.append(metadata["num_samples"] / metadata["sample_rate"])
+            yield key, data, metadata
         first += len(batch)
 
 
-def sort_out(encoded, unreadable, seconds, bar):
-    """Yield the clips for a shard; note lengths, and why others are not."""
-    for key, name, data, about in encoded:
-        bar.update()
-        if data is None:
-            unreadable[name] = about
-        else:
-            seconds.append(about["num_samples"] / about["sample_rate"])
-            yield key, data, about
-
-
 def encode_clip(folder, sample_rate, clip):
-    """Read a clip and make it FLAC: key, name, data or None, about it."""
+    """Read a clip and make it FLAC: key, name, data or None, metadata."""
     key, name = clip
     try:
         path = str(path_inside(folder, name))
@@ -260,14 +206,14 @@ def encode_clip(folder, sample_rate, clip):
             raise ValueError(f"{len(data)} bytes, over {MAX_MEMBER_BYTES}")
     except (ValueError, OSError, soundfile.SoundFileError) as error:
         return key, name, None, str(error)
-    about = {
+    metadata = {
         "key": key,
         "source": name,
         "sample_rate": new_rate,
         "channels": waveform.shape[1],
         "num_samples": num_samples,
     }
-    return key, name, data, about
+    return key, name, data, metadata
 
 
 def main(arguments=None):
