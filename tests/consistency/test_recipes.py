@@ -103,7 +103,7 @@ def test_a_variant_differs_where_it_must(base, variant, more, fewer, changed):
 
 def test_every_yaml_has_a_row():
     rows = [ROOT / row["Hparam_file"] for row in read_rows()]
-    assert sorted(rows) == YAMLS
+    assert sorted(set(rows)) == YAMLS
 
 
 @pytest.mark.parametrize("row", read_rows(), ids=lambda row: row["Hparam_file"])
