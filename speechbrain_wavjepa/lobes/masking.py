@@ -13,6 +13,7 @@ Authors
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Optional
@@ -102,6 +103,7 @@ class JEPAMask:
         return mapped
 
 
+@dataclasses.dataclass
 class BlockMasker:
     """Draws the masks of a whole batch at once.
 
@@ -141,40 +143,29 @@ class BlockMasker:
     (torch.Size([8, 200]), torch.Size([8, 4, 200]))
     """
 
-    def __init__(
-        self,
-        num_targets: int = 4,
-        target_prob: float = 0.25,
-        target_span: int = 10,
-        context_drop_prob: float = 0.65,
-        context_drop_span: int = 10,
-        min_context_ratio: float = 0.1,
-        channel_order: str = "aligned",
-    ):
-        for name, value, low, high in (
-            ("num_targets", num_targets, 1, math.inf),
-            ("target_span", target_span, 1, math.inf),
-            ("context_drop_span", context_drop_span, 1, math.inf),
-            ("target_prob", target_prob, 0, 1),
-            ("context_drop_prob", context_drop_prob, 0, 1),
-            ("min_context_ratio", min_context_ratio, 0, 1),
-        ):
+    num_targets: int = 4
+    target_prob: float = 0.25
+    target_span: int = 10
+    context_drop_prob: float = 0.65
+    context_drop_span: int = 10
+    min_context_ratio: float = 0.1
+    channel_order: str = "aligned"
+
+    def __post_init__(self):
+        counts = "num_targets", "target_span", "context_drop_span"
+        shares = "target_prob", "context_drop_prob", "min_context_ratio"
+        for name in counts + shares:
+            low, high = (1, math.inf) if name in counts else (0, 1)
+            value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(
                     f"{name} must lie between {low} and {high}, got {value}."
                 )
-        if channel_order not in ("aligned", "interleaved"):
+        if self.channel_order not in ("aligned", "interleaved"):
             raise ValueError(
-                "channel_order must be 'aligned' or 'interleaved', got "
-                f"{channel_order!r}."
+                f"channel_order={self.channel_order!r} must be 'aligned' or "
+                "'interleaved'."
             )
-        self.num_targets = num_targets
-        self.target_prob = target_prob
-        self.target_span = target_span
-        self.context_drop_prob = context_drop_prob
-        self.context_drop_span = context_drop_span
-        self.min_context_ratio = min_context_ratio
-        self.channel_order = channel_order
 
     def __call__(
         self,

@@ -1,8 +1,7 @@
 """Fixed sine-cosine positions: over time, or over channel and time.
 
-Source: "Attention Is All You Need" (https://arxiv.org/abs/1706.03762), sines
-in the first half and cosines in the second. Shapes: C channels, N tokens of
-each.
+Source: "Attention Is All You Need" (https://arxiv.org/abs/1706.03762). Shapes:
+C channels, N tokens of each.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -16,10 +15,7 @@ from torch import Tensor
 
 
 def time_positions(num_tokens: int, dim: int) -> Tensor:
-    """Make the table of positions in time, [N, dim] float64.
-
-    The frequencies are 10000^(-k / (dim / 2)).
-    """
+    """Make the table of positions in time, [N, dim]: sines, then cosines."""
     if dim % 2:
         raise ValueError(f"Positions need an even dim, got {dim}.")
     half = torch.arange(dim // 2, dtype=torch.float64) / (dim // 2)

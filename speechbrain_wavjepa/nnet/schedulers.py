@@ -7,9 +7,11 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import dataclasses
 import math
 
 
+@dataclasses.dataclass
 class WarmupCosine:
     """Linear warm-up from zero, then a cosine down to the final rate.
 
@@ -36,22 +38,17 @@ class WarmupCosine:
     (0.0, 0.0002, 0.0002, 0.0)
     """
 
-    def __init__(
-        self,
-        lr: float,
-        warmup_steps: int,
-        total_steps: int,
-        final_lr: float = 0.0,
-    ):
-        if not 0 <= warmup_steps < total_steps:
+    lr: float
+    warmup_steps: int
+    total_steps: int
+    final_lr: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.warmup_steps < self.total_steps:
             raise ValueError(
-                f"warmup_steps={warmup_steps} must be less than "
-                f"total_steps={total_steps}: shorten the warm-up."
+                f"warmup_steps={self.warmup_steps} must be less than "
+                f"total_steps={self.total_steps}: shorten the warm-up."
             )
-        self.lr = lr
-        self.warmup_steps = warmup_steps
-        self.total_steps = total_steps
-        self.final_lr = final_lr
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of the update after ``step`` updates."""
@@ -65,6 +62,7 @@ class WarmupCosine:
         return self.final_lr + (self.lr - self.final_lr) * cosine
 
 
+@dataclasses.dataclass
 class EMADecay:
     """Linear rise of the target encoder's decay, then constant.
 
@@ -89,16 +87,13 @@ class EMADecay:
     (0.9, 0.95, 1.0)
     """
 
-    def __init__(
-        self, start: float = 0.999, end: float = 0.99999, steps: int = 100000
-    ):
-        if not (0 <= start <= 1 and 0 <= end <= 1):
-            raise ValueError(
-                f"EMADecay's start={start} and end={end} must lie in [0, 1]."
-            )
-        self.start = start
-        self.end = end
-        self.steps = steps
+    start: float = 0.999
+    end: float = 0.99999
+    steps: int = 100000
+
+    def __post_init__(self):
+        if not (0 <= self.start <= 1 and 0 <= self.end <= 1):
+            raise ValueError(f"Decays must lie between 0 and 1, got {self}.")
 
     def __call__(self, step: int) -> float:
         """Return the decay of the update after ``step`` updates."""

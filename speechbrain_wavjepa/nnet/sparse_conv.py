@@ -15,8 +15,9 @@ Authors
 from typing import NamedTuple, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv1d, gelu
 
 
 class LayerCache(NamedTuple):
@@ -66,13 +67,10 @@ class SparseGradientStack(torch.autograd.Function):
     def forward(context, waveform, token_mask, strides, epsilon, *parameters):
         """Compute all tokens; keep the rows that the gradient needs."""
         norm_weight, norm_bias, *weights = parameters
-        first = nn.functional.conv1d(
-            waveform[:, None], weights[0], stride=strides[0]
-        )
+        first = conv1d(waveform[:, None], weights[0], stride=strides[0])
         first = first.to(norm_weight)
-        batch, dim, positions = first.shape
         hidden, mean, inverse_std = torch.native_group_norm(
-            first, norm_weight, norm_bias, batch, dim, positions, dim, epsilon
+            first, norm_weight, norm_bias, *first.shape, len(norm_bias), epsilon
         )
         kernels = [weight.shape[2] for weight in weights[1:]]
         layers = [
@@ -81,15 +79,12 @@ class SparseGradientStack(torch.autograd.Function):
         ]
         kept = []
         for weight, stride, rows in zip(weights[1:], strides[1:], layers[1:]):
-            hidden = nn.functional.gelu(hidden)
-            hidden = nn.functional.conv1d(hidden, weight, stride=stride)
+            hidden = conv1d(gelu(hidden), weight, stride=stride)
             kept.append(hidden.transpose(1, 2)[rows.window, rows.position])
-        context.save_for_backward(
-            waveform, mean, inverse_std, *parameters, *kept
-        )
-        context.layers = layers
-        context.stride = strides[0]
-        return nn.functional.gelu(hidden).transpose(1, 2)
+        tensors = waveform, mean, inverse_std, *parameters, *kept
+        context.save_for_backward(*tensors)
+        context.layers, context.stride = layers, strides[0]
+        return gelu(hidden).transpose(1, 2)
 
     @staticmethod
     @once_differentiable
@@ -120,7 +115,7 @@ class SparseGradientStack(torch.autograd.Function):
         for layer, below in zip(layers[:0:-1], layers[-2::-1]):
             grad = torch.ops.aten.gelu_backward(grad, layer.output)
             grad_weight, grad = convolution_backward(
-                grad, layer, nn.functional.gelu(below.output)
+                grad, layer, gelu(below.output)
             )
             grad_weights.append(grad_weight)
         grad = torch.ops.aten.gelu_backward(grad, kept[0])

@@ -85,9 +85,7 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.projection = nn.Linear(dim, dim)
 
-    def forward(
-        self, tokens: Tensor, packing: Packing, output_rows=None
-    ) -> Tensor:
+    def forward(self, tokens, packing, output_rows=None) -> Tensor:
         """Attend within sequences: [M, D] -> [M, D], or only output_rows."""
         grid = packing.to_grid(self.query_key_value(tokens))  # [S, L, 3D]
         query, key, value = (
@@ -119,9 +117,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(
-        self, tokens: Tensor, packing: Packing, output_rows=None
-    ) -> Tensor:
+    def forward(self, tokens, packing, output_rows=None) -> Tensor:
         """Transform tokens [M, D]; behind the attention only output_rows."""
         normed = self.norm1(tokens) if self.norm_first else tokens
         attended = self.attention(normed, packing, output_rows)
@@ -135,7 +131,7 @@ class Block(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """A stack of blocks, each initialised by itself, and a final LayerNorm.
+    """A stack of blocks and a final LayerNorm.
 
     Arguments
     ---------
@@ -173,6 +169,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.depth = depth
+        # each is initialised by itself; the authors' start with equal attention
         self.layers = nn.ModuleList(
             Block(dim, num_heads, mlp_ratio, norm_first) for _ in range(depth)
         )
@@ -196,8 +193,7 @@ class TransformerEncoder(nn.Module):
             tokens = tokens.flatten(0, 1)
         for layer in self.layers[:-1]:
             tokens = layer(tokens, packing)
-        tokens = self.layers[-1](tokens, packing, output_rows)
-        tokens = self.norm(tokens)
+        tokens = self.norm(self.layers[-1](tokens, packing, output_rows))
         return tokens if output_rows is not None else tokens.view(shape)
 
     def layer_outputs(self, tokens: Tensor) -> Iterator[Tensor]:
@@ -217,9 +213,7 @@ def initialize_linear(module: nn.Module):
 
 
 class LayerSum(StrictModule):
-    """A learned weighted sum of the normalised outputs of all layers.
-
-    It starts as their mean.
+    """A learned weighted sum of all layers' normalised outputs, first a mean.
 
     Arguments
     ---------
