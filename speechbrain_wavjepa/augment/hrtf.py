@@ -31,14 +31,9 @@ MAX_VALUES = 2**27  # of a dataset: 30,000 directions of 2048 samples
 
 def to_vector(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
     """Turn angles [...] in radians into unit vectors [..., 3]."""
-    return np.stack(
-        (
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ),
-        axis=-1,
-    )
+    flat = np.cos(elevation)
+    ahead, left = flat * np.cos(azimuth), flat * np.sin(azimuth)
+    return np.stack((ahead, left, np.sin(elevation)), axis=-1)
 
 
 class SphericalHead:
@@ -164,14 +159,12 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
             f"{path} is no SOFA file (SimpleFreeFieldHRIR): {error}."
         ) from error
     kind = kind.decode("utf-8", "replace") if isinstance(kind, bytes) else kind
-    if (
-        responses.ndim != 3
-        or responses.shape[1] != 2
-        or places.ndim != 2
-        or len(places) != len(responses)
-        or places.shape[1] < 2
-        or "spherical" not in str(kind)
-    ):
+    is_head = (
+        (responses.ndim, responses.shape[1:2], places.ndim) == (3, (2,), 2)
+        and (len(places) == len(responses) and places.shape[1] >= 2)
+        and "spherical" in str(kind)
+    )
+    if not is_head:
         raise ValueError(
             f"{path} has responses {list(responses.shape)} at {kind} places "
             f"{list(places.shape)}: a head has two receivers and a spherical "

@@ -173,19 +173,16 @@ class SyntheticNoises:
         """Make a noise [T] of unit level."""
         if not 0 <= index < self.num_clips:
             raise IndexError(f"Noise {index} of {self.num_clips}.")
-        if index not in self._made:
-            self._made[index] = self._make(index)
-        return self._made[index]
-
-    def _make(self, index: int) -> Tensor:
-        """Make a noise from the seed and its index."""
+        if index in self._made:
+            return self._made[index]
         random = np.random.default_rng([self.seed, index])
         seconds = random.uniform(0.25, 1.0) * self.seconds
         make = (_wind, _hum, _babble, _rain)[index % 4]
         noise = make(
             random, round(seconds * self.sample_rate), self.sample_rate
         )
-        return torch.from_numpy(_unit_level(noise).astype(np.float32))
+        noise = torch.from_numpy(_unit_level(noise).astype(np.float32))
+        return self._made.setdefault(index, noise)
 
 
 def _unit_level(noise):
@@ -200,11 +197,9 @@ def _shaped(random, num_samples, rate, gain):
     return np.fft.irfft(spectrum * gain(frequency), num_samples)
 
 
-def _coloured(random, num_samples, rate, slope):
-    """Make noise whose power falls by 6 * slope dB in an octave."""
-    return _shaped(
-        random, num_samples, rate, lambda f: np.maximum(f, 50.0) ** -slope
-    )
+def _tilt(slope):
+    """Give the gain of a power that falls by 6 * slope dB in an octave."""
+    return lambda frequency: np.maximum(frequency, 50.0) ** -slope
 
 
 def _slow_envelope(random, num_samples, rate, points_per_second):
@@ -216,7 +211,8 @@ def _slow_envelope(random, num_samples, rate, points_per_second):
 
 def _wind(random, num_samples, rate):
     """Make coloured noise that comes and goes slowly."""
-    noise = _coloured(random, num_samples, rate, random.uniform(0.3, 1.2))
+    tilt = _tilt(random.uniform(0.3, 1.2))
+    noise = _shaped(random, num_samples, rate, tilt)
     return noise * (0.2 + _slow_envelope(random, num_samples, rate, 1.5))
 
 
@@ -224,7 +220,7 @@ def _hum(random, num_samples, rate):
     """Make harmonics of the mains' 50 or 60 Hz in some noise."""
     time = np.arange(num_samples) / rate
     frequency = random.choice([50.0, 60.0])
-    hum = 0.1 * _unit_level(_coloured(random, num_samples, rate, 0.5))
+    hum = 0.1 * _unit_level(_shaped(random, num_samples, rate, _tilt(0.5)))
     for harmonic in range(1, 20):
         phase = random.uniform(0, 2 * np.pi)
         level = random.uniform(0.2, 1.0) / harmonic

@@ -136,8 +136,8 @@ def simulate(
         # reverberation time goes with 1 / -log(1 - absorption)
         absorption = 1 - (1 - absorption) ** (measured / room.t60)
     responses = respond(absorption, head)
+    measured = measure_t60(responses[0, 2], sample_rate)
     length = round(1.2 * room.t60 * sample_rate)
-    measured = measure_t60(responses[0, 2, :length], sample_rate)
     return responses[:, :, :length].astype(np.float32), measured
 
 
@@ -157,12 +157,13 @@ def _eyring_absorption(room: Room) -> float:
 
 
 def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
-    """Compute responses [1 + P, 3, R]; without a head a probe of the room.
+    """Compute responses [1 + P, 3, R]; without a head a probe [1, 1, R].
 
     A probe holds what the microphone receives from the source alone.
     """
-    sources = [places["source"], *places["noise"]]
-    leads = [0] if head is None else [head.lead, head.lead, 0]
+    sources, leads = [places["source"]], [0]
+    if head is not None:
+        sources, leads = sources + places["noise"], [head.lead, head.lead, 0]
     pyroomacoustics = require("pyroomacoustics", "scenes")
     pyroomacoustics.constants.set("num_threads", 1)  # of each process
     pyroomacoustics.random.seed(seed)
@@ -175,7 +176,7 @@ def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
     )
     simulated.set_ray_tracing(n_rays=NUM_RAYS, energy_thres=1e-6)
     simulated.set_sound_speed(SPEED_OF_SOUND)
-    for source in sources[:1] if head is None else sources:
+    for source in sources:
         simulated.add_source(source["position"])
     for ear in range(len(leads) - 1):
         directivity = Ear(head, ear, places["head_orientation"])

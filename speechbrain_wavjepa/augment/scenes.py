@@ -181,13 +181,13 @@ class SceneSampler:
         for _ in rows:
             room, bad_rooms = _draw(self.bank, "scene", generator)
             noise, bad_noises = _draw(self.noises, "noise", generator)
+            num_bad += bad_rooms + bad_noises
             noise, span = fit_noise(
                 noise, num_samples, self.fade_samples, generator
             )
             rooms.append(room)
             noises.append(noise)
             spans.append(span)
-            num_bad += bad_rooms + bad_noises
         responses = _pad_responses([room.responses for room in rooms])
         return SceneParts(
             rows=rows,
@@ -243,9 +243,8 @@ class SceneMixer:
             return scenes
         if parts.source_response.shape[1] != self.channels:
             raise ValueError(
-                f"The responses belong to {parts.source_response.shape[1]} "
-                f"receivers, but the scenes have {self.channels} channels: "
-                "a binaural bank needs a model with channels: 2."
+                f"The bank's {parts.source_response.shape[1]} receivers need a "
+                f"model of as many channels, got {self.channels} channels."
             )
         rows = parts.rows.to(waveform.device)
         source = waveform[:, :, 0].index_select(0, rows)  # [S, T]

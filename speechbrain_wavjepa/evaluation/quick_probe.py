@@ -32,28 +32,23 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 EMBEDDING_BATCH = 32
 SMALLEST = 1e-6  # probability, so that its logarithm is finite
 
-# A fold is (waveform [n, T, C], labels [n]). Three channels are the left ear,
-# the right ear, and a microphone in the place of the head.
-Fold = tuple[Tensor, Tensor]
-
 
 def learning_table(
-    folds: Sequence[Fold],
+    folds: Sequence[tuple[Tensor, Tensor]],
     encoders: Mapping[str, nn.Module],
     window_samples: int = 32160,
     device: Union[str, torch.device] = "cpu",
 ) -> dict[str, float]:
     """Measure linear probes on the log-mel mean and on models' embeddings.
 
-    With two folds the first trains and the second tests; with more each is
-    held out once. The accuracies, between 0 and 1, are averaged.
+    A fold is (waveform [n, T, C], labels [n]) of mono clips or of scenes with
+    the channels left, right and omni. With two folds the first trains and the
+    second tests; with more each is held out once, and the accuracies, between
+    0 and 1, are averaged.
     """
     kinds: dict[str, Callable] = {"log-mel mean": log_mel_features}
     for name, model in encoders.items():
-        embedding = WavJEPAEmbedding(model, window_samples, freeze=False)
-        kinds[name] = lambda clips, embedding=embedding: embedding(
-            clips_for(clips, embedding.model.frontend.channels).to(device)
-        )[:, 0].cpu()
+        kinds[name] = _embedder(model, window_samples, device)
     labels = [fold_labels for _, fold_labels in folds]
     held_out = [1] if len(folds) == 2 else range(len(folds))
     table = {}
@@ -72,6 +67,17 @@ def learning_table(
             )
         table[kind] = sum(scores) / len(scores)
     return table
+
+
+def _embedder(model: nn.Module, window_samples: int, device) -> Callable:
+    """Give a function that embeds clips [n, T, C] as [n, D], on the CPU."""
+    embedding = WavJEPAEmbedding(model, window_samples, freeze=False)
+
+    def embed(clips: Tensor) -> Tensor:
+        clips = clips_for(clips, model.frontend.channels).to(device)
+        return embedding(clips)[:, 0].cpu()
+
+    return embed
 
 
 @torch.no_grad()
@@ -137,7 +143,7 @@ def linear_probe(
 
     def fit(rows, penalty):
         strength = 1 / (2 * penalty * len(labels[rows]))  # scikit-learn's C
-        model = linear_model.LogisticRegression(C=strength, max_iter=200)
+        model = linear_model.LogisticRegression(C=strength, max_iter=2000)
         if len(np.unique(labels[rows])) == 1:  # which scikit-learn refuses
             model = dummy.DummyClassifier()
         return model.fit(train[rows], labels[rows])
@@ -153,10 +159,7 @@ def linear_probe(
 
 
 def format_tables(tables: Mapping[str, Mapping[str, float]], title: str) -> str:
-    """Lay tables of accuracies out side by side for a terminal, in percent.
-
-    Of two conditions, what the second loses stands beside them.
-    """
+    """Lay tables out for a terminal, in percent; of two, also what is lost."""
     names = [*tables, "points lost"][: 3 if len(tables) == 2 else len(tables)]
     widths = [max(len(name), 6) + 2 for name in names]
     head = "".join(f"{name:>{width}}" for name, width in zip(names, widths))

@@ -149,6 +149,11 @@ def digests(folder):
     }
 
 
+def make_nothing(number, **_):
+    """A scene that takes no time."""
+    return str(number), b"", {}
+
+
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     """A bank of four training scenes and two test scenes."""
@@ -209,11 +214,7 @@ def test_a_stopped_run_goes_on_in_several_processes(bank, tmp_path):
 def test_another_version_that_goes_on_with_a_bank_is_told(
     monkeypatch, tmp_path, caplog
 ):
-    monkeypatch.setattr(
-        room_simulation,
-        "make_scene",
-        lambda number, **_: (str(number), b"", {}),
-    )
+    monkeypatch.setattr(room_simulation, "make_scene", make_nothing)
     make_bank(tmp_path, **SMALL, workers=1)
     note = tmp_path / "versions.json"
     versions = json.loads(note.read_text())
@@ -264,11 +265,7 @@ def test_a_head_is_known_by_its_content(monkeypatch, tmp_path):
     monkeypatch.setattr(
         room_simulation, "make_head", lambda hrtf, rate: SphericalHead(rate)
     )
-    monkeypatch.setattr(
-        room_simulation,
-        "make_scene",
-        lambda number, **_: (str(number), b"", {}),
-    )
+    monkeypatch.setattr(room_simulation, "make_scene", make_nothing)
     head = tmp_path / "head.sofa"
     head.write_text("one")
     folder = tmp_path / "bank"

@@ -116,7 +116,10 @@ def import_bank(
         for path, part in tqdm(shards, "writing", unit=" shards"):
             path.parent.mkdir(exist_ok=True)
             if path.exists():
-                left_out.update(_missing(path, part))
+                names = index_tar(path)
+                for number, scene in part:
+                    if f"{number:06d}.npy" not in names:
+                        left_out[scene.origin] = "an earlier run left it out"
             else:
                 converted = _convert(part, sample_rate, bank_rate, left_out)
                 write_shard(path, converted, ".npy")
@@ -211,7 +214,7 @@ def _make_scene(
             decode_json(read_metadata()).get("room") if read_metadata else None
         )
     except (ValueError, OSError):
-        pass  # raised again, and told, when the scene is read
+        pass  # raised again, and reported, when the scene is read
     room = scene.room if room is None else str(room)
     return scene._replace(room=room, read=read)
 
@@ -230,7 +233,7 @@ def _list_regions(path: Path, folder: Path) -> Iterator[ForeignScene]:
             arrays = [file for file, _ in _region_places(region, folder)]
             files.update((file.name, file) for file in arrays)
         except ValueError:
-            pass  # raised again, and told, when the scene is read
+            pass  # raised again, and reported, when the scene is read
         origin = f"{path.name}::{number}"
         read = functools.partial(_read_region, region, folder)
         yield ForeignScene(origin, path.stem, False, files, read)
@@ -302,16 +305,6 @@ def _hash_files(scenes: list[NumberedScene]) -> str:
         is_read = path.suffix == ".tar" or 0 <= size <= MAX_BYTES
         contents.append([name, size, hash_file(path) if is_read else ""])
     return fingerprint(contents)[:16]
-
-
-def _missing(path: Path, scenes: list[NumberedScene]) -> dict[str, str]:
-    """Find the scenes that an earlier run left out of a shard."""
-    names = index_tar(path)
-    return {
-        scene.origin: "an earlier run left it out"
-        for number, scene in scenes
-        if f"{number:06d}.npy" not in names
-    }
 
 
 def _convert(

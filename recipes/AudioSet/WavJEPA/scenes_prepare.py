@@ -61,7 +61,7 @@ def main(arguments=None):
 
 
 def prepare_scenes(options):
-    """Write a bank and tell what is in it."""
+    """Write a bank and print what is in it."""
     left_out = write_bank(options)
     count = count_scenes(options)
     for name, reason in list(left_out.items())[:NAMES_PRINTED]:
@@ -74,17 +74,13 @@ def prepare_scenes(options):
 
 def count_scenes(options):
     """Count the scenes of each part, which also checks that they open."""
-    count = {}
-    for split in ("train", "test"):
-        has_shards = any((Path(options.output) / split).glob("*.tar"))
-        bank = (
-            []
-            if not has_shards
-            # whatever its receivers are
-            else BRIRBank(options.output, options.sample_rate, split, [])
-        )
-        count[split] = len(bank)
-    return count
+    folder, rate, any_receivers = options.output, options.sample_rate, []
+    return {
+        split: len(BRIRBank(folder, rate, split, any_receivers))
+        if any((Path(folder) / split).glob("*.tar"))
+        else 0
+        for split in ("train", "test")
+    }
 
 
 def write_bank(options):
