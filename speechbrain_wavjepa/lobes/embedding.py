@@ -169,15 +169,9 @@ class WavJEPAEmbedding(StrictModule):
         Each clip [T, C] begins where its window does.
         """
         size = windows[0].num_samples
-        waveform = nn.utils.rnn.pad_sequence(
-            [clip[:size] for clip in clips], batch_first=True
+        waveform = torch.cat(
+            [self._standardize(clip[:size], size) for clip in clips]
         )
-        missing = size - waveform.shape[1]
-        waveform = nn.functional.pad(waveform, (0, 0, 0, missing))
-        lengths = torch.tensor([min(len(clip), size) for clip in clips])
-        is_whole = self.grid.padded or bool((lengths == size).all())
-        lengths = None if is_whole else lengths.to(waveform.device)
-        waveform = standardize(waveform, lengths)
         waveform = waveform.to(next(self.model.parameters()).device)
         channels = self.model.frontend.channels
         keep = None
@@ -208,6 +202,18 @@ class WavJEPAEmbedding(StrictModule):
                 "weights and precision right?"
             )
         return taken
+
+    def _standardize(self, cut: Tensor, num_samples: int) -> Tensor:
+        """Standardize a window, padded if it is too short: [1, T, C].
+
+        One by one: the std of a batch takes longer on a CPU.
+        """
+        missing = num_samples - len(cut)
+        padded = nn.functional.pad(cut, (0, 0, 0, missing))[None]
+        lengths = None
+        if missing and not self.grid.padded:
+            lengths = torch.tensor([len(cut)], device=cut.device)
+        return standardize(padded, lengths)
 
 
 def _size(piece: tuple[int, Window]) -> int:
