@@ -102,15 +102,11 @@ class HuggingFaceEncoder(nn.Module):
         self.receptive_field = field
         for name in ("pad_to_seconds", "max_seconds"):
             seconds = getattr(self, name)
-            if seconds is not None and self._samples(seconds) < field:
+            if seconds is not None and seconds * self.sample_rate < field - 0.5:
                 raise ValueError(
                     f"{name} must be {field / self.sample_rate} s or more, a "
                     f"token's receptive field; got {seconds}."
                 )
-
-    def _samples(self, seconds: float) -> int:
-        """Convert a length."""
-        return round(seconds * self.sample_rate)
 
     def forward(self, wavs: Tensor) -> dict[str, Tensor]:
         """Embed all tokens of clips [B, T] or [B, T, C], as long as they are.
@@ -130,18 +126,13 @@ class HuggingFaceEncoder(nn.Module):
 
     def _prepare(self, wavs: Tensor, seconds: Optional[float] = None) -> Tensor:
         """Let the feature extractor normalize clips and give them a length."""
-        # whether padding counts in mean and std is the model's own setting
         mono = wavs.mean(dim=2) if wavs.ndim == 3 else wavs
-        length = {}
+        options = {"sampling_rate": self.sample_rate, "return_tensors": "pt"}
         if seconds is not None:
-            length = {"padding": "max_length", "truncation": True}
-            length["max_length"] = self._samples(seconds)
-        prepared = self.lobe.feature_extractor(
-            list(mono.float().numpy(force=True)),
-            sampling_rate=self.sample_rate,
-            return_tensors="pt",
-            **length,
-        )
+            options |= {"padding": "max_length", "truncation": True}
+            options["max_length"] = round(seconds * self.sample_rate)
+        clips = list(mono.float().numpy(force=True))
+        prepared = self.lobe.feature_extractor(clips, **options)
         return prepared["input_values"].to(wavs.device)
 
     def _encode(self, wavs: Tensor) -> Tensor:
@@ -153,7 +144,7 @@ class HuggingFaceEncoder(nn.Module):
                 f"A clip has {num_samples} samples, fewer than the {field} of "
                 "a token: give pad_to_seconds."
             )
-        limit = self._samples(self.max_seconds)
+        limit = round(self.max_seconds * self.sample_rate)
         at_once = (limit - field) // self.stride + 1
         at_once = math.ceil(num_tokens / math.ceil(num_tokens / at_once))
         windows = []
@@ -175,6 +166,11 @@ def hash_encoder(encoder: HuggingFaceEncoder) -> str:
     ---------
     encoder : HuggingFaceEncoder
         The encoder, wherever it was loaded from.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
 
     Example
     -------

@@ -70,8 +70,7 @@ class AtomicCheckpointer(Checkpointer):
     ) -> Optional[Checkpoint]:
         """Write a checkpoint aside, then put it in place at once.
 
-        Unlike SpeechBrain's, an error of the main process waits until all
-        savers have run, so that no process waits for it, and all raise it.
+        Unlike SpeechBrain's, all processes raise an error of the main one.
         """
         hooks = {
             key: self.custom_save_hooks.get(key)
@@ -143,9 +142,8 @@ class AtomicCheckpointer(Checkpointer):
             super().load_checkpoint(checkpoint)
         except RuntimeError as error:
             raise ValueError(
-                f"The checkpoint {checkpoint.path} does not fit this run: "
-                f"{' '.join(str(error).split())[:600]} Resume with its own "
-                "yaml, or begin a new run in another output_folder."
+                f"{checkpoint.path} does not fit this run: resume with its own "
+                f"yaml, or choose another output_folder. {str(error)[:600]}"
             ) from error
 
     def list_checkpoints(self) -> list[Checkpoint]:
@@ -183,10 +181,7 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def find_damage(folder: Path, quick: bool = False) -> Optional[str]:
-    """Say what is wrong with a checkpoint (if quick, its CKPT.yaml), or None.
-
-    One that SpeechBrain's own Checkpointer wrote cannot be verified.
-    """
+    """Say what is wrong with a checkpoint, if quick its CKPT.yaml, or None."""
     name = METAFNAME  # what is looked at
     try:
         text = (folder / name).read_text(encoding="utf-8")
@@ -196,7 +191,7 @@ def find_damage(folder: Path, quick: bool = False) -> Optional[str]:
             return f"{name} is damaged"
         if CHECKSUM_FILE not in text and not (folder / CHECKSUM_FILE).exists():
             logger.warning(f"{folder} has no {CHECKSUM_FILE}: not verified.")
-            return None
+            return None  # of SpeechBrain's own Checkpointer
         name = CHECKSUM_FILE
         seal = dict(json.loads((folder / name).read_bytes()))
         paths = {name: path_inside(folder, name) for name in seal}

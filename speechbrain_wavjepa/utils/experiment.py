@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from signal import Signals
 from typing import Any, Optional, Union
 
 import speechbrain as sb
@@ -202,11 +203,12 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
         with on_end_signals(exit_by_signal):
             return main() or 0
     except (KeyboardInterrupt, SignalExit) as end:
-        by_signal = isinstance(end, SignalExit)
-        reason = f"Ended by {end.name}" if by_signal else "Interrupted"
+        code, reason = 130, "Interrupted"
+        if isinstance(end, SignalExit):
+            code, reason = end.code, f"Ended by {Signals(end.code - 128).name}"
         if if_main_process():
             print(f"\n{reason}: {resume}.", file=sys.stderr)
-        return end.code if by_signal else 130
+        return code
     except (ValueError, OSError) as error:
         logger.debug("The error's traceback", exc_info=True)
         message = shorten_worker_error(str(error))

@@ -33,10 +33,6 @@ DEAD_LOADER_WORKER = re.compile(
 class SignalExit(SystemExit):
     """Ends the process as a signal asked, with 128 + its number."""
 
-    def __init__(self, number: int):
-        super().__init__(128 + number)
-        self.name = signal.Signals(number).name
-
 
 @contextlib.contextmanager
 def on_end_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
@@ -56,7 +52,7 @@ def exit_by_signal(number: int, frame: object = None) -> None:
     """End at once: a handler for ``on_end_signals``."""
     for other in END_SIGNALS:  # clusters repeat them: the end is not disturbed
         signal.signal(other, signal.SIG_IGN)
-    raise SignalExit(number)
+    raise SignalExit(128 + number)
 
 
 def largest(number: int, device: str) -> int:

@@ -91,7 +91,7 @@ class StepLog:
         return figures
 
     def forget_after(self, step: int, validated: bool = True):
-        """Drop what a run that resumes after a step does again."""
+        """Drop lines after a step, and its validation unless ``validated``."""
         kept = [
             line
             for line in self.read()
