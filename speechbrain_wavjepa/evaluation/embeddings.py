@@ -44,9 +44,7 @@ SECONDS_AT_ONCE = 80  # of sound in a batch, where clips have one length
 Embedder = Callable[[Tensor], Union[Tensor, tuple[Tensor, Tensor]]]
 
 
-def _keep(
-    folder: Path, names: list[str], embed: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
+def _keep(folder, names, embed) -> dict[str, Any]:
     """Read the embeddings of a folder; make and write them if there are none.
 
     ``embed`` gives arrays, and plain values for ``clips.json``.

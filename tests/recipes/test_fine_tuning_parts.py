@@ -228,6 +228,28 @@ def test_the_best_epoch_has_the_lower_loss_of_equal_scores(recipe):
     assert min(checkpoints, key=recipe.rank).meta == {}
 
 
+def test_nothing_is_saved_in_a_folder_that_another_run_made(
+    recipe, brain, events
+):
+    def refuse():
+        raise OSError("out was removed during the run")
+
+    brain.hparams.hear_run = Run(["train"], "valid", "test")
+    brain.hparams.train_logger = SimpleNamespace(log_stats=lambda **_: None)
+    brain.hparams.check_folder = refuse
+    brain.names, brain.counts = list(events.clips["valid"]), [3]
+    brain.logits, brain.times = [torch.zeros(3, 2)], [np.arange(3) * 100.0]
+    brain.train_loss = 1.0
+    saved = []
+    brain.checkpointer.save_and_keep_only = lambda *_, **__: saved.append(1)
+    with pytest.raises(OSError, match="out was removed"):
+        recipe.FineTuneBrain.on_stage_end(brain, sb.Stage.VALID, 1.0, 1)
+    assert not saved
+    brain.hparams.check_folder = lambda: None
+    recipe.FineTuneBrain.on_stage_end(brain, sb.Stage.VALID, 1.0, 1)
+    assert saved
+
+
 def test_nothing_was_trained(recipe, brain):
     brain.checkpointer.recover_if_possible = lambda *_: None
     with pytest.raises(ValueError, match="No epoch was trained"):
