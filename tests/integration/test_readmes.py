@@ -29,7 +29,8 @@ COMMANDS = {
     'main; sys.exit(main())" "$@"',
     # what would install, download or test all again
     **dict.fromkeys(
-        ("pip", "huggingface-cli", "ruff", "yamllint", "codespell", "pytest"),
+        "pip huggingface-cli ruff lint-imports yamllint codespell "
+        "pytest".split(),
         "exit 0",
     ),
 }
