@@ -89,8 +89,8 @@ def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
     members = _members(groups)
     if len(members) > MAX_FOLDS:
         raise ValueError(
-            f"The clips have {len(members)} folds, over {MAX_FOLDS}: each is "
-            "tested once. Is the table as it is published?"
+            f"The clips have {len(members)} folds, over {MAX_FOLDS}: is the "
+            "table as it is published?"
         )
     runs = []
     for test, clips in members.items():
@@ -106,8 +106,7 @@ def cyclic_runs(groups: Sequence, order: Sequence) -> list[ArchRun]:
     members = _members(groups)
     if missing := [group for group in order if group not in members]:
         raise ValueError(
-            f"There is no clip of {missing}: each of {list(order)} is tested "
-            "once. Is the data set complete?"
+            f"There is no clip of {missing}: is the data set complete?"
         )
     runs = []
     for test, valid in zip(order, [*order[1:], order[0]]):

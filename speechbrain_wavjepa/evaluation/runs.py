@@ -70,11 +70,9 @@ def explain_settings(
 
 def build(hparams_file: Union[str, Path], overrides: str) -> dict[str, Any]:
     """Load a yaml as HyperPyYAML does; a wrong setting is a user's error."""
-    with (
-        explain_settings(hparams_file),
-        open(hparams_file, encoding="utf-8") as file,
-    ):
-        return load_hyperpyyaml(file, overrides)
+    text = Path(hparams_file).read_text(encoding="utf-8")
+    with explain_settings(hparams_file):
+        return load_hyperpyyaml(text, overrides)
 
 
 def override(overrides: str, **values: Any) -> str:
