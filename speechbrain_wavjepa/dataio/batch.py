@@ -24,37 +24,17 @@ from speechbrain_wavjepa.utils.seed import stable_seed
 
 @dataclasses.dataclass
 class ClipBatch:
-    """A batch of clips, complete with its masks; made by ``ClipCollator``.
+    """A batch of clips, complete with its masks; ``ClipCollator`` makes it."""
 
-    Arguments
-    ---------
-    waveform : [B, T, C]
-        The clips, with zeros behind the end of each.
-    lengths : [B]
-        Valid samples of each clip.
-    block_mask : JEPAMask or None
-        Masks of B * W windows. They stay on the CPU, where the model turns
-        them into gather indices.
-    keys : list of str
-        Shard and member of each clip.
-    seed : int
-        Seeds every later random draw for this batch.
-    position : StreamPosition
-        Where the stream stands after this batch.
-    num_short : int
-        Clips of this batch that are shorter than a window.
-    scene : SceneParts or None
-        What ``augment.SceneMixer`` makes scenes of.
-    """
-
-    waveform: Tensor
-    lengths: Tensor
+    waveform: Tensor  # [B, T, C], with zeros behind the end of each clip
+    lengths: Tensor  # [B], valid samples of each clip
+    # of B * W windows, on the CPU, where they become gather indices
     block_mask: Optional[JEPAMask]
-    keys: list[str]
-    seed: int
-    position: StreamPosition
-    num_short: int
-    scene: Optional[Any] = None
+    keys: list[str]  # shard and member of each clip
+    seed: int  # of every later random draw for this batch
+    position: StreamPosition  # where the stream stands after it
+    num_short: int  # clips that are shorter than a window
+    scene: Optional[Any] = None  # what augment.SceneMixer makes scenes of
 
     @property
     def batchsize(self) -> int:
@@ -78,6 +58,7 @@ class ClipBatch:
         return self
 
 
+@dataclasses.dataclass
 class ClipCollator:
     """Pads clips to one length; draws the masks of their windows and scenes.
 
@@ -113,33 +94,24 @@ class ClipCollator:
     (torch.Size([1, 160000, 1]), tensor([1600]), 1)
     """
 
-    def __init__(
-        self,
-        masker: Optional[BlockMasker],
-        num_tokens: int,
-        windows_per_clip: int = 8,
-        window_samples: int = 32160,
-        clip_samples: int = 160000,
-        channels: int = 1,
-        seed: int = 0,
-        scene_sampler: Optional[Callable] = None,
-    ):
-        if window_samples > clip_samples:
+    masker: Optional[BlockMasker]
+    num_tokens: int
+    windows_per_clip: int = 8
+    window_samples: int = 32160
+    clip_samples: int = 160000
+    channels: int = 1
+    seed: int = 0
+    scene_sampler: Optional[Callable] = None
+
+    def __post_init__(self):
+        if self.window_samples > self.clip_samples:
             raise ValueError(
-                f"window_samples={window_samples} is more than a clip's "
-                f"{clip_samples}: raise clip_seconds or lower window_samples."
+                f"window_samples={self.window_samples} is more than a clip's "
+                f"{self.clip_samples}: raise clip_seconds or lower it."
             )
-        if masker is not None:
+        if self.masker is not None:
             # impossible settings are refused here rather than in a worker
-            masker(1, num_tokens, channels, torch.Generator())
-        self.masker = masker
-        self.num_tokens = num_tokens
-        self.windows_per_clip = windows_per_clip
-        self.window_samples = window_samples
-        self.clip_samples = clip_samples
-        self.channels = channels
-        self.seed = seed
-        self.scene_sampler = scene_sampler
+            self.masker(1, self.num_tokens, self.channels, torch.Generator())
 
     def __call__(self, clips: list[Clip]) -> ClipBatch:
         """Make a batch, a pure function of its clips and the seed."""

@@ -163,7 +163,9 @@ def check_header(file: soundfile.SoundFile) -> None:
 
 
 def _check_end(file: soundfile.SoundFile, end: int, expected: int) -> None:
-    """Refuse a file that ends before its header says."""
+    """Refuse a file that is empty or ends before its header says."""
+    if end == 0:
+        raise ValueError("it is empty")
     knows_length = file.frames < UNKNOWN_LENGTH and file.format != "MP3"
     if knows_length and end < expected:
         raise ValueError(
@@ -231,8 +233,6 @@ def _resample_blocks(
         dropped = start - margin - first
         held = held[dropped:]
         first += dropped
-    if end == 0:
-        raise ValueError("it is empty")
     _check_end(file, end, file.frames)
 
 

@@ -109,17 +109,18 @@ def iterate_members(
 def _read_file(shard: Shard, max_bytes: int) -> Member:
     """Find an audio file that is a shard of its own; fetch a remote one."""
     path, *samples = Segment(shard) if isinstance(shard, str) else shard
-    name = Path(path).name
-    if not is_remote(path):
-        return Member(0, name, path, "", 0, *samples)
-    try:
-        with open_url(path) as file:
-            data, problem = file.read(max_bytes + 1), ""
-    except OSError as error:
-        data, problem = b"", str(error)
-    if len(data) > max_bytes:
-        data, problem = b"", f"it has more than {max_bytes} bytes"
-    return Member(0, name, data, problem, int(bool(problem)), *samples)
+    name, data, problem = Path(path).name, path, ""
+    if is_remote(path):
+        try:
+            with open_url(path) as file:
+                data = file.read(max_bytes + 1)
+            if len(data) > max_bytes:
+                problem = f"it has more than {max_bytes} bytes"
+        except OSError as error:
+            problem = str(error)
+    if problem:
+        return Member(0, name, b"", problem, 1)
+    return Member(0, name, data, "", 0, *samples)
 
 
 def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
@@ -219,19 +220,13 @@ def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
 
 
 def _parse_name(header: tarfile.TarInfo, data: bytes) -> str:
-    """Read the name of the next member that its own header cannot hold.
-
-    Pax writes records "LENGTH KEY=VALUE\\n", which count their own bytes.
-    """
-    if header.type == tarfile.XHDTYPE:
+    """Read the name of the next member that its own header cannot hold."""
+    if header.type == tarfile.XHDTYPE:  # "LENGTH KEY=VALUE\n", in bytes
         start, path = 0, b""
-        while record := PAX_RECORD.match(data, start):
-            end = start + int(record[1])
+        while not path and (record := PAX_RECORD.match(data, start)):
+            start += max(int(record[1]), record.end() - start)  # it may lie
             if record[2] == b"path":
-                path = data[record.end() : end - 1]
-            if path or end < record.end():  # the latter lies
-                break
-            start = end
+                path = data[record.end() : start - 1]
         data = path
     return data.rstrip(b"\0").decode("utf-8", "replace")
 
@@ -242,23 +237,23 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     Row groups that end before ``start`` are not read. One problem stands for
     a damaged row group, or for a file that holds no clips.
     """
-    with open_url(path) as source:
+    with open_url(path) as file:
         try:
-            file = source if source.seekable() else _fetch(source)
+            if not file.seekable():  # http
+                data = file.read(MAX_FETCHED_BYTES + 1)
+                if len(data) > MAX_FETCHED_BYTES:
+                    raise ValueError("it is too large for http: download it")
+                file = io.BytesIO(data)
             table = open_table(file)
         except ValueError as error:
             yield Member(0, Path(path).name, b"", str(error), 1)
             return
-        names = table.schema_arrow.names
-        columns = [name for name in ("video_id", "audio") if name in names]
-        first = 0
+        index = 0
         for group in range(table.num_row_groups):
-            stop = first + table.metadata.row_group(group).num_rows
+            stop = index + table.metadata.row_group(group).num_rows
             if stop > start:
-                yield from _read_group(
-                    table, group, columns, first, stop, max_bytes
-                )
-            first = stop
+                yield from _read_group(table, group, index, stop, max_bytes)
+            index = stop
 
 
 def open_table(file: BinaryIO):
@@ -282,51 +277,34 @@ def open_table(file: BinaryIO):
     return table
 
 
-def _fetch(source: BinaryIO) -> BinaryIO:
-    """Read a file that cannot seek into memory."""
-    data = source.read(MAX_FETCHED_BYTES + 1)
-    if len(data) > MAX_FETCHED_BYTES:
-        raise ValueError(
-            f"it has more than {MAX_FETCHED_BYTES} bytes: download it first"
-        )
-    return io.BytesIO(data)
-
-
 def _is_from_outside(error: Exception) -> bool:
     """Tell what a disk or server raises from pyarrow's plain OSErrors."""
     return isinstance(error, OSError) and type(error) is not OSError
 
 
 def _read_group(
-    table: Any,
-    group: int,
-    columns: list[str],
-    index: int,
-    stop: int,
-    max_bytes: int,
+    table: Any, group: int, index: int, stop: int, max_bytes: int
 ) -> Iterator[Member]:
     """Read the rows of one row group; a damaged rest is one problem."""
+    columns = {"video_id", "audio"} & set(table.schema_arrow.names)
     try:
-        for batch in table.iter_batches(ROWS_AT_ONCE, [group], columns):
+        for batch in table.iter_batches(ROWS_AT_ONCE, [group], list(columns)):
             for row in batch.to_pylist():
-                yield _read_row(row, index, max_bytes)
+                audio = row["audio"] or {}
+                # its path is a label, and never opened
+                name = row.get("video_id") or audio.get("path")
+                data = audio.get("bytes") or b""
+                problem = "" if data else "the row holds no bytes"
+                if len(data) > max_bytes:
+                    problem = f"it has {len(data)} bytes, over {max_bytes}"
+                    data = b""
+                lost = int(bool(problem))
+                name = name or f"row {index}"
+                yield Member(index, name, data, problem, lost)
                 index += 1
     except (require("pyarrow", "data").ArrowException, OSError) as error:
         if _is_from_outside(error):
             raise
-        num_lost = stop - index
-        problem = f"damaged row group {group}, {num_lost} clips lost ({error})"
-        yield Member(index, f"row {index}", b"", problem, num_lost)
-
-
-def _read_row(row: dict, index: int, max_bytes: int) -> Member:
-    """Take the clip out of a row. Its path is a label, never opened."""
-    audio = row["audio"] or {}
-    name = row.get("video_id") or audio.get("path") or f"row {index}"
-    data = audio.get("bytes") or b""
-    problem = "" if data else "the row holds no bytes"
-    if len(data) > max_bytes:
-        problem = f"it has {len(data)} bytes, over {max_bytes}"
-    if problem:
-        return Member(index, name, b"", problem, 1)
-    return Member(index, name, data)
+        lost = stop - index
+        problem = f"damaged row group {group}, {lost} clips lost ({error})"
+        yield Member(index, f"row {index}", b"", problem, lost)

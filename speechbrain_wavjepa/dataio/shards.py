@@ -104,8 +104,9 @@ def suffix_of(path: str) -> str:
 
 def is_clip_name(name: str) -> bool:
     """Say whether a file is read as a clip; macOS leaves "._name" files."""
+    suffix = os.path.splitext(name)[1].lower()
     is_shadow = os.path.basename(name).startswith("._")
-    return name.lower().endswith(AUDIO_SUFFIXES) and not is_shadow
+    return suffix in AUDIO_SUFFIXES and not is_shadow
 
 
 def is_remote(path: str) -> bool:
@@ -168,15 +169,12 @@ class HttpFile(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         """Read up to a buffer; ValueError if refused, OSError if away."""
-        reason, pause = "", 0.0
+        reason, pause = "", HTTP_PAUSE
         for number in range(HTTP_TRIES):
             if number:
-                pause = max(pause, HTTP_PAUSE * 2 ** (number - 1))
-                logger.warning(
-                    f"{self.url}: {reason}; asked again in {pause:g} s."
-                )
+                logger.warning(f"{self.url}: {reason}; pause of {pause:g} s.")
                 time.sleep(pause)
-            pause = 0.0
+            pause = HTTP_PAUSE * 2**number
             try:
                 if self._response is None:
                     self._connect()
@@ -189,7 +187,7 @@ class HttpFile(io.RawIOBase):
                 reason = f"{type(error).__name__}: {error}"
                 asked = str(getattr(error, "headers", {}).get("Retry-After"))
                 if asked.isdecimal() and float(asked) <= LONGEST_PAUSE:
-                    pause = float(asked)
+                    pause = max(pause, float(asked))
             self._response = None
         raise ConnectionError(
             f"{self.url}: gave up after {HTTP_TRIES} tries ({reason}). The "
@@ -268,12 +266,7 @@ def name_shards(
     named = []
     for pattern in map(str, patterns):
         paths = [pattern] if _is_there(pattern) else _expand_braces(pattern)
-        missing = [
-            path
-            for path in paths
-            if not (is_remote(path) or glob.has_magic(path))
-            and not os.path.exists(path)
-        ]
+        missing = [path for path in paths if not _may_exist(path)]
         if missing:
             raise ValueError(
                 f"{pattern!r} names {len(missing)} of {len(paths)} files or "
@@ -294,20 +287,16 @@ def check_shards(shards: list[Shard]) -> None:
         raise ValueError("The list of shards is empty.")
     seen = set()
     for shard in shards:
-        place = shard_place(shard)
+        place, name = shard_place(shard), shard_name(shard)
         if place in seen:
-            raise ValueError(
-                f"{shard_name(shard)} is named twice: no clip may be seen "
-                "twice in a pass, so name each shard or file once."
-            )
+            raise ValueError(f"{name} is named twice: name each shard once.")
         seen.add(place)
-        kinds = AUDIO_SUFFIXES
-        if isinstance(shard, str):
-            kinds = PACKED_SUFFIXES + kinds
-        if suffix_of(shard_path(shard)) not in kinds:
+        kinds = PACKED_SUFFIXES if isinstance(shard, str) else ()
+        if suffix_of(place[0]) not in kinds + AUDIO_SUFFIXES:
             raise ValueError(
-                f"{shard_name(shard)} is of no kind that can be read: give "
-                f"{', '.join(kinds)} files (unpack compressed tars first)."
+                f"{name} is of no kind that can be read: give "
+                f"{', '.join(kinds + AUDIO_SUFFIXES)} files (unpack compressed "
+                "tars first)."
             )
 
 
@@ -338,6 +327,11 @@ def _is_there(path: str) -> bool:
     return not is_remote(path) and os.path.lexists(path)
 
 
+def _may_exist(path: str) -> bool:
+    """Say whether a path is a url, a pattern or there."""
+    return is_remote(path) or glob.has_magic(path) or os.path.exists(path)
+
+
 def _expand_braces(pattern: str) -> list[str]:
     """Write out every {000..123}, keeping the zeros in front."""
     braces = BRACES.search(pattern)
@@ -356,9 +350,7 @@ def _expand_braces(pattern: str) -> list[str]:
     ]
 
 
-def _expand_path(
-    path: str, data_root: Optional[str]
-) -> tuple[list[Shard], str]:
+def _expand_path(path: str, data_root: Optional[str]) -> tuple[list, str]:
     """List the shards of a path, and the folder below which they are named."""
     scheme = path.partition("://")[0] if is_remote(path) else ""
     if scheme in WEB:  # a question mark begins a query
@@ -390,13 +382,12 @@ def _expand_folder(folder: str) -> list[str]:
         found = [name for name in names if Path(name).suffix.lower() == suffix]
         if found:
             return [os.path.join(folder, name) for name in found]
-    found = find_clips(folder)
-    if not found:
-        raise ValueError(
-            f"The folder {folder} holds no .tar, no .parquet and below it no "
-            f"{', '.join(AUDIO_SUFFIXES)} file: check the path in the yaml."
-        )
-    return found
+    if found := find_clips(folder):
+        return found
+    raise ValueError(
+        f"The folder {folder} holds no .tar, no .parquet and below it no "
+        f"{', '.join(AUDIO_SUFFIXES)} file."
+    )
 
 
 def read_clip_list(path: Path, data_root: Optional[str] = None) -> list[Shard]:
