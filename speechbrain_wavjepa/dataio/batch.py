@@ -68,10 +68,8 @@ class ClipCollator:
         Draws the masks; None leaves them out.
     num_tokens : int
         Tokens of a window and channel.
-    windows_per_clip : int
-        Windows that will be cut out of each clip.
-    window_samples : int
-        Samples of a window; shorter clips are counted.
+    windows_per_clip, window_samples : int
+        Windows that will be cut out of each clip, and samples of a window.
     clip_samples : int
         Samples that clips are padded to.
     channels : int

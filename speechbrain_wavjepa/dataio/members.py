@@ -1,13 +1,11 @@
 """What is inside a shard: its clips, one after the other, still encoded.
 
-Shards come from anywhere, so nothing in them is trusted: only regular
-members with an audio suffix are read, up to a bound; nothing is extracted,
-unpickled, run or written, and names are labels only. Damage is told in the
-stream itself, as a member without data. Tar files are POSIX.1-2001 (ustar
-and pax) or GNU tar; ``tarfile`` hides the rest of a file behind a damaged
-header, so they are walked here. Parquet files are read as AudioSet is
-published on the hub: rows of ``audio`` (a struct of ``bytes`` and ``path``)
-and mostly ``video_id``; they need pyarrow, the extra ``[data]``.
+Shards come from anywhere, so nothing in them is trusted: only regular members
+with an audio suffix are read, up to a bound; nothing is extracted, unpickled
+or run, and names are labels only. Damage is told as a member without data.
+Tar files are POSIX.1-2001 or GNU tar; ``tarfile`` hides what lies behind a
+damaged header, so they are walked here. Parquet files are AudioSet's on the
+hub: rows of ``audio`` (``bytes`` and ``path``) and mostly ``video_id``.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -38,14 +36,8 @@ PIECE = 2**20  # bytes read at once of what is passed over
 MAX_NAME_BYTES = 64 * 1024
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 LONG_NAME = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
-WITHOUT_DATA = (
-    tarfile.LNKTYPE,
-    tarfile.SYMTYPE,
-    tarfile.DIRTYPE,
-    tarfile.FIFOTYPE,
-    tarfile.CHRTYPE,
-    tarfile.BLKTYPE,
-)
+WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE)
+WITHOUT_DATA += (tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)
 PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
 ROWS_AT_ONCE = 16
 MAX_FETCHED_BYTES = 4 * 1024**3  # of a parquet file behind http
@@ -61,13 +53,6 @@ class Member(NamedTuple):
     num_lost: int = 0  # clips that the problem takes away
     start: int = 0  # first sample of the clip in its file
     stop: Optional[int] = None  # the sample behind its last one
-
-
-class TarDamage(NamedTuple):
-    """A gap of a tar file in which at least one member is lost."""
-
-    position: int
-    reason: str
 
 
 def iterate_members(
@@ -128,8 +113,8 @@ def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
     index, damages = 0, []
     with open_url(path) as file:
         for found in walk_tar(file, is_clip_name, max_bytes):
-            if isinstance(found, TarDamage):
-                damages.append(f"{found.reason}, byte {found.position}")
+            if isinstance(found, str):
+                damages.append(found)
             else:
                 yield Member(index, *found)
                 index += 1
@@ -146,8 +131,8 @@ def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
 
 def walk_tar(
     file: BinaryIO, is_wanted: Callable[[str], bool], max_bytes: int
-) -> Iterator[Union[tuple[str, bytes], TarDamage]]:
-    """Read name and data of the wanted regular members, and tell of gaps.
+) -> Iterator[Union[tuple[str, bytes], str]]:
+    """Read the wanted regular members (name, data), and tell of gaps (str).
 
     Behind a damaged header, or a member that is too large, the next whole
     header is searched block by block.
@@ -167,33 +152,28 @@ def walk_tar(
         header = _parse_header(block)
         if header is None:
             if not is_searching:
-                yield TarDamage(place, "damaged header")
+                yield f"damaged header, byte {place}"
             is_searching = True
             continue
         name = long_name or header.name
         is_clip = header.type in REGULAR and is_wanted(name)
         is_searching = is_clip and header.size > max_bytes
         if is_searching:
-            reason = f"{name!r} has {header.size} bytes, over {max_bytes}"
-            yield TarDamage(place, reason)
+            yield f"{name!r} has over {max_bytes} bytes, byte {place}"
             continue
         is_name = header.type in LONG_NAME
         size = 0 if header.type in WITHOUT_DATA else header.size
         padded = size + -size % BLOCK
-        if is_clip or is_name:
-            data = file.read(padded)
-            is_cut = len(data) < size
-        else:
-            is_cut = _pass_over(file, padded, end) < size
-        if is_cut:
-            yield TarDamage(place, f"the file ends within {name!r}")
+        data = file.read(padded) if is_clip or is_name else b""
+        if (len(data) or _pass_over(file, padded, end)) < size:
+            yield f"the file ends within {name!r}, byte {place}"
             return
         position += padded
         long_name = _parse_name(header, data[:size]) if is_name else ""
         if is_clip:
             yield name, data[:size]
     if (not at_end_mark or any(block)) and not is_searching:
-        yield TarDamage(position, "the file ends without an end mark")
+        yield f"the file ends without an end mark, byte {position}"
 
 
 def _pass_over(file: BinaryIO, size: int, end: Optional[int]) -> int:

@@ -2,9 +2,9 @@
 
 A shard is a tar file, a parquet file, an audio file or a segment of one, on
 a disk or behind a url. Nothing is ever run as a command: only the schemes
-below are opened. Manifests are SpeechBrain's (``speechbrain.dataio.dataio``):
-``$data_root`` (csv) or ``{data_root}`` (json) stands for a folder; start and
-stop count the samples of the file, and equal ones mean "to the end".
+below are opened. Manifests are SpeechBrain's: ``$data_root`` (csv) or
+``{data_root}`` (json) stands for a folder; start and stop count the samples
+of the file, and equal ones mean "to the end".
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 PACKED_SUFFIXES = (".tar", ".parquet")
-MANIFEST_SUFFIXES = (".csv", ".json")
 MAX_MANIFEST = 512 * 1024**2  # bytes: some million clips
+# of manifests, by their suffix
 VARIABLES = {".csv": re.compile(r"\$([\w.]+)"), ".json": re.compile(r"{(\w+)}")}
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -129,7 +129,7 @@ def open_url(path: str) -> BinaryIO:
             raise OSError(errno.EINVAL, "it is no regular file", path)
         return open(path, "rb")
     if path.partition("://")[0] in WEB:
-        return io.BufferedReader(HttpFile(path), PIECE)
+        return io.BufferedReader(_HttpFile(path), PIECE)
     return open_store(path).open(path, "rb")
 
 
@@ -143,7 +143,7 @@ def open_store(url: str):
         raise ValueError(f"Cannot read {url}: {error}.") from error
 
 
-class HttpFile(io.RawIOBase):
+class _HttpFile(io.RawIOBase):
     """A url read forward; where a connection breaks, it is taken up again.
 
     fsspec's reader needs aiohttp, and neither waits for a busy server nor
@@ -158,13 +158,11 @@ class HttpFile(io.RawIOBase):
         self.readinto(bytearray())  # a refused url is told at once
 
     def close(self) -> None:
-        """Close the connection."""
         if self._response is not None:
             self._response.close()
         super().close()
 
     def readable(self) -> bool:
-        """Say yes."""
         return True
 
     def readinto(self, buffer) -> int:
@@ -266,8 +264,7 @@ def name_shards(
     named = []
     for pattern in map(str, patterns):
         paths = [pattern] if _is_there(pattern) else _expand_braces(pattern)
-        missing = [path for path in paths if not _may_exist(path)]
-        if missing:
+        if missing := [path for path in paths if not _may_exist(path)]:
             raise ValueError(
                 f"{pattern!r} names {len(missing)} of {len(paths)} files or "
                 f"folders that do not exist, first {missing[0]}."
@@ -369,25 +366,20 @@ def _expand_path(path: str, data_root: Optional[str]) -> tuple[list, str]:
             root = os.path.dirname(root)
         return sorted(found), root
     if not scheme and os.path.isdir(path):
-        return _expand_folder(path), path
-    if not scheme and suffix_of(path) in MANIFEST_SUFFIXES:
+        names = sorted(os.listdir(path))
+        for suffix in PACKED_SUFFIXES:
+            found = [n for n in names if Path(n).suffix.lower() == suffix]
+            if found:
+                return [os.path.join(path, name) for name in found], path
+        if found := find_clips(path):
+            return found, path
+        raise ValueError(
+            f"The folder {path} holds no .tar, no .parquet and below it no "
+            f"{', '.join(AUDIO_SUFFIXES)} file."
+        )
+    if not scheme and suffix_of(path) in VARIABLES:
         return read_clip_list(Path(path), data_root), root
     return [path], root
-
-
-def _expand_folder(folder: str) -> list[str]:
-    """List a folder's tar files, else its parquet files, else its clips."""
-    names = sorted(os.listdir(folder))
-    for suffix in PACKED_SUFFIXES:
-        found = [name for name in names if Path(name).suffix.lower() == suffix]
-        if found:
-            return [os.path.join(folder, name) for name in found]
-    if found := find_clips(folder):
-        return found
-    raise ValueError(
-        f"The folder {folder} holds no .tar, no .parquet and below it no "
-        f"{', '.join(AUDIO_SUFFIXES)} file."
-    )
 
 
 def read_clip_list(path: Path, data_root: Optional[str] = None) -> list[Shard]:
@@ -413,9 +405,8 @@ def _read_rows(path: Path) -> Iterator[tuple[str, Any]]:
         for row in reader:
             yield f"{path}, line {reader.line_num}", row
         return
-    content = parse_json(text, path)
-    clips = content.items() if isinstance(content, dict) else [("", content)]
-    for key, row in clips:
+    clips = parse_json(text, path)
+    for key, row in clips.items() if isinstance(clips, dict) else [("", clips)]:
         wav = row.get("wav") if isinstance(row, dict) else None
         if isinstance(wav, dict):  # {"file": path, "start": 0, "stop": 16000}
             row = {**row, **wav, "wav": wav.get("file")}

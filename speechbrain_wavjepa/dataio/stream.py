@@ -1,12 +1,10 @@
 """ClipStream: an endless, exactly resumable stream of clips out of shards.
 
-The order of the clips is a pure function of the seed and the pass, so a
-position is a handful of numbers. Shards are permuted in every pass and split
-over processes and workers; each worker reads its shards in order and
-shuffles blocks of still encoded clips. A position names the block by the
-place where it began, and the clip by its rank within the block: to resume,
-one block is read again. Of a recording longer than a clip, each pass takes
-another part; which one is a function of its name, the seed and the pass.
+The order is a pure function of the seed and the pass, so a position is a
+handful of numbers. Shards are permuted in every pass and split over processes
+and workers; each worker reads its shards in order and shuffles blocks of
+still encoded clips. A position names the block by where it began, and the
+clip by its rank within it: to resume, one block is read again.
 
 Shapes: T samples, C channels.
 
@@ -187,12 +185,11 @@ class ClipStream(IterableDataset):
         if is_distributed_initialized():  # without it, what torchrun sets
             group = torch.distributed
             found = group.get_rank(), group.get_world_size()
-        self.rank = int(found[0] if rank is None else rank)
-        self.world_size = int(found[1] if world_size is None else world_size)
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(
-                f"rank={self.rank} must lie below world_size={self.world_size}."
-            )
+        rank = int(found[0] if rank is None else rank)
+        world_size = int(found[1] if world_size is None else world_size)
+        self.rank, self.world_size = rank, world_size
+        if not 0 <= rank < world_size:
+            raise ValueError(f"{rank=} must lie below {world_size=}.")
         # iterations that begin from now on resume behind these, by worker
         self.positions: dict[int, StreamPosition] = {}
 

@@ -1,11 +1,9 @@
 """A procedural, labelled corpus of sounds for the runs without a download.
 
-Every clip is a pure function of the seed and its index: a sound of one
-class at a random place in the clip, over coloured background noise, at a
-random level. Classes come in pairs that share their long-term spectrum and
-differ in time: what rises and what falls, what is steady and what is
-modulated, what is regular and what is not. Pitch, tempo and timbre vary
-widely within a class.
+Every clip is a pure function of the seed and its index: a sound of one class
+at a random place, over coloured background noise, at a random level. Classes
+come in pairs that share their long-term spectrum and differ in time: what
+rises and what falls, what is steady and what is modulated.
 
 Shapes: n clips, T samples.
 

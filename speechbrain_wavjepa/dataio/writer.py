@@ -21,11 +21,7 @@ import numpy as np
 import soundfile
 
 from speechbrain_wavjepa.dataio.shards import is_remote
-from speechbrain_wavjepa.utils.files import (
-    atomic_file,
-    hash_file,
-    path_inside,
-)
+from speechbrain_wavjepa.utils.files import atomic_file, hash_file, path_inside
 
 MANIFEST_NAME = "manifest.json"
 MAX_BYTES = 512 * 1024**2
@@ -96,9 +92,7 @@ def encode_flac(
 
 
 def write_shard(
-    path: Path,
-    clips: Iterable[tuple[str, bytes, dict]],
-    suffix: str = ".flac",
+    path: Path, clips: Iterable[tuple[str, bytes, dict]], suffix: str = ".flac"
 ) -> dict:
     """Write (key, file, metadata) as KEY + suffix and KEY.json of a shard.
 
