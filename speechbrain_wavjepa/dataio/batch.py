@@ -24,36 +24,16 @@ from speechbrain_wavjepa.utils.seed import stable_seed
 
 @dataclasses.dataclass
 class ClipBatch:
-    """A batch of clips, complete with its masks; made by ``ClipCollator``.
+    """A batch of clips, complete with its masks; ``ClipCollator`` makes it."""
 
-    Arguments
-    ---------
-    waveform : [B, T, C]
-        The clips, with zeros behind the end of each.
-    lengths : [B]
-        Valid samples of each clip.
-    mask : JEPAMask or None
-        Masks of B * W windows, with the indices that the model needs.
-    keys : list of str
-        Shard and member of each clip.
-    seed : int
-        Seeds every later random draw for this batch.
-    position : StreamPosition
-        Where the stream stands after this batch.
-    num_short : int
-        Clips of this batch that are shorter than a window.
-    scene : SceneParts or None
-        What ``augment.SceneMixer`` makes scenes of.
-    """
-
-    waveform: Tensor
-    lengths: Tensor
-    mask: Optional[JEPAMask]
-    keys: list[str]
-    seed: int
-    position: StreamPosition
-    num_short: int
-    scene: Optional[Any] = None
+    waveform: Tensor  # [B, T, C], with zeros behind the end of each clip
+    lengths: Tensor  # [B], valid samples of each clip
+    mask: Optional[JEPAMask]  # of B * W windows
+    keys: list[str]  # shard and member of each clip
+    seed: int  # of every later random draw for this batch
+    position: StreamPosition  # where the stream stands after it
+    num_short: int  # clips that are shorter than a window
+    scene: Optional[Any] = None  # what augment.SceneMixer makes scenes of
 
     @property
     def batchsize(self) -> int:
@@ -81,6 +61,7 @@ class ClipBatch:
         return self
 
 
+@dataclasses.dataclass
 class ClipCollator:
     """Pads clips to one length; draws the masks of their windows and scenes.
 
@@ -90,10 +71,8 @@ class ClipCollator:
         Draws the masks; None leaves them out.
     num_tokens : int
         Tokens of a window and channel.
-    windows_per_clip : int
-        Windows that will be cut out of each clip.
-    window_samples : int
-        Samples of a window; shorter clips are counted.
+    windows_per_clip, window_samples : int
+        Windows that will be cut out of each clip, and samples of a window.
     clip_samples : int
         Samples that clips are padded to.
     channels : int
@@ -116,33 +95,24 @@ class ClipCollator:
     (torch.Size([1, 160000, 1]), torch.Size([8, 200]))
     """
 
-    def __init__(
-        self,
-        masker: Optional[BlockMasker],
-        num_tokens: int,
-        windows_per_clip: int = 8,
-        window_samples: int = 32160,
-        clip_samples: int = 160000,
-        channels: int = 1,
-        seed: int = 0,
-        scene_sampler: Optional[Callable] = None,
-    ):
-        if window_samples > clip_samples:
+    masker: Optional[BlockMasker]
+    num_tokens: int
+    windows_per_clip: int = 8
+    window_samples: int = 32160
+    clip_samples: int = 160000
+    channels: int = 1
+    seed: int = 0
+    scene_sampler: Optional[Callable] = None
+
+    def __post_init__(self):
+        if self.window_samples > self.clip_samples:
             raise ValueError(
-                f"window_samples={window_samples} is more than a clip's "
-                f"{clip_samples}: raise clip_seconds or lower window_samples."
+                f"window_samples={self.window_samples} is more than a clip's "
+                f"{self.clip_samples}: raise clip_seconds or lower it."
             )
-        if masker is not None:
+        if self.masker is not None:
             # impossible settings are refused here rather than in a worker
-            masker(1, num_tokens, channels, torch.Generator())
-        self.masker = masker
-        self.num_tokens = num_tokens
-        self.windows_per_clip = windows_per_clip
-        self.window_samples = window_samples
-        self.clip_samples = clip_samples
-        self.channels = channels
-        self.seed = seed
-        self.scene_sampler = scene_sampler
+            self.masker(1, self.num_tokens, self.channels, torch.Generator())
 
     def __call__(self, clips: list[Clip]) -> ClipBatch:
         """Make a batch, a pure function of its clips and the seed."""

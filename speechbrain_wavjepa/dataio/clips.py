@@ -87,10 +87,8 @@ def read_waveform(
     with open_clip(data) as file:
         rate = file.samplerate
         end = file.frames if stop is None else min(stop, file.frames)
-        if start > 0 and start >= end:
-            raise ValueError(
-                f"its segment begins at sample {start}, and it has {end}"
-            )
+        if 0 < start >= end:
+            raise ValueError(f"its segment begins at sample {start} of {end}")
         if draw is not None and end < UNKNOWN_LENGTH:
             start += choose_part(end - start, max_seconds * rate, *draw)
         if start > 0:
@@ -163,12 +161,13 @@ def check_header(file: soundfile.SoundFile) -> None:
 
 
 def _check_end(file: soundfile.SoundFile, end: int, expected: int) -> None:
-    """Refuse a file that ends before its header says."""
+    """Refuse a file that is empty or ends before its header says."""
+    if end == 0:
+        raise ValueError("it is empty")
     knows_length = file.frames < UNKNOWN_LENGTH and file.format != "MP3"
     if knows_length and end < expected:
         raise ValueError(
-            f"it ends after {end} of the {file.frames} frames that its header "
-            "claims"
+            f"it ends after {end} of the {file.frames} frames of its header"
         )
 
 
@@ -231,8 +230,6 @@ def _resample_blocks(
         dropped = start - margin - first
         held = held[dropped:]
         first += dropped
-    if end == 0:
-        raise ValueError("it is empty")
     _check_end(file, end, file.frames)
 
 

@@ -1,13 +1,11 @@
 """What is inside a shard: its clips, one after the other, still encoded.
 
-Shards come from anywhere, so nothing in them is trusted: only regular
-members with an audio suffix are read, up to a bound; nothing is extracted,
-unpickled, run or written, and names are labels only. Damage is told in the
-stream itself, as a member without data. Tar files are POSIX.1-2001 (ustar
-and pax) or GNU tar; ``tarfile`` hides the rest of a file behind a damaged
-header, so they are walked here. Parquet files are read as AudioSet is
-published on the hub: rows of ``audio`` (a struct of ``bytes`` and ``path``)
-and mostly ``video_id``; they need pyarrow, the extra ``[data]``.
+Shards come from anywhere, so nothing in them is trusted: only regular members
+with an audio suffix are read, up to a bound; nothing is extracted, unpickled
+or run, and names are labels only. Damage is told as a member without data.
+Tar files are POSIX.1-2001 or GNU tar; ``tarfile`` hides what lies behind a
+damaged header, so they are walked here. Parquet files are AudioSet's on the
+hub: rows of ``audio`` (``bytes`` and ``path``) and mostly ``video_id``.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -38,14 +36,8 @@ PIECE = 2**20  # bytes read at once of what is passed over
 MAX_NAME_BYTES = 64 * 1024
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 LONG_NAME = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
-WITHOUT_DATA = (
-    tarfile.LNKTYPE,
-    tarfile.SYMTYPE,
-    tarfile.DIRTYPE,
-    tarfile.FIFOTYPE,
-    tarfile.CHRTYPE,
-    tarfile.BLKTYPE,
-)
+WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE)
+WITHOUT_DATA += (tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)
 PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=]+)=")
 ROWS_AT_ONCE = 16
 MAX_FETCHED_BYTES = 4 * 1024**3  # of a parquet file behind http
@@ -61,13 +53,6 @@ class Member(NamedTuple):
     num_lost: int = 0  # clips that the problem takes away
     start: int = 0  # first sample of the clip in its file
     stop: Optional[int] = None  # the sample behind its last one
-
-
-class TarDamage(NamedTuple):
-    """A gap of a tar file in which at least one member is lost."""
-
-    position: int
-    reason: str
 
 
 def iterate_members(
@@ -109,17 +94,18 @@ def iterate_members(
 def _read_file(shard: Shard, max_bytes: int) -> Member:
     """Find an audio file that is a shard of its own; fetch a remote one."""
     path, *samples = Segment(shard) if isinstance(shard, str) else shard
-    name = Path(path).name
-    if not is_remote(path):
-        return Member(0, name, path, "", 0, *samples)
-    try:
-        with open_url(path) as file:
-            data, problem = file.read(max_bytes + 1), ""
-    except OSError as error:
-        data, problem = b"", str(error)
-    if len(data) > max_bytes:
-        data, problem = b"", f"it has more than {max_bytes} bytes"
-    return Member(0, name, data, problem, int(bool(problem)), *samples)
+    name, data, problem = Path(path).name, path, ""
+    if is_remote(path):
+        try:
+            with open_url(path) as file:
+                data = file.read(max_bytes + 1)
+            if len(data) > max_bytes:
+                problem = f"it has more than {max_bytes} bytes"
+        except OSError as error:
+            problem = str(error)
+    if problem:
+        return Member(0, name, b"", problem, 1)
+    return Member(0, name, data, "", 0, *samples)
 
 
 def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
@@ -127,8 +113,8 @@ def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
     index, damages = 0, []
     with open_url(path) as file:
         for found in walk_tar(file, is_clip_name, max_bytes):
-            if isinstance(found, TarDamage):
-                damages.append(f"{found.reason}, byte {found.position}")
+            if isinstance(found, str):
+                damages.append(found)
             else:
                 yield Member(index, *found)
                 index += 1
@@ -145,8 +131,8 @@ def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
 
 def walk_tar(
     file: BinaryIO, is_wanted: Callable[[str], bool], max_bytes: int
-) -> Iterator[Union[tuple[str, bytes], TarDamage]]:
-    """Read name and data of the wanted regular members, and tell of gaps.
+) -> Iterator[Union[tuple[str, bytes], str]]:
+    """Read the wanted regular members (name, data), and tell of gaps (str).
 
     Behind a damaged header, or a member that is too large, the next whole
     header is searched block by block.
@@ -166,33 +152,28 @@ def walk_tar(
         header = _parse_header(block)
         if header is None:
             if not is_searching:
-                yield TarDamage(place, "damaged header")
+                yield f"damaged header, byte {place}"
             is_searching = True
             continue
         name = long_name or header.name
         is_clip = header.type in REGULAR and is_wanted(name)
         is_searching = is_clip and header.size > max_bytes
         if is_searching:
-            reason = f"{name!r} has {header.size} bytes, over {max_bytes}"
-            yield TarDamage(place, reason)
+            yield f"{name!r} has over {max_bytes} bytes, byte {place}"
             continue
         is_name = header.type in LONG_NAME
         size = 0 if header.type in WITHOUT_DATA else header.size
         padded = size + -size % BLOCK
-        if is_clip or is_name:
-            data = file.read(padded)
-            is_cut = len(data) < size
-        else:
-            is_cut = _pass_over(file, padded, end) < size
-        if is_cut:
-            yield TarDamage(place, f"the file ends within {name!r}")
+        data = file.read(padded) if is_clip or is_name else b""
+        if (len(data) or _pass_over(file, padded, end)) < size:
+            yield f"the file ends within {name!r}, byte {place}"
             return
         position += padded
         long_name = _parse_name(header, data[:size]) if is_name else ""
         if is_clip:
             yield name, data[:size]
     if (not at_end_mark or any(block)) and not is_searching:
-        yield TarDamage(position, "the file ends without an end mark")
+        yield f"the file ends without an end mark, byte {position}"
 
 
 def _pass_over(file: BinaryIO, size: int, end: Optional[int]) -> int:
@@ -219,19 +200,13 @@ def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
 
 
 def _parse_name(header: tarfile.TarInfo, data: bytes) -> str:
-    """Read the name of the next member that its own header cannot hold.
-
-    Pax writes records "LENGTH KEY=VALUE\\n", which count their own bytes.
-    """
-    if header.type == tarfile.XHDTYPE:
+    """Read the name of the next member that its own header cannot hold."""
+    if header.type == tarfile.XHDTYPE:  # "LENGTH KEY=VALUE\n", in bytes
         start, path = 0, b""
-        while record := PAX_RECORD.match(data, start):
-            end = start + int(record[1])
+        while not path and (record := PAX_RECORD.match(data, start)):
+            start += max(int(record[1]), record.end() - start)  # it may lie
             if record[2] == b"path":
-                path = data[record.end() : end - 1]
-            if path or end < record.end():  # the latter lies
-                break
-            start = end
+                path = data[record.end() : start - 1]
         data = path
     return data.rstrip(b"\0").decode("utf-8", "replace")
 
@@ -242,23 +217,23 @@ def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     Row groups that end before ``start`` are not read. One problem stands for
     a damaged row group, or for a file that holds no clips.
     """
-    with open_url(path) as source:
+    with open_url(path) as file:
         try:
-            file = source if source.seekable() else _fetch(source)
+            if not file.seekable():  # http
+                data = file.read(MAX_FETCHED_BYTES + 1)
+                if len(data) > MAX_FETCHED_BYTES:
+                    raise ValueError("it is too large for http: download it")
+                file = io.BytesIO(data)
             table = open_table(file)
         except ValueError as error:
             yield Member(0, Path(path).name, b"", str(error), 1)
             return
-        names = table.schema_arrow.names
-        columns = [name for name in ("video_id", "audio") if name in names]
-        first = 0
+        index = 0
         for group in range(table.num_row_groups):
-            stop = first + table.metadata.row_group(group).num_rows
+            stop = index + table.metadata.row_group(group).num_rows
             if stop > start:
-                yield from _read_group(
-                    table, group, columns, first, stop, max_bytes
-                )
-            first = stop
+                yield from _read_group(table, group, index, stop, max_bytes)
+            index = stop
 
 
 def open_table(file: BinaryIO):
@@ -282,51 +257,34 @@ def open_table(file: BinaryIO):
     return table
 
 
-def _fetch(source: BinaryIO) -> BinaryIO:
-    """Read a file that cannot seek into memory."""
-    data = source.read(MAX_FETCHED_BYTES + 1)
-    if len(data) > MAX_FETCHED_BYTES:
-        raise ValueError(
-            f"it has more than {MAX_FETCHED_BYTES} bytes: download it first"
-        )
-    return io.BytesIO(data)
-
-
 def _is_from_outside(error: Exception) -> bool:
     """Tell what a disk or server raises from pyarrow's plain OSErrors."""
     return isinstance(error, OSError) and type(error) is not OSError
 
 
 def _read_group(
-    table: Any,
-    group: int,
-    columns: list[str],
-    index: int,
-    stop: int,
-    max_bytes: int,
+    table: Any, group: int, index: int, stop: int, max_bytes: int
 ) -> Iterator[Member]:
     """Read the rows of one row group; a damaged rest is one problem."""
+    columns = {"video_id", "audio"} & set(table.schema_arrow.names)
     try:
-        for batch in table.iter_batches(ROWS_AT_ONCE, [group], columns):
+        for batch in table.iter_batches(ROWS_AT_ONCE, [group], list(columns)):
             for row in batch.to_pylist():
-                yield _read_row(row, index, max_bytes)
+                audio = row["audio"] or {}
+                # its path is a label, and never opened
+                name = row.get("video_id") or audio.get("path")
+                data = audio.get("bytes") or b""
+                problem = "" if data else "the row holds no bytes"
+                if len(data) > max_bytes:
+                    problem = f"it has {len(data)} bytes, over {max_bytes}"
+                    data = b""
+                lost = int(bool(problem))
+                name = name or f"row {index}"
+                yield Member(index, name, data, problem, lost)
                 index += 1
     except (require("pyarrow", "data").ArrowException, OSError) as error:
         if _is_from_outside(error):
             raise
-        num_lost = stop - index
-        problem = f"damaged row group {group}, {num_lost} clips lost ({error})"
-        yield Member(index, f"row {index}", b"", problem, num_lost)
-
-
-def _read_row(row: dict, index: int, max_bytes: int) -> Member:
-    """Take the clip out of a row. Its path is a label, never opened."""
-    audio = row["audio"] or {}
-    name = row.get("video_id") or audio.get("path") or f"row {index}"
-    data = audio.get("bytes") or b""
-    problem = "" if data else "the row holds no bytes"
-    if len(data) > max_bytes:
-        problem = f"it has {len(data)} bytes, over {max_bytes}"
-    if problem:
-        return Member(index, name, b"", problem, 1)
-    return Member(index, name, data)
+        lost = stop - index
+        problem = f"damaged row group {group}, {lost} clips lost ({error})"
+        yield Member(index, f"row {index}", b"", problem, lost)

@@ -2,9 +2,9 @@
 
 A shard is a tar file, a parquet file, an audio file or a segment of one, on
 a disk or behind a url. Nothing is ever run as a command: only the schemes
-below are opened. Manifests are SpeechBrain's (``speechbrain.dataio.dataio``):
-``$data_root`` (csv) or ``{data_root}`` (json) stands for a folder; start and
-stop count the samples of the file, and equal ones mean "to the end".
+below are opened. Manifests are SpeechBrain's: ``$data_root`` (csv) or
+``{data_root}`` (json) stands for a folder; start and stop count the samples
+of the file, and equal ones mean "to the end".
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 PACKED_SUFFIXES = (".tar", ".parquet")
-MANIFEST_SUFFIXES = (".csv", ".json")
 MAX_MANIFEST = 512 * 1024**2  # bytes: some million clips
+# of manifests, by their suffix
 VARIABLES = {".csv": re.compile(r"\$([\w.]+)"), ".json": re.compile(r"{(\w+)}")}
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -104,8 +104,9 @@ def suffix_of(path: str) -> str:
 
 def is_clip_name(name: str) -> bool:
     """Say whether a file is read as a clip; macOS leaves "._name" files."""
+    suffix = os.path.splitext(name)[1].lower()
     is_shadow = os.path.basename(name).startswith("._")
-    return name.lower().endswith(AUDIO_SUFFIXES) and not is_shadow
+    return suffix in AUDIO_SUFFIXES and not is_shadow
 
 
 def is_remote(path: str) -> bool:
@@ -128,7 +129,7 @@ def open_url(path: str) -> BinaryIO:
             raise OSError(errno.EINVAL, "it is no regular file", path)
         return open(path, "rb")
     if path.partition("://")[0] in WEB:
-        return io.BufferedReader(HttpFile(path), PIECE)
+        return io.BufferedReader(_HttpFile(path), PIECE)
     return open_store(path).open(path, "rb")
 
 
@@ -142,7 +143,7 @@ def open_store(url: str):
         raise ValueError(f"Cannot read {url}: {error}.") from error
 
 
-class HttpFile(io.RawIOBase):
+class _HttpFile(io.RawIOBase):
     """A url read forward; where a connection breaks, it is taken up again.
 
     fsspec's reader needs aiohttp, and neither waits for a busy server nor
@@ -157,26 +158,21 @@ class HttpFile(io.RawIOBase):
         self.readinto(bytearray())  # a refused url is told at once
 
     def close(self) -> None:
-        """Close the connection."""
         if self._response is not None:
             self._response.close()
         super().close()
 
     def readable(self) -> bool:
-        """Say yes."""
         return True
 
     def readinto(self, buffer) -> int:
         """Read up to a buffer; ValueError if refused, OSError if away."""
-        reason, pause = "", 0.0
+        reason, pause = "", HTTP_PAUSE
         for number in range(HTTP_TRIES):
             if number:
-                pause = max(pause, HTTP_PAUSE * 2 ** (number - 1))
-                logger.warning(
-                    f"{self.url}: {reason}; asked again in {pause:g} s."
-                )
+                logger.warning(f"{self.url}: {reason}; pause of {pause:g} s.")
                 time.sleep(pause)
-            pause = 0.0
+            pause = HTTP_PAUSE * 2**number
             try:
                 if self._response is None:
                     self._connect()
@@ -189,7 +185,7 @@ class HttpFile(io.RawIOBase):
                 reason = f"{type(error).__name__}: {error}"
                 asked = str(getattr(error, "headers", {}).get("Retry-After"))
                 if asked.isdecimal() and float(asked) <= LONGEST_PAUSE:
-                    pause = float(asked)
+                    pause = max(pause, float(asked))
             self._response = None
         raise ConnectionError(
             f"{self.url}: gave up after {HTTP_TRIES} tries ({reason}). The "
@@ -268,13 +264,7 @@ def name_shards(
     named = []
     for pattern in map(str, patterns):
         paths = [pattern] if _is_there(pattern) else _expand_braces(pattern)
-        missing = [
-            path
-            for path in paths
-            if not (is_remote(path) or glob.has_magic(path))
-            and not os.path.exists(path)
-        ]
-        if missing:
+        if missing := [path for path in paths if not _may_exist(path)]:
             raise ValueError(
                 f"{pattern!r} names {len(missing)} of {len(paths)} files or "
                 f"folders that do not exist, first {missing[0]}."
@@ -294,20 +284,16 @@ def check_shards(shards: list[Shard]) -> None:
         raise ValueError("The list of shards is empty.")
     seen = set()
     for shard in shards:
-        place = shard_place(shard)
+        place, name = shard_place(shard), shard_name(shard)
         if place in seen:
-            raise ValueError(
-                f"{shard_name(shard)} is named twice: no clip may be seen "
-                "twice in a pass, so name each shard or file once."
-            )
+            raise ValueError(f"{name} is named twice: name each shard once.")
         seen.add(place)
-        kinds = AUDIO_SUFFIXES
-        if isinstance(shard, str):
-            kinds = PACKED_SUFFIXES + kinds
-        if suffix_of(shard_path(shard)) not in kinds:
+        kinds = PACKED_SUFFIXES if isinstance(shard, str) else ()
+        if suffix_of(place[0]) not in kinds + AUDIO_SUFFIXES:
             raise ValueError(
-                f"{shard_name(shard)} is of no kind that can be read: give "
-                f"{', '.join(kinds)} files (unpack compressed tars first)."
+                f"{name} is of no kind that can be read: give "
+                f"{', '.join(kinds + AUDIO_SUFFIXES)} files (unpack compressed "
+                "tars first)."
             )
 
 
@@ -338,6 +324,11 @@ def _is_there(path: str) -> bool:
     return not is_remote(path) and os.path.lexists(path)
 
 
+def _may_exist(path: str) -> bool:
+    """Say whether a path is a url, a pattern or there."""
+    return is_remote(path) or glob.has_magic(path) or os.path.exists(path)
+
+
 def _expand_braces(pattern: str) -> list[str]:
     """Write out every {000..123}, keeping the zeros in front."""
     braces = BRACES.search(pattern)
@@ -356,9 +347,7 @@ def _expand_braces(pattern: str) -> list[str]:
     ]
 
 
-def _expand_path(
-    path: str, data_root: Optional[str]
-) -> tuple[list[Shard], str]:
+def _expand_path(path: str, data_root: Optional[str]) -> tuple[list, str]:
     """List the shards of a path, and the folder below which they are named."""
     scheme = path.partition("://")[0] if is_remote(path) else ""
     if scheme in WEB:  # a question mark begins a query
@@ -377,26 +366,20 @@ def _expand_path(
             root = os.path.dirname(root)
         return sorted(found), root
     if not scheme and os.path.isdir(path):
-        return _expand_folder(path), path
-    if not scheme and suffix_of(path) in MANIFEST_SUFFIXES:
+        names = sorted(os.listdir(path))
+        for suffix in PACKED_SUFFIXES:
+            found = [n for n in names if Path(n).suffix.lower() == suffix]
+            if found:
+                return [os.path.join(path, name) for name in found], path
+        if found := find_clips(path):
+            return found, path
+        raise ValueError(
+            f"The folder {path} holds no .tar, no .parquet and below it no "
+            f"{', '.join(AUDIO_SUFFIXES)} file."
+        )
+    if not scheme and suffix_of(path) in VARIABLES:
         return read_clip_list(Path(path), data_root), root
     return [path], root
-
-
-def _expand_folder(folder: str) -> list[str]:
-    """List a folder's tar files, else its parquet files, else its clips."""
-    names = sorted(os.listdir(folder))
-    for suffix in PACKED_SUFFIXES:
-        found = [name for name in names if Path(name).suffix.lower() == suffix]
-        if found:
-            return [os.path.join(folder, name) for name in found]
-    found = find_clips(folder)
-    if not found:
-        raise ValueError(
-            f"The folder {folder} holds no .tar, no .parquet and below it no "
-            f"{', '.join(AUDIO_SUFFIXES)} file: check the path in the yaml."
-        )
-    return found
 
 
 def read_clip_list(path: Path, data_root: Optional[str] = None) -> list[Shard]:
@@ -422,9 +405,8 @@ def _read_rows(path: Path) -> Iterator[tuple[str, Any]]:
         for row in reader:
             yield f"{path}, line {reader.line_num}", row
         return
-    content = parse_json(text, path)
-    clips = content.items() if isinstance(content, dict) else [("", content)]
-    for key, row in clips:
+    clips = parse_json(text, path)
+    for key, row in clips.items() if isinstance(clips, dict) else [("", clips)]:
         wav = row.get("wav") if isinstance(row, dict) else None
         if isinstance(wav, dict):  # {"file": path, "start": 0, "stop": 16000}
             row = {**row, **wav, "wav": wav.get("file")}

@@ -1,12 +1,10 @@
 """ClipStream: an endless, exactly resumable stream of clips out of shards.
 
-The order of the clips is a pure function of the seed and the pass, so a
-position is a handful of numbers. Shards are permuted in every pass and split
-over processes and workers; each worker reads its shards in order and
-shuffles blocks of still encoded clips. A position names the block by the
-place where it began, and the clip by its rank within the block: to resume,
-one block is read again. Of a recording longer than a clip, each pass takes
-another part; which one is a function of its name, the seed and the pass.
+The order is a pure function of the seed and the pass, so a position is a
+handful of numbers. Shards are permuted in every pass and split over processes
+and workers; each worker reads its shards in order and shuffles blocks of
+still encoded clips. A position names the block by where it began, and the
+clip by its rank within it: to resume, one block is read again.
 
 Shapes: T samples, C channels.
 
@@ -15,7 +13,6 @@ Authors
 """
 
 import collections
-import dataclasses
 import functools
 import itertools
 import json
@@ -23,7 +20,8 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -57,10 +55,21 @@ logger = logging.getLogger(__name__)
 SHARDS, BLOCK = 0, 1  # kinds of draws, so that no two share a seed
 MIN_CLIPS_TO_JUDGE = 100
 NAMES_IN_ERROR = 5
-ELSE = "or begin a new run in another output_folder"
 
 
-@dataclasses.dataclass(frozen=True)
+def _check_same(saved: dict[str, int], now: dict[str, int]) -> None:
+    """Refuse a checkpoint of other data or another split."""
+    for name, value in now.items():
+        if saved[name] != value:
+            raise ValueError(
+                f"The data's position was saved with {name}={saved[name]}, and "
+                f"this run has {name}={value}. Resume with the shards, seed, "
+                "shuffle_buffer, processes and num_workers of the checkpoint, "
+                "or begin a new run in another output_folder."
+            )
+
+
+@dataclass(frozen=True)
 class StreamPosition:
     """Where a worker's stream stands; by default before its first clip."""
 
@@ -75,23 +84,6 @@ class StreamPosition:
     seen: int = 0  # clips so far, the bad ones included
     bad: int = 0
 
-    @property
-    def split(self) -> dict[str, int]:
-        """What decides which shards are the worker's."""
-        names = ("rank", "world_size", "worker", "num_workers")
-        return {name: getattr(self, name) for name in names}
-
-    def check_split(self, expected: dict[str, int]) -> None:
-        """Refuse to be resumed where clips would be seen twice."""
-        for name, value in expected.items():
-            if self.split[name] != value:
-                raise ValueError(
-                    f"The data's position was saved with {name}="
-                    f"{self.split[name]}, and this run has {name}={value}. "
-                    "Resume with the processes and num_workers of the "
-                    f"checkpoint, {ELSE}."
-                )
-
 
 class Clip(NamedTuple):
     """A decoded clip [T, C], "shard::member", and the position behind it."""
@@ -99,24 +91,6 @@ class Clip(NamedTuple):
     waveform: Tensor
     key: str
     position: StreamPosition
-
-
-def find_process(
-    rank: Optional[int] = None, world_size: Optional[int] = None
-) -> tuple[int, int]:
-    """Fill in what is not given from torch.distributed or torchrun."""
-    if is_distributed_initialized():
-        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    else:  # what torchrun sets
-        found = os.environ.get("RANK", 0), os.environ.get("WORLD_SIZE", 1)
-    rank = int(found[0] if rank is None else rank)
-    world_size = int(found[1] if world_size is None else world_size)
-    if not 0 <= rank < world_size:
-        raise ValueError(
-            f"rank={rank} must lie below world_size={world_size}: give both "
-            "or neither."
-        )
-    return rank, world_size
 
 
 class ClipStream(IterableDataset):
@@ -146,10 +120,8 @@ class ClipStream(IterableDataset):
         Passes over the shards; endless by default.
     shuffle : bool
         False keeps the order of the shards and of the clips in them.
-    rank : int, optional
-        Number of this process (default: torch.distributed, or RANK).
-    world_size : int, optional
-        Number of processes (default: torch.distributed, or WORLD_SIZE).
+    rank, world_size : int, optional
+        This process and their number (default: torch.distributed, torchrun).
 
     Raises
     ------
@@ -209,7 +181,15 @@ class ClipStream(IterableDataset):
         self.max_bad_fraction = max_bad_fraction
         self.passes = passes
         self.shuffle = shuffle
-        self.rank, self.world_size = find_process(rank, world_size)
+        found = os.environ.get("RANK", 0), os.environ.get("WORLD_SIZE", 1)
+        if is_distributed_initialized():  # without it, what torchrun sets
+            group = torch.distributed
+            found = group.get_rank(), group.get_world_size()
+        rank = int(found[0] if rank is None else rank)
+        world_size = int(found[1] if world_size is None else world_size)
+        self.rank, self.world_size = rank, world_size
+        if not 0 <= rank < world_size:
+            raise ValueError(f"{rank=} must lie below {world_size=}.")
         # iterations that begin from now on resume behind these, by worker
         self.positions: dict[int, StreamPosition] = {}
 
@@ -250,14 +230,20 @@ class ClipStream(IterableDataset):
         last = next(reversed(self.positions.values()), None)
         worker = (info.id if info else 0) + (last.worker + 1 if last else 0)
         worker %= num_workers
-        first = StreamPosition(self.rank, self.world_size, worker, num_workers)
-        position = self.positions.get(worker, first)
-        position.check_split(first.split)
+        split = {
+            "rank": self.rank,
+            "world_size": self.world_size,
+            "num_workers": num_workers,
+        }
+        position = self.positions.get(worker)
+        position = position or StreamPosition(worker=worker, **split)
+        _check_same(asdict(position), split)
         return self._clips(position)
 
     def _clips(self, position: StreamPosition) -> Iterator[Clip]:
         """Decode the clips behind a position, leaving out the bad ones."""
         bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
+        allowed = self.max_bad_fraction
         while self.passes is None or position.passes < self.passes:
             first = position
             for shard, member, place in self._members(position):
@@ -269,58 +255,56 @@ class ClipStream(IterableDataset):
                     logger.warning("Left out %s: %s", key, error)
                     bad_keys.append(key)
                     num_bad = member.num_lost if member.problem else 1
-                position = dataclasses.replace(
+                position = replace(
                     place,
                     seen=position.seen + max(num_bad, 1),
                     bad=position.bad + num_bad,
                 )
                 if position.seen >= MIN_CLIPS_TO_JUDGE:
-                    self._judge(position.seen, position.bad, bad_keys)
+                    self._judge(position.seen, position.bad, bad_keys, allowed)
                 if not (num_bad or member.problem):
                     yield Clip(waveform, key, position)
-            self._judge(position.seen, position.bad, bad_keys)
+            self._judge(position.seen, position.bad, bad_keys, allowed)
             if first.shard == first.member == first.offset == 0:
                 # a whole pass without a clip: a disk is gone
                 seen, bad = position.seen - first.seen, position.bad - first.bad
                 self._judge(seen, bad, bad_keys, 1)
-            position = dataclasses.replace(
-                position,
-                passes=position.passes + 1,
-                shard=0,
-                member=0,
-                offset=0,
+            passes = position.passes + 1
+            position = replace(
+                position, passes=passes, shard=0, member=0, offset=0
             )
 
     def _members(
         self, position: StreamPosition
     ) -> Iterator[tuple[Shard, Member, StreamPosition]]:
         """Read the rest of a pass in shuffled blocks: shard, clip, position."""
-        order = list(range(len(self.shards)))
+        split = (position.rank, position.world_size)
+        split += (position.worker, position.num_workers)
+        order = range(len(self.shards))
         if self.shuffle:
             order = _permute(len(order), SHARDS, self.seed, position.passes)
         first = position.rank * position.num_workers + position.worker
         step = position.world_size * position.num_workers
         shards = [self.shards[index] for index in order[first::step]]
-        members = _read_shards(shards, position.shard, position.member)
+        members = (
+            (number, member)
+            for number in range(position.shard, len(shards))
+            for member in iterate_members(
+                shards[number],
+                position.member if number == position.shard else 0,
+            )
+        )
         while block := list(itertools.islice(members, self.block_size)):
             last_shard, last = block[-1]
-            order = _permute(
-                len(block),
-                *(BLOCK, self.seed),
-                *(position.passes, position.shard, position.member),
-                *position.split.values(),
-            )
+            began = position.passes, position.shard, position.member
+            order = _permute(len(block), BLOCK, self.seed, *began, *split)
+            after = {"shard": last_shard, "member": last.index + 1, "offset": 0}
             for offset in range(position.offset, len(block)):
                 shard, member = block[order[offset]]
                 block[order[offset]] = None  # frees its memory
-                position = dataclasses.replace(position, offset=offset + 1)
-                if offset + 1 == len(block):
-                    position = dataclasses.replace(
-                        position,
-                        shard=last_shard,
-                        member=last.index + 1,
-                        offset=0,
-                    )
+                is_last = offset + 1 == len(block)
+                change = after if is_last else {"offset": offset + 1}
+                position = replace(position, **change)
                 yield shards[shard], member, position
 
     def _decode(self, shard: Shard, member: Member, passes: int) -> Tensor:
@@ -337,22 +321,15 @@ class ClipStream(IterableDataset):
             draw=(seed, passes),
         )
 
-    def _judge(
-        self,
-        seen: int,
-        bad: int,
-        bad_keys: Iterable[str],
-        allowed: Optional[float] = None,
-    ) -> None:
+    def _judge(self, seen: int, bad: int, bad_keys, allowed: float) -> None:
         """Stop if too many clips failed, or all of them."""
-        allowed = self.max_bad_fraction if allowed is None else allowed
         if bad <= allowed * seen and (bad < seen or seen == 0):
             return
         raise ValueError(
             f"{bad} of {seen} clips could not be read ({bad / seen:.1%}), and "
             f"max_bad_fraction={self.max_bad_fraction} are allowed. The last: "
             f"{', '.join(bad_keys)}. Check the shards (audioset_prepare.py "
-            "--check) or raise max_bad_fraction in the yaml."
+            "--check), or raise max_bad_fraction."
         )
 
 
@@ -365,16 +342,6 @@ def _permute(size: int, *seeds: int) -> list[int]:
 def _base_name(shard: Shard) -> str:
     """Name a shard, whatever folder it lies in."""
     return os.path.basename(shard_name(shard))
-
-
-def _read_shards(
-    shards: list[Shard], first_shard: int, first_member: int
-) -> Iterator[tuple[int, Member]]:
-    """Chain the members of shards, from a member of a shard on."""
-    for index in range(first_shard, len(shards)):
-        start = first_member if index == first_shard else 0
-        for member in iterate_members(shards[index], start):
-            yield index, member
 
 
 @functools.partial(register_checkpoint_hooks, save_on_main_only=False)
@@ -413,11 +380,7 @@ class StreamState:
     def attach(
         self, stream: ClipStream, num_workers: Optional[int] = None
     ) -> None:
-        """Name the stream of this process, and its DataLoader's workers.
-
-        With these, a checkpoint of another number is refused when it is
-        loaded, not at the first batch.
-        """
+        """Name the stream, and its workers to be checked when loading."""
         self.stream = stream
         self.num_workers = None if num_workers is None else max(num_workers, 1)
 
@@ -430,62 +393,37 @@ class StreamState:
         """Take note of the position of a batch that was used."""
         self.stream.advance(position)
 
-    def state_dict(self) -> dict:
-        """Give the state of this process, made of integers."""
-        return {
-            "identity": self.stream.identity,
-            "positions": [
-                dataclasses.asdict(position)
-                for position in self.stream.positions.values()
-            ],
-            "bad_scenes": self.num_bad_scenes,
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Put the stream behind the last batch used.
-
-        Raises ValueError if shards, seed, shuffle_buffer, processes or
-        workers changed.
-        """
-        for name, value in self.stream.identity.items():
-            if state["identity"][name] != value:
-                raise ValueError(
-                    "The data's position was saved with "
-                    f"{name}={state['identity'][name]}, and this run has "
-                    f"{name}={value}. Resume with the shards, seed and "
-                    f"shuffle_buffer of the checkpoint, {ELSE}."
-                )
-        split = {"rank": self.stream.rank, "world_size": self.stream.world_size}
-        if self.num_workers:
-            split["num_workers"] = self.num_workers
-        self.stream.positions = {}
-        for values in state["positions"]:
-            position = StreamPosition(**values)
-            position.check_split(split)
-            self.stream.advance(position)
-        self.num_bad_scenes = state["bad_scenes"]
-
     @mark_as_saver
     def save(self, path: Path) -> None:
         """Gather the state of all processes; the main one writes it."""
-        states = [self.state_dict()]
+        state = {
+            "identity": self.stream.identity,
+            "positions": [*map(asdict, self.stream.positions.values())],
+            "bad_scenes": self.num_bad_scenes,
+        }
+        states = [state]
         if is_distributed_initialized():
             states = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(states, self.state_dict())
+            torch.distributed.all_gather_object(states, state)
         if if_main_process():
             with open(path, "w", encoding="utf-8") as file:
                 json.dump({"processes": states}, file, indent=1)
 
     @mark_as_loader
     def load(self, path: Path, end_of_epoch: bool = True) -> None:
-        """Take this process's state out of a checkpoint."""
+        """Put the stream behind the last batch used, if nothing changed."""
         del end_of_epoch  # the stream knows no epochs
         with open(path, encoding="utf-8") as file:
             states = json.load(file)["processes"]
-        if len(states) != self.stream.world_size:
-            raise ValueError(
-                f"The checkpoint holds the data's positions of {len(states)} "
-                f"processes, and this run has {self.stream.world_size}. Resume "
-                f"with as many processes, {ELSE}."
-            )
-        self.load_state_dict(states[self.stream.rank])
+        split = {"rank": self.stream.rank, "world_size": self.stream.world_size}
+        if self.num_workers:
+            split["num_workers"] = self.num_workers
+        _check_same({**split, "world_size": len(states)}, split)
+        state = states[self.stream.rank]
+        _check_same(state["identity"], self.stream.identity)
+        for saved in state["positions"]:
+            _check_same(saved, split)
+        self.stream.positions = {}
+        for saved in state["positions"]:
+            self.stream.advance(StreamPosition(**saved))
+        self.num_bad_scenes = state["bad_scenes"]

@@ -8,7 +8,6 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import hashlib
 import io
 import itertools
 import json
@@ -16,24 +15,16 @@ import math
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from speechbrain_wavjepa.dataio.shards import is_remote
-from speechbrain_wavjepa.utils.files import (
-    atomic_file,
-    fingerprint,
-    hash_file,
-    path_inside,
-)
+from speechbrain_wavjepa.utils.files import atomic_file, hash_file, path_inside
 
 MANIFEST_NAME = "manifest.json"
 MAX_BYTES = 512 * 1024**2
-MAX_HASHED = 2**30  # bytes; of more data without a manifest, parts are hashed
-MOST_LOOKS = 64  # files of which parts are hashed
-LOOK = 2**16  # bytes of a part
 
 
 def read_manifest(folder: Path) -> dict:
@@ -91,57 +82,6 @@ def find_entry(shard: str) -> dict:
     return find_entries([shard]).get(shard, {})
 
 
-def find_change(shard: Path, entry: dict) -> str:
-    """Say how a shard differs from its entry in the manifest; "" if not."""
-    if not shard.is_file():
-        return "it is missing"
-    size = shard.stat().st_size
-    if size != entry["bytes"]:
-        return f"{size} bytes, where the manifest has {entry['bytes']}"
-    if hash_file(shard) != entry["sha256"]:
-        return "its sha256 is not that of the manifest"
-    return ""
-
-
-def describe_shards(shards: Iterable[Union[str, tuple]]) -> str:
-    """Describe files, urls and segments: number, names, bytes, fingerprint.
-
-    Files count by name and hash in their manifest; without one by name, size
-    and content. Where they have more than 1 GiB together, that is beginning,
-    middle and end of up to 64 of them. Their folder does not count.
-    """
-    parts = [[s] if isinstance(s, str) else list(s) for s in shards]
-    names = dict.fromkeys(name for name, *_ in parts)
-    sizes = {n: Path(n).stat().st_size for n in names if not is_remote(n)}
-    total = sum(sizes.values())
-    every = math.ceil(len(sizes) / MOST_LOOKS) if total > MAX_HASHED else 0
-    files: dict[str, list] = {}
-    for number, (name, entry) in enumerate(find_entries(names).items()):
-        path, size = Path(name), sizes[name]
-        content = entry.get("sha256")
-        if content is None and not every:
-            content = hash_file(path)
-        elif content is None and number % every == 0:
-            content = _hash_parts(path, size)
-        files[name] = [path.name, size, content]
-    rows = [[*files.get(name, [name]), *part] for name, *part in parts]
-    ends = [name.rsplit("/", 1)[-1] for name, *_ in (parts[0], parts[-1])]
-    return (
-        f"{len(names)} files, {' to '.join(dict.fromkeys(ends))}, "
-        f"{total:,} bytes, {fingerprint(rows)[:16]}"
-    )
-
-
-def _hash_parts(path: Path, size: int) -> str:
-    """Hash beginning, middle and end of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for place in (0, size // 2, max(size - LOOK, 0)):
-            file.seek(place)
-            digest.update(file.read(LOOK))
-    return digest.hexdigest()
-
-
 def encode_flac(
     waveform: np.ndarray, sample_rate: int, subtype: str = "PCM_16"
 ) -> bytes:
@@ -152,9 +92,7 @@ def encode_flac(
 
 
 def write_shard(
-    path: Path,
-    clips: Iterable[tuple[str, bytes, dict]],
-    suffix: str = ".flac",
+    path: Path, clips: Iterable[tuple[str, bytes, dict]], suffix: str = ".flac"
 ) -> dict:
     """Write (key, file, metadata) as KEY + suffix and KEY.json of a shard.
 

@@ -88,7 +88,7 @@ def test_too_large_members_are_not_read(tmp_path):
     write_tar(tmp_path / "0.tar", clips)
     first, last = iterate_members(str(tmp_path / "0.tar"), max_bytes=1000)
     assert first.name == "1.flac"
-    assert "'0.flac' has 5000 bytes, over 1000" in last.problem
+    assert "'0.flac' has over 1000 bytes" in last.problem
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 from shard_factory import make_clip
+from survey import survey_shards
 
 from speechbrain_wavjepa.dataio.members import iterate_members
 from speechbrain_wavjepa.dataio.stream import ClipStream
-from speechbrain_wavjepa.dataio.survey import survey_shards
 
 
 @pytest.fixture(autouse=True)

@@ -53,11 +53,11 @@ def test_resume_gives_the_next_batches(tmp_path, num_workers):
         state.attach(make_stream(tmp_path), num_workers)
         for batch in expected[:used]:
             state.update(batch.position)
-        saved = json.loads(json.dumps(state.state_dict()))
+        state.save(tmp_path / "state.json")
         stream = make_stream(tmp_path)
         fresh = StreamState()
         fresh.attach(stream, num_workers)
-        fresh.load_state_dict(saved)
+        fresh.load(tmp_path / "state.json")
         resumed = iter(make_loader(stream, num_workers))
         for batch in expected[used : used + 10]:
             assert_equal_batches(next(resumed), batch)
@@ -87,7 +87,8 @@ def test_bad_scenes_are_counted_on_after_a_resume(tmp_path):
     for state in states:
         state.attach(make_stream(tmp_path))
     states[0].num_bad_scenes = 3
-    states[1].load_state_dict(states[0].state_dict())
+    states[0].save(tmp_path / "state.json")
+    states[1].load(tmp_path / "state.json")
     assert states[1].num_bad_scenes == 3
 
 
@@ -112,24 +113,25 @@ def make_state(folder, num_workers=2, **options):
     return state
 
 
-def use_batches(state, num_workers):
+def use_batches(state, num_workers, state_path):
     batches = iter(make_loader(state.stream, num_workers))
     for _ in range(num_workers + 1):
         state.update(next(batches).position)
-    return state.state_dict()
+    state.save(state_path)
+    return state_path
 
 
 def test_other_number_of_workers_is_refused(tmp_path):
     write_shards(tmp_path, COUNTS)
-    saved = use_batches(make_state(tmp_path), 2)
+    saved = use_batches(make_state(tmp_path), 2, tmp_path / "a.json")
     message = (
         "saved with num_workers=2, and this run has num_workers=1.*"
-        "Resume with the processes and num_workers of the checkpoint"
+        "Resume with the shards, .* num_workers of the checkpoint"
     )
     with pytest.raises(ValueError, match=message):
-        make_state(tmp_path, num_workers=0).load_state_dict(saved)
+        make_state(tmp_path, num_workers=0).load(saved)
     late = make_state(tmp_path, num_workers=None)
-    late.load_state_dict(saved)
+    late.load(saved)
     with pytest.raises(ValueError, match=message):
         next(iter(make_loader(late.stream, 0)))
 
@@ -140,33 +142,32 @@ def test_other_number_of_workers_is_refused(tmp_path):
 )
 def test_other_order_is_refused(tmp_path, change, name):
     write_shards(tmp_path, COUNTS)
-    saved = use_batches(make_state(tmp_path), 2)
+    saved = use_batches(make_state(tmp_path), 2, tmp_path / "a.json")
     with pytest.raises(ValueError, match=f"saved with {name}, and this run"):
-        make_state(tmp_path, **change).load_state_dict(saved)
+        make_state(tmp_path, **change).load(saved)
 
 
 def test_other_shards_are_refused_but_may_move(tmp_path):
     write_shards(tmp_path, COUNTS)
-    saved = use_batches(make_state(tmp_path), 2)
+    saved = use_batches(make_state(tmp_path), 2, tmp_path / "a.json")
     moved = tmp_path / "moved"
     moved.mkdir()
     for path in tmp_path.glob("*.tar"):
         path.rename(moved / path.name)
-    make_state(moved).load_state_dict(saved)
+    make_state(moved).load(saved)
     (moved / "shard-000003.tar").rename(moved / "other.tar")
     with pytest.raises(ValueError, match="saved with shard_names_crc32="):
-        make_state(moved).load_state_dict(saved)
+        make_state(moved).load(saved)
 
 
 def test_other_number_of_processes_is_refused(tmp_path):
     write_shards(tmp_path, COUNTS)
     state = make_state(tmp_path)
-    use_batches(state, 2)
-    state.save(tmp_path / "state.json")
+    saved = use_batches(state, 2, tmp_path / "a.json")
     other = make_state(tmp_path, rank=0, world_size=2)
-    message = "positions of 1 processes, and this run has 2. Resume with as"
+    message = "with world_size=1, and this run has world_size=2. Resume with"
     with pytest.raises(ValueError, match=message):
-        other.load(tmp_path / "state.json")
+        other.load(saved)
 
 
 def test_bad_clips_are_summed_over_workers(tmp_path):

@@ -7,12 +7,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import survey
 from results import picture
 from speechbrain.utils.epoch_loop import EpochCounter
+from survey import describe_shards
 from train import WavJEPABrain, check_settings
 
-from speechbrain_wavjepa.dataio import writer as manifest
-from speechbrain_wavjepa.dataio.writer import describe_shards
 from speechbrain_wavjepa.utils.train_logger import StepLog
 
 
@@ -101,7 +101,7 @@ def test_shards_are_known_by_name_size_and_beginning(shards, tmp_path):
 def test_shards_are_known_by_their_content(
     shards, monkeypatch, max_hashed, place
 ):
-    monkeypatch.setattr(manifest, "MAX_HASHED", max_hashed)
+    monkeypatch.setattr(survey, "MAX_HASHED", max_hashed)
     first = describe(shards)
     with open(shards / "1.tar", "r+b") as file:
         file.seek(place)

@@ -66,8 +66,8 @@ def test_long_recordings(make_streams, tmp_path, caplog):
     assert len(set(read_keys(valid))) == 16
     training, validation = [r.getMessage() for r in caplog.records]
     assert training == (
-        "Training: 9 clips in 9 files, 3.0 minutes; a pass takes 0.0 minutes "
-        "of it (one part of each long clip, another one in each pass)."
+        "Training: 9 clips in 9 files, 3.0 minutes; a pass takes 0.0 minutes, "
+        "another part of each long clip."
     )
     assert validation == "Validation: 16 clips in 1 files, 0.0 minutes."
 

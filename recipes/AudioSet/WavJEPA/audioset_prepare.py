@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 import soundfile
-from shard_check import check_shards, clip_pool, read_whole
+from shard_check import check_shards, clip_pool, find_change, read_whole
 from tqdm import tqdm
 
 from speechbrain_wavjepa.dataio.clips import open_clip
@@ -34,7 +34,6 @@ from speechbrain_wavjepa.dataio.shards import find_clips as list_clips
 from speechbrain_wavjepa.dataio.writer import (
     MANIFEST_NAME,
     encode_flac,
-    find_change,
     read_manifest,
     write_manifest,
     write_shard,

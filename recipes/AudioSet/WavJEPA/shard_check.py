@@ -26,11 +26,10 @@ from speechbrain_wavjepa.dataio.shards import (
 )
 from speechbrain_wavjepa.dataio.writer import (
     MANIFEST_NAME,
-    find_change,
     find_entry,
     read_manifest,
 )
-from speechbrain_wavjepa.utils.files import path_inside
+from speechbrain_wavjepa.utils.files import hash_file, path_inside
 from speechbrain_wavjepa.utils.processes import worker_map
 
 MAX_SECONDS = 600  # a longer file is no clip
@@ -56,6 +55,18 @@ def read_whole(data):
     if not torch.isfinite(waveform).all():
         raise ValueError("it holds values that are not finite")
     return waveform, rate
+
+
+def find_change(shard: Path, entry: dict) -> str:
+    """Say how a shard differs from its entry in the manifest; "" if not."""
+    if not shard.is_file():
+        return "it is missing"
+    size = shard.stat().st_size
+    if size != entry["bytes"]:
+        return f"{size} bytes, where the manifest has {entry['bytes']}"
+    if hash_file(shard) != entry["sha256"]:
+        return "its sha256 is not that of the manifest"
+    return ""
 
 
 def check_clip(clip):

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
+from survey import describe_shards, hold_out, survey_shards
 
 from speechbrain_wavjepa.augment.brir import BRIRBank
 from speechbrain_wavjepa.dataio.batch import ClipCollator
@@ -17,8 +18,6 @@ from speechbrain_wavjepa.dataio.shards import (
     shard_place,
 )
 from speechbrain_wavjepa.dataio.stream import ClipStream
-from speechbrain_wavjepa.dataio.survey import hold_out, survey_shards
-from speechbrain_wavjepa.dataio.writer import describe_shards
 
 logger = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+import survey
 from shard_factory import make_clip, write_shards
+from survey import Survey, survey_shards
 
-from speechbrain_wavjepa.dataio import survey
 from speechbrain_wavjepa.dataio.shards import Segment, expand_shards
-from speechbrain_wavjepa.dataio.survey import Survey, survey_shards
 
 
 def write_files(folder, lengths):
@@ -44,8 +44,8 @@ def test_of_many_files_some_are_measured(tmp_path, monkeypatch):
 
 def test_what_is_printed():
     assert str(Survey(20, 20, 72000.0, 200.0, True)) == (
-        "20 clips in 20 files, 20.0 hours; a pass takes 3.3 minutes of it (one "
-        "part of each long clip, another one in each pass)"
+        "20 clips in 20 files, 20.0 hours; a pass takes 3.3 minutes, another "
+        "part of each long clip"
     )
     assert str(Survey(2, 400, 3600.0, 3600.0, False)) == (
         "400 clips in 2 files, about 1.0 hours"

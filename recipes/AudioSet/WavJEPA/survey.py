@@ -1,7 +1,8 @@
-"""How much sound shards hold, and which clips are held out for validation.
+"""What a run learns of its data at its start, in one process.
 
-Nothing is decoded: headers and manifests tell, and of many files only some
-are looked at. This runs at the start of training, in one process.
+How much sound shards hold, which clips are held out for validation, and what
+tells one data set from another. Nothing is decoded: headers and manifests
+tell, and of many files only some are looked at.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -12,6 +13,7 @@ import math
 import os
 import random
 import time
+from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from speechbrain_wavjepa.dataio.clips import UNKNOWN_LENGTH, open_clip
@@ -33,11 +35,15 @@ from speechbrain_wavjepa.dataio.shards import (
     suffix_of,
 )
 from speechbrain_wavjepa.dataio.writer import find_entries, find_entry
+from speechbrain_wavjepa.utils.files import fingerprint, hash_file
 
 MAX_FILES = 1000  # whose headers are read
 MAX_LOOKS = 100  # clips of tar files whose headers are read, at least
 MAX_TIME = 60.0  # seconds that headers and counting may take
 MAX_PARTS = 16  # clips that one recording gives for validation
+MAX_HASHED = 2**30  # bytes; of more data without a manifest, parts are hashed
+MOST_LOOKS = 64  # files of which parts are hashed
+LOOK = 2**16  # bytes of a part
 
 
 class Survey(NamedTuple):
@@ -54,22 +60,21 @@ class Survey(NamedTuple):
         count = "clips not counted"
         if self.num_clips is not None:
             count = f"{self.num_clips} clips"
+        text = f"{count} in {self.num_files} files, "
         if self.seconds is None or self.pass_seconds is None:
-            return f"{count} in {self.num_files} files, hours unknown"
+            return f"{text}hours unknown"
         about = "" if self.is_exact else "about "
-        total, taken = (
-            f"{about}{t / 60:.1f} minutes"
-            if t < 3600
-            else f"{about}{t / 3600:.1f} hours"
-            for t in (self.seconds, self.pass_seconds)
-        )
-        text = f"{count} in {self.num_files} files, {total}"
+        text += about + _format_time(self.seconds)
         if self.pass_seconds > 0.999 * self.seconds:
             return text
-        return (
-            f"{text}; a pass takes {taken} of it (one part of each long clip, "
-            "another one in each pass)"
-        )
+        taken = about + _format_time(self.pass_seconds)
+        return f"{text}; a pass takes {taken}, another part of each long clip"
+
+
+def _format_time(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
@@ -83,8 +88,8 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
     packed = [shard for shard in shards if not is_clip_name(shard_path(shard))]
     lengths = _measure_files(files, end)
     counts: list[Optional[int]] = [len(files)]
-    known: list[Optional[float]] = [None] * bool(files)
     counts += [None] * sum(map(is_remote, packed))
+    known: list[Optional[float]] = [None] * bool(files)
     looks = max(MAX_LOOKS // max(len(packed), 1), 1)
     problems = []
     for shard, entry in find_entries(packed).items():
@@ -92,8 +97,7 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
         try:
             lengths += _look_into(shard, looks)
             in_time = time.monotonic() < end
-            count = _count_packed(shard) if in_time and not entry else None
-            counts.append(entry.get("clips", count))
+            counts.append(count_clips(shard) if entry or in_time else None)
         except (ValueError, OSError) as error:
             problems.append(
                 f"The shard {shard} holds no clip ({error}): make or download "
@@ -113,16 +117,6 @@ def survey_shards(shards: list[Shard], clip_seconds: float) -> Survey:
     return Survey(num_files, num_clips, seconds, pass_seconds, is_exact)
 
 
-def count_clips(shard: str) -> Optional[int]:
-    """Count the clips of a shard; None for a remote tar or parquet file."""
-    if is_clip_name(shard_path(shard)):
-        return 1
-    if is_remote(shard):
-        return None
-    entry = find_entry(shard)
-    return entry["clips"] if entry else _count_packed(shard)
-
-
 def measure_clip(clip: Member) -> Optional[float]:
     """Read the seconds of a clip off its header; None if it does not tell."""
     try:
@@ -135,15 +129,14 @@ def measure_clip(clip: Member) -> Optional[float]:
         return None
 
 
-def _measure_files(files: list[Shard], end: float) -> list[Optional[float]]:
+def _measure_files(files, end):
     """Measure local audio files; of very many, some drawn at random."""
     files = [shard for shard in files if not is_remote(shard_path(shard))]
     if len(files) > MAX_FILES:
         files = random.Random(0).sample(files, MAX_FILES)
-    lengths: list[Optional[float]] = []
+    lengths = []
     for shard in files:
-        (clip,) = iterate_members(shard)
-        lengths.append(measure_clip(clip))
+        lengths += map(measure_clip, iterate_members(shard))
         if time.monotonic() > end:
             break
     if files and not any(lengths):
@@ -155,10 +148,10 @@ def _measure_files(files: list[Shard], end: float) -> list[Optional[float]]:
     return lengths
 
 
-def _look_into(shard: str, num_clips: int) -> list[Optional[float]]:
+def _look_into(shard, num_clips):
     """Measure the first clips of a tar file; refuse a shard without any."""
     if suffix_of(shard) == ".parquet":
-        if _count_packed(shard) == 0:
+        if not count_clips(shard):
             raise ValueError("it has no rows")
         return []
     lengths, problem = [], ""
@@ -173,8 +166,14 @@ def _look_into(shard: str, num_clips: int) -> list[Optional[float]]:
     return lengths
 
 
-def _count_packed(shard: str) -> int:
-    """Count the clips of a local tar or parquet file by its headers."""
+def count_clips(shard: Shard) -> Optional[int]:
+    """Count the clips of a shard by manifest or headers; None if remote."""
+    if is_clip_name(shard_path(shard)):
+        return 1
+    if is_remote(shard):
+        return None
+    if entry := find_entry(shard):
+        return entry["clips"]
     with open_url(shard) as file:
         if suffix_of(shard) == ".parquet":
             return open_table(file).metadata.num_rows
@@ -210,15 +209,17 @@ def hold_out(
     return shards[:first], shards[first:]
 
 
-def _choose_files(
-    named: list[tuple[Shard, str]], num_clips: int, clip_seconds: float
-) -> tuple[list[Shard], list[Shard]]:
+def _choose_files(named, num_clips, clip_seconds):
     """Hold out files that together hold so many clips."""
     files: dict[str, list[Shard]] = {}
     for shard, name in named:
         files.setdefault(name, []).append(shard)
     held, num_held, parts = set(), 0, []
-    for name in sorted(files, key=_hash_name):
+
+    def hash_name(name):
+        return hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), name
+
+    for name in sorted(files, key=hash_name):
         if 2 * (num_held + len(files[name])) > len(named):
             continue  # its segments would be more than half
         held.add(name)
@@ -238,9 +239,7 @@ def _choose_files(
     return [shard for shard, name in named if name not in held], parts
 
 
-def _cut_parts(
-    shard: Shard, clip_seconds: float, max_parts: int
-) -> list[Shard]:
+def _cut_parts(shard, clip_seconds, max_parts):
     """Cut parts out of a long recording that lie evenly."""
     path, begin, stop = Segment(shard) if isinstance(shard, str) else shard
     if is_remote(path):
@@ -257,12 +256,6 @@ def _cut_parts(
         return [shard]
     starts = [begin + rest * n // (num_parts - 1) for n in range(num_parts)]
     return [Segment(path, start, start + size) for start in starts]
-
-
-def _hash_name(name: str) -> tuple[bytes, str]:
-    """Give what names are sorted by."""
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
-    return digest, name
 
 
 def _choose_shards(shards: list[Shard], num_clips: int) -> int:
@@ -288,3 +281,42 @@ def _choose_shards(shards: list[Shard], num_clips: int) -> int:
             "(audioset_prepare.py --clips_per_shard)."
         )
     return first
+
+
+def describe_shards(shards: list[Union[str, tuple]]) -> str:
+    """Describe files, urls and segments: number, names, bytes, fingerprint.
+
+    Files count by name and hash in their manifest; without one by name, size
+    and content. Where they have more than 1 GiB together, that is beginning,
+    middle and end of up to 64 of them. Their folder does not count.
+    """
+    parts = [[s] if isinstance(s, str) else list(s) for s in shards]
+    names = dict.fromkeys(name for name, *_ in parts)
+    sizes = {n: Path(n).stat().st_size for n in names if not is_remote(n)}
+    total = sum(sizes.values())
+    every = math.ceil(len(sizes) / MOST_LOOKS) if total > MAX_HASHED else 0
+    files: dict[str, list] = {}
+    for number, (name, entry) in enumerate(find_entries(names).items()):
+        path, size = Path(name), sizes[name]
+        content = entry.get("sha256")
+        if content is None and not every:
+            content = hash_file(path)
+        elif content is None and number % every == 0:
+            content = _hash_parts(path, size)
+        files[name] = [path.name, size, content]
+    rows = [[*files.get(name, [name]), *part] for name, *part in parts]
+    ends = [name.rsplit("/", 1)[-1] for name, *_ in (parts[0], parts[-1])]
+    return (
+        f"{len(names)} files, {' to '.join(dict.fromkeys(ends))}, "
+        f"{total:,} bytes, {fingerprint(rows)[:16]}"
+    )
+
+
+def _hash_parts(path: Path, size: int) -> str:
+    """Hash beginning, middle and end of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for place in (0, size // 2, max(size - LOOK, 0)):
+            file.seek(place)
+            digest.update(file.read(LOOK))
+    return digest.hexdigest()
