@@ -86,7 +86,7 @@ class ClipCollator:
 
     Example
     -------
-    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.flac", StreamPosition())
+    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.wav", StreamPosition())
     >>> batch = ClipCollator(BlockMasker(), 200)([clip])
     >>> batch.waveform.shape, batch.lengths, batch.num_short
     (torch.Size([1, 160000, 1]), tensor([1600]), 1)
@@ -119,9 +119,8 @@ class ClipCollator:
         for row, clip in zip(waveform, clips, strict=True):
             row[: len(clip.waveform)] = clip.waveform
         position = clips[-1].position
-        seed = stable_seed(
-            self.seed, position.rank, position.worker, position.seen
-        )
+        place = position.rank, position.worker, position.seen
+        seed = stable_seed(self.seed, *place)
         block_mask = None
         if self.masker is not None:
             block_mask = self.masker(
