@@ -89,7 +89,7 @@ class ClipCollator:
 
     Example
     -------
-    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.flac", StreamPosition())
+    >>> clip = Clip(torch.ones(1600, 1), "0.tar::0.wav", StreamPosition())
     >>> batch = ClipCollator(BlockMasker(), 200)([clip])
     >>> batch.waveform.shape, batch.mask.context_mask.shape
     (torch.Size([1, 160000, 1]), torch.Size([8, 200]))
@@ -122,9 +122,8 @@ class ClipCollator:
         for row, clip in zip(waveform, clips, strict=True):
             row[: len(clip.waveform)] = clip.waveform
         position = clips[-1].position
-        seed = stable_seed(
-            self.seed, position.rank, position.worker, position.seen
-        )
+        place = position.rank, position.worker, position.seen
+        seed = stable_seed(self.seed, *place)
         mask = None
         if self.masker is not None:
             mask = self.masker(

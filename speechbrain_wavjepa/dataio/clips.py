@@ -53,11 +53,7 @@ def decode_clip(
     stop: Optional[int] = None,
     draw: Optional[tuple[int, int]] = None,
 ) -> Tensor:
-    """Decode a clip's length [T, channels] of a file, at a rate and level.
-
-    Raises ValueError if it cannot be decoded, is empty, not finite or absurd,
-    OSError if a path cannot be opened.
-    """
+    """Decode a clip's length [T, channels] of a file, at a rate and level."""
     seconds = clip_samples / sample_rate
     waveform, rate = read_waveform(
         data, seconds, FILTER_SECONDS, start, stop, draw
@@ -193,8 +189,7 @@ def read_blocks(
 ) -> Iterator[Tensor]:
     """Read blocks [T, C] that together are the resampled file.
 
-    Memory does not grow with the file. Blocks are of one length but for the
-    last; shorter ones where rate or channels are absurdly many.
+    They are of one length but for the last, shorter for absurd headers.
     """
     check_there(path)  # whoever opens a fifo waits for ever
     try:
@@ -234,10 +229,7 @@ def _resample_blocks(
 
 
 def read_clip(path: Path, sample_rate: int) -> Tensor:
-    """Read a whole file [T, C], whatever its header says, up to 2**28 values.
-
-    Raises ValueError if it is missing, broken, too long or not finite.
-    """
+    """Read a whole file [T, C], of up to 2**28 values."""
     blocks, count = [], 0
     try:
         for block in read_blocks(path, sample_rate):

@@ -214,8 +214,7 @@ def _parse_name(header: tarfile.TarInfo, data: bytes) -> str:
 def read_parquet(path: str, start: int, max_bytes: int) -> Iterator[Member]:
     """Read the clips of a parquet file; their index is their row.
 
-    Row groups that end before ``start`` are not read. One problem stands for
-    a damaged row group, or for a file that holds no clips.
+    One problem stands for a damaged row group or a file without clips.
     """
     with open_url(path) as file:
         try:

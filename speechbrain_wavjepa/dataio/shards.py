@@ -37,10 +37,8 @@ logger = logging.getLogger(__name__)
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 PACKED_SUFFIXES = (".tar", ".parquet")
 MAX_MANIFEST = 512 * 1024**2  # bytes: some million clips
-# of manifests, by their suffix
 VARIABLES = {".csv": re.compile(r"\$([\w.]+)"), ".json": re.compile(r"{(\w+)}")}
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-
 WEB = ("http", "https")
 STORES = ("hf", "s3", "gs")  # opened by fsspec with what is installed
 HTTP_TIMEOUT = 60.0  # seconds without a byte before a connection counts lost
@@ -116,8 +114,8 @@ def is_remote(path: str) -> bool:
         return True
     if separator or path.startswith("pipe:"):
         raise ValueError(
-            f"Cannot read {path!r}: shards are local paths, http(s)://, hf://, "
-            "s3:// or gs:// urls; commands and other schemes are refused."
+            f"Cannot read {path!r}: it is no path and no http(s), hf, s3 or gs "
+            "url; commands and other schemes are refused."
         )
     return False
 
@@ -336,10 +334,7 @@ def _expand_braces(pattern: str) -> list[str]:
         return [pattern]
     first, last = braces.groups()
     if int(first) > int(last):
-        raise ValueError(
-            f"{braces[0]} in {pattern!r} counts down: write the smaller "
-            "number first."
-        )
+        raise ValueError(f"{braces[0]} in {pattern!r} counts down.")
     return [
         f"{pattern[: braces.start()]}{number:0{len(first)}d}{rest}"
         for number in range(int(first), int(last) + 1)
@@ -359,9 +354,7 @@ def _expand_path(path: str, data_root: Optional[str]) -> tuple[list, str]:
         else:
             found = glob.glob(path, recursive=True)
         if not found:
-            raise ValueError(
-                f"No file matches {path!r}: check the pattern in the yaml."
-            )
+            raise ValueError(f"No file matches {path!r}.")
         while glob.has_magic(root):
             root = os.path.dirname(root)
         return sorted(found), root
@@ -418,15 +411,14 @@ def _read_row(path: Path, root: str, place: str, row: Any) -> Shard:
     wav = row.get("wav") if isinstance(row, dict) else None
     if not wav or not isinstance(wav, str):
         raise ValueError(
-            f"{place}: no path in 'wav'. A csv manifest has the header "
-            'ID,duration,wav, a json manifest {ID: {"wav": path}}.'
+            f"{place}: no path in 'wav'. A manifest needs a column wav (csv) "
+            'or {ID: {"wav": path}} (json).'
         )
     variables = VARIABLES[path.suffix.lower()]
     for variable in variables.finditer(wav):
         if variable[1] != "data_root":
             raise ValueError(
-                f"{place}: {wav!r} needs a value for {variable[0]}, and only "
-                "data_root has one."
+                f"{place}: only data_root has a value, {variable[0]} has none."
             )
     wav = variables.sub(lambda _: root, wav)
     if not is_remote(wav):
@@ -459,7 +451,4 @@ def _read_sample(place: str, name: str, value: Any) -> Optional[int]:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if 0 <= float(value) == int(float(value)):
             return int(float(value))
-    raise ValueError(
-        f"{place}: {name}={value!r} is no number of samples, as SpeechBrain "
-        "counts them."
-    )
+    raise ValueError(f"{place}: {name}={value!r} is no number of samples.")

@@ -303,8 +303,8 @@ class ClipStream(IterableDataset):
                 shard, member = block[order[offset]]
                 block[order[offset]] = None  # frees its memory
                 is_last = offset + 1 == len(block)
-                change = after if is_last else {"offset": offset + 1}
-                position = replace(position, **change)
+                after_this = after if is_last else {"offset": offset + 1}
+                position = replace(position, **after_this)
                 yield shards[shard], member, position
 
     def _decode(self, shard: Shard, member: Member, passes: int) -> Tensor:
@@ -327,9 +327,9 @@ class ClipStream(IterableDataset):
             return
         raise ValueError(
             f"{bad} of {seen} clips could not be read ({bad / seen:.1%}), and "
-            f"max_bad_fraction={self.max_bad_fraction} are allowed. The last: "
-            f"{', '.join(bad_keys)}. Check the shards (audioset_prepare.py "
-            "--check), or raise max_bad_fraction."
+            f"max_bad_fraction={self.max_bad_fraction} are allowed: check the "
+            "shards (audioset_prepare.py --check) or raise it. The last: "
+            f"{', '.join(bad_keys)}."
         )
 
 
@@ -355,14 +355,10 @@ class StreamState:
 
     Example
     -------
-    >>> import numpy, soundfile
     >>> from torch.utils.data import DataLoader
-    >>> from speechbrain_wavjepa.dataio import ClipCollator, ClipStream
-    >>> folder = getfixture("tmp_path")
-    >>> for number in range(4):
-    ...     clip = numpy.full(160, (number + 1) / 5)
-    ...     soundfile.write(folder / f"{number}.flac", clip, 16000)
-    >>> stream = ClipStream(str(folder))
+    >>> from speechbrain_wavjepa.dataio import ClipCollator, SyntheticCorpus
+    >>> SyntheticCorpus(4).write_shards(getfixture("tmp_path"))
+    >>> stream = ClipStream(getfixture("tmp_path"))
     >>> loader = DataLoader(stream, 2, collate_fn=ClipCollator(None, 200))
     >>> state = StreamState()
     >>> state.attach(stream)
@@ -377,9 +373,7 @@ class StreamState:
         self.num_workers: Optional[int] = None
         self.num_bad_scenes = 0  # counted by the training loop
 
-    def attach(
-        self, stream: ClipStream, num_workers: Optional[int] = None
-    ) -> None:
+    def attach(self, stream: ClipStream, num_workers: Optional[int] = None):
         """Name the stream, and its workers to be checked when loading."""
         self.stream = stream
         self.num_workers = None if num_workers is None else max(num_workers, 1)
@@ -403,7 +397,7 @@ class StreamState:
         }
         states = [state]
         if is_distributed_initialized():
-            states = [None] * torch.distributed.get_world_size()
+            states *= torch.distributed.get_world_size()
             torch.distributed.all_gather_object(states, state)
         if if_main_process():
             with open(path, "w", encoding="utf-8") as file:
@@ -421,9 +415,8 @@ class StreamState:
         _check_same({**split, "world_size": len(states)}, split)
         state = states[self.stream.rank]
         _check_same(state["identity"], self.stream.identity)
-        for saved in state["positions"]:
-            _check_same(saved, split)
         self.stream.positions = {}
         for saved in state["positions"]:
+            _check_same(saved, split)
             self.stream.advance(StreamPosition(**saved))
         self.num_bad_scenes = state["bad_scenes"]

@@ -277,11 +277,7 @@ class SyntheticCorpus:
     def write_shards(
         self, folder: Union[str, Path], clips_per_shard: int = 100
     ) -> None:
-        """Write tar shards of FLAC clips; whole shards there are kept.
-
-        Raises ValueError if the folder is in use or holds something else, or
-        a shard is to have no clips.
-        """
+        """Write tar shards of FLAC clips; whole shards there are kept."""
         if clips_per_shard < 1:
             raise ValueError(
                 f"clips_per_shard must be 1 or more, got {clips_per_shard}."
@@ -293,14 +289,13 @@ class SyntheticCorpus:
             "clips_per_shard": clips_per_shard,
             "classes": list(CLASSES),
         }
-        way_out = "choose another folder for the sounds, or delete this one"
         starts = range(0, self.num_clips, clips_per_shard)
         paths = [folder / f"shard-{n:06d}.tar" for n in range(len(starts))]
         if all(path.exists() for path in paths):
-            claim(folder, made_with, way_out)
+            claim(folder, made_with)
             return  # other runs may read it at the same time
         with hold(folder):
-            claim(folder, made_with, way_out)
+            claim(folder, made_with)
             bar = tqdm(paths, desc="synthetic corpus", unit=" shards")
             for start, path in zip(starts, bar, strict=True):
                 if not path.exists():

@@ -24,15 +24,11 @@ from speechbrain_wavjepa.dataio.shards import is_remote
 from speechbrain_wavjepa.utils.files import atomic_file, hash_file, path_inside
 
 MANIFEST_NAME = "manifest.json"
-MAX_BYTES = 512 * 1024**2
+MAX_BYTES = 512 * 1024**2  # of a manifest
 
 
 def read_manifest(folder: Path) -> dict:
-    """Read the manifest of a folder.
-
-    It is empty if there is none, another program's or a damaged one, which
-    whoever depends on it must tell the user.
-    """
+    """Read a folder's manifest; {} if there is none, or none of ours."""
     path = folder / MANIFEST_NAME
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         return {}
@@ -96,8 +92,7 @@ def write_shard(
 ) -> dict:
     """Write (key, file, metadata) as KEY + suffix and KEY.json of a shard.
 
-    Returns its entry in a manifest. No clips give no shard; ValueError tells
-    of a key that would leave its folder where it is unpacked.
+    Returns its entry in a manifest. No clips give no shard.
     """
     clips = iter(clips)
     first = next(clips, None)

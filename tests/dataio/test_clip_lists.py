@@ -85,7 +85,7 @@ def test_what_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "ID,wav\n0,$root/a.wav", r"line 2: .* value for \$root"),
+        ("a.csv", "ID,wav\n0,$root/a.wav", r"line 2: .*, \$root has none"),
         ("a.csv", "ID,wav,start\n0,a.wav,0.5", "start='0.5' is no number of"),
         ("a.csv", "ID,wav,start\n0,a.wav,-1", "start='-1' is no number of"),
         ("a.csv", "ID,wav,stop\n0,a.wav,inf", "stop='inf' is no number of"),
@@ -107,7 +107,7 @@ def test_what_is_left_out(tmp_path):
             '{"0": {"wav": {"start": 1}}}',
             "'0': no path in 'wav'",
         ),
-        ("a.json", '{"0": {"wav": "{root}/a.wav"}}', "value for {root}"),
+        ("a.json", '{"0": {"wav": "{root}/a.wav"}}', "{root} has none"),
         ("a.json", "[" * 100_000, "cannot be read as json: Recursion"),
         ("a.json", "no json", "cannot be read as json: .*Expecting"),
         ("a.json", "{}", "lists 0 clips"),

@@ -110,7 +110,7 @@ def test_shard_with_json_only_is_empty(tmp_path):
 
 @pytest.mark.parametrize("name", ["gone.tar", "gone.parquet"])
 def test_missing_shard_is_damage_that_the_manifest_counts(tmp_path, name):
-    """A shard can vanish while a run goes on."""
+    """A shard can vanish while a run lasts."""
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (found,) = iterate_members(str(tmp_path / name))

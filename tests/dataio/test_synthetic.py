@@ -141,14 +141,14 @@ def test_an_unfinished_shard_is_made_again(tmp_path):
 
 
 def describe(waveform):
-    """Give the mean log-mel spectrum, its deviation and that of its steps."""
+    """Give the mean log-mel spectrum, its std and that of its steps."""
     mel = torchaudio.transforms.MelSpectrogram(
         16000, n_fft=1024, hop_length=160, n_mels=64
     )
     spectrum = (mel(waveform[..., 0]) + 1e-6).log()
     mean = spectrum.mean(dim=-1)
-    deviations = spectrum.std(dim=-1), spectrum.diff(dim=-1).std(dim=-1)
-    return mean, torch.cat([mean, *deviations], dim=1)
+    stds = spectrum.std(dim=-1), spectrum.diff(dim=-1).std(dim=-1)
+    return mean, torch.cat([mean, *stds], dim=1)
 
 
 def score_centroids(features, labels, test_features, test_labels):

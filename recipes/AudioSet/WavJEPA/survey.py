@@ -13,6 +13,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -283,7 +284,7 @@ def _choose_shards(shards: list[Shard], num_clips: int) -> int:
     return first
 
 
-def describe_shards(shards: list[Union[str, tuple]]) -> str:
+def describe_shards(shards: Iterable[Union[str, tuple]]) -> str:
     """Describe files, urls and segments: number, names, bytes, fingerprint.
 
     Files count by name and hash in their manifest; without one by name, size
