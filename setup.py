@@ -57,6 +57,8 @@ setup(
         "hyperpyyaml>=1.2",
         "sentencepiece>=0.1.99",
         "numpy>=1.26",
+        # these come with SpeechBrain and torch, and are imported here too
+        "fsspec>=2023.5",
         "scipy>=1.11",
         "soundfile>=0.12",
         "soxr>=0.3",  # sample rates for which the sinc filter is too long
