@@ -45,7 +45,7 @@ class AtomicCheckpointer(Checkpointer):
     """SpeechBrain's Checkpointer, whose checkpoints are whole or not there.
 
     A damaged checkpoint is never loaded: the one before is, with a warning. A
-    saver may talk to other processes before it writes, which may fail.
+    saver may talk to other processes before it writes, not after.
 
     Raises
     ------
