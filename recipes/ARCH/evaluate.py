@@ -26,7 +26,6 @@ from speechbrain_wavjepa.evaluation.arch_dataset import fingerprint_dataset
 from speechbrain_wavjepa.evaluation.embeddings import embed_dataset
 from speechbrain_wavjepa.evaluation.report import ARCH_SCORES, read_score
 from speechbrain_wavjepa.evaluation.runs import (
-    build,
     check_numbers,
     hash_encoder_settings,
     list_settings,
@@ -36,7 +35,7 @@ from speechbrain_wavjepa.evaluation.runs import (
 )
 from speechbrain_wavjepa.integrations.huggingface import hash_encoder
 from speechbrain_wavjepa.utils.environment import find_device
-from speechbrain_wavjepa.utils.experiment import experiment, run_script
+from speechbrain_wavjepa.utils.experiment import build, experiment, run_script
 from speechbrain_wavjepa.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)

@@ -7,24 +7,20 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import contextlib
-import difflib
-import io
 import math
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import ruamel.yaml
-from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml.error import YAMLError
-
 from speechbrain_wavjepa.inference.config import read_settings
 from speechbrain_wavjepa.inference.files import hash_model
-from speechbrain_wavjepa.utils.experiment import read_made_with
+from speechbrain_wavjepa.utils.experiment import (
+    explain_settings,
+    override,
+    read_made_with,
+)
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,
     claim,
@@ -42,44 +38,6 @@ NOT_IN_FIGURES = {
     "task", "tasks_dir", "train_logger",
 }  # fmt: skip
 PLACES = {"folder", "source", "save_path"}  # of an encoder
-
-
-@contextlib.contextmanager
-def explain_settings(
-    hparams_file: Union[str, Path],
-    way_out: str = "Give it on the command line.",
-) -> Iterator[None]:
-    """Name the setting that is unknown, missing, wrong or given twice."""
-    try:
-        yield
-    except YAMLError as error:
-        problem = getattr(error, "problem", None) or error
-        raise ValueError(f"The command line: {problem}.") from error
-    except (KeyError, TypeError) as error:
-        if unknown := re.match(r"\W*Override '(\w+)' not found", str(error)):
-            text = Path(hparams_file).read_text(encoding="utf-8")
-            names = re.findall(r"^(\w+):", text, re.MULTILINE)
-            close = difflib.get_close_matches(unknown[1], names)
-            error = f"there is no setting {unknown[1]}, did you mean {close}?"
-        raise ValueError(f"{hparams_file}: {error}") from None
-    except ValueError as error:
-        if "!PLACEHOLDER" not in str(error):
-            raise
-        raise ValueError(f"{hparams_file}: {error} {way_out}") from error
-
-
-def build(hparams_file: Union[str, Path], overrides: str) -> dict[str, Any]:
-    """Load a yaml as HyperPyYAML does; a wrong setting is a user's error."""
-    text = Path(hparams_file).read_text(encoding="utf-8")
-    with explain_settings(hparams_file):
-        return load_hyperpyyaml(text, overrides)
-
-
-def override(overrides: str, **values: Any) -> str:
-    """Set plain values on top of what the command line changes."""
-    reader, text = ruamel.yaml.YAML(), io.StringIO()  # which keeps tags
-    reader.dump({**(reader.load(overrides) or {}), **values}, text)
-    return text.getvalue()
 
 
 def name_run(

@@ -8,10 +8,13 @@ Authors
 """
 
 import contextlib
+import difflib
 import functools
 import importlib.metadata
+import io
 import logging
 import logging.handlers
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +24,9 @@ from typing import Any, Optional, Union
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import resolve_references
+from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, MappingNode, SafeLoader, SequenceNode
+from ruamel.yaml.error import YAMLError
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 
 from speechbrain_wavjepa.utils.files import (
@@ -86,6 +90,46 @@ def read_made_with(
     settings = _TaggedLoader(resolved).get_single_data()
     kept = {key: v for key, v in settings.items() if key not in without}
     return {**kept, **data}
+
+
+@contextlib.contextmanager
+def explain_settings(
+    hparams_file: Union[str, Path],
+    way_out: str = "Give it on the command line.",
+) -> Iterator[None]:
+    """Name the setting that is unknown, missing, wrong or given twice."""
+    try:
+        yield
+    except YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise ValueError(f"The command line: {problem}.") from error
+    except (KeyError, TypeError) as error:
+        if unknown := re.match(r"\W*Override '(\w+)' not found", str(error)):
+            text = Path(hparams_file).read_text(encoding="utf-8")
+            names = re.findall(r"^(\w+):", text, re.MULTILINE)
+            close = difflib.get_close_matches(unknown[1], names)
+            error = f"there is no setting {unknown[1]}, did you mean {close}?"
+        raise ValueError(f"{hparams_file}: {error}") from None
+    except ValueError as error:
+        if "!PLACEHOLDER" not in str(error):
+            raise
+        raise ValueError(f"{hparams_file}: {error} {way_out}") from error
+
+
+def build(
+    hparams_file: Union[str, Path], overrides: str, *way_out: str
+) -> dict[str, Any]:
+    """Load a yaml as HyperPyYAML does; a wrong setting is a user's error."""
+    text = Path(hparams_file).read_text(encoding="utf-8")
+    with explain_settings(hparams_file, *way_out):
+        return load_hyperpyyaml(text, overrides)
+
+
+def override(overrides: str, **values: Any) -> str:
+    """Set plain values on top of what the command line changes."""
+    reader, text = YAML(), io.StringIO()  # which keeps tags
+    reader.dump({**(reader.load(overrides) or {}), **values}, text)
+    return text.getvalue()
 
 
 def log_early() -> None:

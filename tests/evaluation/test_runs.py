@@ -8,16 +8,15 @@ import pytest
 import torch
 
 from speechbrain_wavjepa.evaluation.runs import (
-    build,
     check_numbers,
     hash_encoder_settings,
     list_settings,
     load_encoder,
     name_run,
-    override,
     run_suite,
 )
 from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.utils.experiment import build, override
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HEAR = RECIPES / "HEAR/linear_probe/hparams/hear.yaml"

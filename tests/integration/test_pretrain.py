@@ -338,7 +338,7 @@ def test_too_many_steps_that_are_not_finite_end_the_run(shards, tmp_path):
         ({"train_shards": "nowhere/shard-{000000..000009}.tar"}, "nowhere"),
         ({"num_workers": 9}, "num_workers"),
         ({"target_prob": 0.99}, "min_context_ratio"),
-        ({"warmup_step": 1}, "did you mean one of ['warmup_steps'"),
+        ({"warmup_step": 1}, "did you mean ['warmup_steps'"),
         ({"sample_rate": 0}, "sample_rate"),
         ({"window_samples": 50000}, "window_samples=50000"),
         ({"encoder_heads": 5}, "num_heads=5"),

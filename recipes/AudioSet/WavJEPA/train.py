@@ -14,20 +14,15 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import difflib
-import json
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from results import draw_input, load_probe, write_results
 from resumable_brain import ResumableBrain
-from ruamel.yaml.constructor import DuplicateKeyError
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
@@ -49,8 +44,10 @@ from speechbrain_wavjepa.utils.collapse import (
     pool_windows,
 )
 from speechbrain_wavjepa.utils.experiment import (
+    build,
     experiment,
     log_early,
+    override,
     read_made_with,
     run_script,
 )
@@ -68,6 +65,10 @@ UNCOUNTED = set(
     synthetic_rooms_folder tensorboard_folder train_dataloader_opts
     train_logger train_shards valid_dataloader_opts valid_shards
     """.split()
+)
+NO_DATA = (
+    "Give it on the command line, or begin with hparams/wavjepa_mini.yaml or "
+    "hparams/wavjepa_nat_mini.yaml, which need no data."
 )
 # Run options of SpeechBrain that this recipe does not follow
 UNUSED_OPTIONS = {
@@ -225,49 +226,15 @@ def read_settings(hparams_file, run_opts, overrides):
     for name, way_out in UNUSED_OPTIONS.items():
         if name in run_opts.overridden_args:
             raise ValueError(f"Pretraining has no --{name}: {way_out}.")
-    try:
-        if run_opts.debug:
-            overrides = use_debug_folder(hparams_file, overrides)
-        with open(hparams_file, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides)
-    except KeyError as error:
-        name = str(error).split("'")[1]
-        raise ValueError(
-            f"{hparams_file} has no setting {name}: did you mean one of "
-            f"{difflib.get_close_matches(name, read_names(hparams_file), 3)}?"
-        ) from error
-    except DuplicateKeyError as error:
-        raise ValueError(f"The command line: {error.problem}.") from error
-    except ValueError as error:
-        if "!PLACEHOLDER" not in str(error):
-            raise
-        raise ValueError(
-            f"{error} Give it on the command line, or begin with "
-            "hparams/wavjepa_mini.yaml or hparams/wavjepa_nat_mini.yaml, "
-            "which need no data."
-        ) from error
+    if run_opts.debug:  # beside the output folder, never into it
+        plain = read_made_with(hparams_file, overrides, set(), {})
+        folder = f"{os.path.abspath(plain['output_folder'])}_debug"
+        overrides = override(overrides, output_folder=folder)
+    hparams = build(hparams_file, overrides, NO_DATA)
     for name in sorted(run_opts.overridden_args & set(hparams)):
         hparams[name] = run_opts[name]
         overrides += f"\n{name}: {run_opts[name]}"
     return hparams, overrides
-
-
-def read_names(hparams_file):
-    """List the settings of a yaml."""
-    with open(hparams_file, encoding="utf-8") as file:
-        return re.findall(r"^(\w+):", file.read(), re.MULTILINE)
-
-
-def use_debug_folder(hparams_file, overrides):
-    """Let a dry run write beside the output folder, never into it."""
-    folder = read_made_with(hparams_file, overrides, set(), {})["output_folder"]
-    kept = [
-        line
-        for line in overrides.split("\n")
-        if not line.startswith("output_folder:")
-    ]
-    beside = json.dumps(f"{os.path.abspath(folder)}_debug")
-    return "\n".join([*kept, f"output_folder: {beside}"])
 
 
 def check_settings(hparams):

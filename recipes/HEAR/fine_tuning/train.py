@@ -36,11 +36,9 @@ from speechbrain_wavjepa.evaluation.embeddings import SplitEmbeddings
 from speechbrain_wavjepa.evaluation.hear import SplitScorer
 from speechbrain_wavjepa.evaluation.hear_task import HearTask, find_task
 from speechbrain_wavjepa.evaluation.runs import (
-    build,
     check_numbers,
     list_settings,
     name_run,
-    override,
 )
 from speechbrain_wavjepa.inference.classifiers import (
     LinearClassifier,
@@ -50,7 +48,12 @@ from speechbrain_wavjepa.inference.config import RUNTIME_SETTINGS, read_settings
 from speechbrain_wavjepa.inference.files import hash_model
 from speechbrain_wavjepa.inference.pretrained import write_pretrained
 from speechbrain_wavjepa.utils.environment import find_device
-from speechbrain_wavjepa.utils.experiment import experiment, run_script
+from speechbrain_wavjepa.utils.experiment import (
+    build,
+    experiment,
+    override,
+    run_script,
+)
 from speechbrain_wavjepa.utils.files import atomic_file
 
 logger = logging.getLogger(__name__)

@@ -27,18 +27,21 @@ from speechbrain_wavjepa.evaluation.probes import sample_grid
 from speechbrain_wavjepa.evaluation.quick_probe import evaluate_neighbours
 from speechbrain_wavjepa.evaluation.report import HEAR_SCORES, read_score
 from speechbrain_wavjepa.evaluation.runs import (
-    build,
     check_numbers,
     hash_encoder_settings,
     list_settings,
     load_encoder,
     name_run,
-    override,
     run_suite,
 )
 from speechbrain_wavjepa.integrations.huggingface import hash_encoder
 from speechbrain_wavjepa.utils.environment import find_device
-from speechbrain_wavjepa.utils.experiment import experiment, run_script
+from speechbrain_wavjepa.utils.experiment import (
+    build,
+    experiment,
+    override,
+    run_script,
+)
 from speechbrain_wavjepa.utils.plots import plot_confusion
 
 logger = logging.getLogger(__name__)
