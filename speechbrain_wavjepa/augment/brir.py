@@ -32,7 +32,7 @@ from speechbrain_wavjepa.utils.tables import check_there, parse_json
 EARS = ("left", "right")
 # Of a bank that was simulated: both ears, and a microphone in their place.
 RECEIVERS = (*EARS, "omni")
-IMPORT_IT = "bring the bank into our form, scenes_prepare.py --from_bank"
+WAY_OUT = "make one with scenes_prepare.py, or import yours by its --from_bank"
 MAX_BYTES = 256 * 1024**2  # of an array
 MAX_JSON = 2**24  # bytes; parsed it can take thirty times as many
 MAX_HEADER_BYTES = 1024**2  # of a tar member: what holds its long name
@@ -140,7 +140,7 @@ class BRIRBank:
         if set(files) != {"npy", "json"}:
             raise ValueError(
                 f"{key} of {shard.parent} needs a .npy and a .json file, has "
-                f"{sorted(files)}: {IMPORT_IT}."
+                f"{sorted(files)}: {WAY_OUT}."
             )
         try:
             metadata = decode_json(read_member(shard, name, files["json"]))
@@ -178,12 +178,12 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
     if not inner.is_dir() and split == "test":
         raise ValueError(
             f"{folder} has no part test/, whose rooms were not trained on: "
-            f"{IMPORT_IT}."
+            f"{WAY_OUT}."
         )
     inner = inner if inner.is_dir() else folder
     if shards := sorted(inner.glob("*.tar")):
         return shards
-    raise ValueError(f"{inner} holds no tar shards of scenes: {IMPORT_IT}.")
+    raise ValueError(f"{inner} holds no tar shards of scenes: {WAY_OUT}.")
 
 
 def _index_shard(shard: Path) -> list[tuple[Path, str, dict]]:

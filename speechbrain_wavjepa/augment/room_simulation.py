@@ -2,10 +2,8 @@
 
 Image sources give the early reflections, ray tracing the late ones, both by
 pyroomacoustics; every arrival passes the head's response for its direction.
-The walls' absorption is corrected until the reverberation time is near the
-one that was asked for. A scene is a pure function of the seed, its room and
-its number in the room, so a bank is the same every time, in any number of
-processes, and resumable.
+A scene is a pure function of the seed, its room and its number in the room,
+so a bank is the same every time, in any number of processes, and resumable.
 
 Sources: J. B. Allen and D. A. Berkley, "Image method for efficiently
 simulating small-room acoustics", JASA 65(4), 1979; R. Scheibler, E. Bezzam
@@ -128,7 +126,7 @@ def simulate(
     """
     respond = functools.partial(_respond, room, places, sample_rate, seed)
     absorption = _eyring_absorption(room)
-    for _ in range(CORRECTIONS):
+    for _ in range(CORRECTIONS):  # until the T60 is near the one asked for
         probe = respond(absorption, None)
         measured = measure_t60(probe[0, -1], sample_rate)
         if abs(measured / room.t60 - 1) < T60_TOLERANCE:

@@ -58,7 +58,8 @@ class ForeignScene(NamedTuple):
     room: str  # where the bank tells it, else its shard, array or json file
     is_test: bool  # whether it lies in a folder test/
     files: dict[str, Path]  # by their names in the bank
-    read: Callable[[], tuple[np.ndarray, dict]]  # responses, metadata
+    # gives responses [1 + P, C, R] and metadata
+    read: Optional[Callable[[], tuple[np.ndarray, dict]]] = None
 
 
 # The number of a scene, which is its key in our form, and the scene.
@@ -97,7 +98,7 @@ def import_bank(
             f"None of the {len(scenes)} scenes of {source} can be used. The "
             f"first: {next(iter(left_out.items()), None)}."
         )
-    left_out = {}
+    left_out.clear()
     made_with = {
         "bank": "imported",
         "content": _hash_files(scenes),
@@ -177,13 +178,10 @@ def _list_tar(source: Path, path: Path) -> Iterator[ForeignScene]:
     is_test = "test" in inside.split("/")[:-1]
     for name in sorted(readers):
         if name.endswith(".npy"):
-            yield _make_scene(
-                ForeignScene(
-                    f"{inside}::{name}", inside, is_test, {inside: path}, None
-                ),
-                readers[name],
-                readers.get(name.removesuffix(".npy") + ".json"),
-            )
+            beside = readers.get(name.removesuffix(".npy") + ".json")
+            origin, files = f"{inside}::{name}", {inside: path}
+            scene = ForeignScene(origin, inside, is_test, files)
+            yield _make_scene(scene, readers[name], beside)
 
 
 def _list_array(path: Path) -> ForeignScene:
@@ -193,7 +191,7 @@ def _list_array(path: Path) -> ForeignScene:
     if beside.exists():
         files[beside.name] = beside
         read_metadata = functools.partial(read_file, beside)
-    scene = ForeignScene(path.name, path.stem, False, files, None)
+    scene = ForeignScene(path.name, path.stem, False, files)
     return _make_scene(scene, functools.partial(read_file, path), read_metadata)
 
 
