@@ -24,6 +24,7 @@ from speechbrain_wavjepa.inference.pretrained import (
     load_pretrained,
     write_pretrained,
 )
+from speechbrain_wavjepa.utils.environment import require
 from speechbrain_wavjepa.utils.files import atomic_file
 from speechbrain_wavjepa.utils.plots import (
     plot_learning_curve,
@@ -85,6 +86,7 @@ def load_probe(hparams):
         name = "synthetic sounds"
     else:
         return None
+    require("sklearn", "plots")  # or the table would fail at the end
     counts = [len(labels) for _, labels in folds]
     if len(folds) == 2:
         parts = f"{counts[0]} clips to train, {counts[1]} to test"
