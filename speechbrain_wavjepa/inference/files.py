@@ -81,25 +81,19 @@ class _Contents(NamedTuple):
 
     def report(self, files: Files, computed: int) -> EmbeddingReport:
         """Tell a user what is in an output."""
-        unreadable = {
-            str(path): self.unreadable[name][1]
-            for name, path in files
-            if name in self.unreadable
-        }
+        reasons = {name: why for name, (_, why) in self.unreadable.items()}
+        lost = {str(p): reasons[name] for name, p in files if name in reasons}
         doubtful = {name: why for name, (_, why) in self.sounds.items() if why}
-        return EmbeddingReport(len(self.sounds), unreadable, doubtful, computed)
+        return EmbeddingReport(len(self.sounds), lost, doubtful, computed)
 
 
 def find_audio(places: Iterable[Union[str, Path]]) -> Files:
     """List files, and the audio files of folders by their paths below them."""
     found: dict[str, Path] = {}
     for place in map(Path, places):
-        inside = [place] if place.is_file() else place.rglob("*")
-        inside = sorted(
-            path
-            for path in inside
-            if path == place or is_clip_name(path.name) and path.is_file()
-        )
+        inside = [place] if place.is_file() else sorted(place.rglob("*"))
+        if place.is_dir():
+            inside = [p for p in inside if is_clip_name(p.name) and p.is_file()]
         if not inside:
             raise ValueError(
                 f"{place} is neither a file nor a folder with files "
@@ -260,14 +254,12 @@ def _compare_sounds(
     if not missing and not (is_whole and extra):  # hashing takes long
         there = [(name, path) for name, path in files if name in known]
         changed = [n for n, path in there if known[n][0] != _hash(path)]
+    kinds = {"without": missing, "with": extra}
+    kinds["with another content of"] = changed
     parts = [
         f"{kind} {', '.join(map(repr, some[:5]))}"
         + f" and {len(some) - 5} more" * (len(some) > 5)
-        for kind, some in (
-            ("without", missing),
-            ("with", extra),
-            ("with another content of", changed),
-        )
+        for kind, some in kinds.items()
         if some
     ]
     different = "was made of other sounds, " * bool(parts) + " and ".join(parts)

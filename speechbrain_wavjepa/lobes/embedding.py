@@ -8,7 +8,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-import itertools
+import collections
 from collections.abc import Sequence
 from typing import Optional
 
@@ -139,14 +139,13 @@ class WavJEPAEmbedding(StrictModule):
         lengths = valid_lengths(waveform, wav_lens)
         mergers = [TokenMerger(self.grid, length) for length in lengths]
         merged = [[] for _ in lengths]  # of each clip, (tokens, times)
-        windows = [
-            (clip, window)
-            for clip, length in enumerate(lengths)
-            for window in self.grid.lay_windows(length)
-        ]
-        windows.sort(key=_size)  # stable: those of a clip stay in order
-        for _, equal in itertools.groupby(windows, key=_size):
-            while some := list(itertools.islice(equal, self.window_batch)):
+        by_size = collections.defaultdict(list)
+        for clip, length in enumerate(lengths):
+            for window in self.grid.lay_windows(length):
+                by_size[window.num_samples].append((clip, window))
+        for equal in by_size.values():
+            for first in range(0, len(equal), self.window_batch):
+                some = equal[first : first + self.window_batch]
                 encoded = self.encode(
                     [waveform[c, w.start : lengths[c]] for c, w in some],
                     [window for _, window in some],
@@ -180,11 +179,8 @@ class WavJEPAEmbedding(StrictModule):
             kept = torch.tensor([window.num_tokens for window in windows])
             keep = (place < kept[:, None]).repeat(1, channels)
         learns = torch.is_grad_enabled() and not self.freeze
-        autocast = torch.autocast(
-            waveform.device.type,
-            torch.bfloat16,
-            enabled=self.precision == "bf16",
-        )
+        kind, is_half = waveform.device.type, self.precision == "bf16"
+        autocast = torch.autocast(kind, torch.bfloat16, enabled=is_half)
         with torch.set_grad_enabled(learns), autocast:
             if self.layer_sum is None:
                 tokens = self.model.encode(waveform, keep)
@@ -214,8 +210,3 @@ class WavJEPAEmbedding(StrictModule):
         if missing and not self.grid.padded:
             lengths = torch.tensor([len(cut)], device=cut.device)
         return standardize(padded, lengths)
-
-
-def _size(piece: tuple[int, Window]) -> int:
-    """Give the samples of a clip's window."""
-    return piece[1].num_samples

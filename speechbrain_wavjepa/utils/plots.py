@@ -229,30 +229,24 @@ def _draw_room(axes, metadata: Mapping[str, Any]) -> None:
             far *= math.cos(math.radians(place["elevation"] or 0.0))
             angle = ahead + math.radians(place["azimuth"])
             end_x, end_y = x + far * math.cos(angle), y + far * math.sin(angle)
-            points = [end_x, end_y, mark]
-            if not known:  # a direction only
-                points = [[x, end_x], [y, end_y], "--"]
-            axes.plot(*points, color=colour)
+            direction = [x, end_x], [y, end_y], "--"
+            point = end_x, end_y, mark
+            axes.plot(*(point if known else direction), color=colour)
     axes.plot([], [], ">", color="black", label="head, looking ahead")
     axes.figure.legend(loc="outside lower left", ncols=3, frameon=False)
     axes.set(aspect="equal", xlabel="metres")
     axes.autoscale_view()
     if size is None:
         axes.set(xlim=(x - 5.5, x + 5.5), ylim=(y - 5.5, y + 5.5))
-    axes.set_title(_title(metadata), loc="left")
-
-
-def _title(metadata: Mapping[str, Any]) -> str:
-    """Say where the source is and how long the room sounds."""
-    place = _direction(metadata.get("source"))
     title = "where the source is, is not known"
-    if place is not None:
+    if place := _direction(metadata.get("source")):
+        side = "left" if place["azimuth"] > 0 else "right"
+        far = place["distance"]
         title = f"source at {place['azimuth']:.0f}°"
-        if place["distance"] is not None:
-            title += f", {place['distance']:.1f} m"
-        title += f" ({'left' if place['azimuth'] > 0 else 'right'})"
+        title += f" ({side})" if far is None else f", {far:.1f} m ({side})"
     t60 = _number(metadata.get("t60_measured"))
-    return title if t60 is None else f"{title}, T60 {t60:.2f} s"
+    title += "" if t60 is None else f", T60 {t60:.2f} s"
+    axes.set_title(title, loc="left")
 
 
 def plot_scores(
