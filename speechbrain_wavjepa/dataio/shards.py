@@ -140,8 +140,7 @@ def open_store(url: str):
 class _HttpFile(io.RawIOBase):
     """A url read forward; where a connection breaks, it is taken up again.
 
-    fsspec's reader needs aiohttp, and neither waits for a busy server nor
-    takes up a broken connection.
+    fsspec's reader needs aiohttp, and does not wait for a busy server.
     """
 
     def __init__(self, url: str):
@@ -244,7 +243,7 @@ def expand_shards(spec: Spec, data_root: Optional[str] = None) -> list[Shard]:
 def name_shards(
     spec: Spec, data_root: Optional[str] = None
 ) -> list[tuple[Shard, str]]:
-    """List each shard and its file's name below what was given."""
+    """List each shard and its file's name, which a move of all data keeps."""
     named = []
     for pattern in map(str, [spec] if isinstance(spec, (str, Path)) else spec):
         paths = [pattern] if _is_there(pattern) else _expand_braces(pattern)

@@ -204,11 +204,6 @@ def evaluate_dataset(
         "main_score", its name; "scores", means over runs, and their std over
         repetitions; "runs", all figures; "notes", what a reader must know.
 
-    Raises
-    ------
-    ValueError
-        If a split has no readable clip.
-
     Example
     -------
     >>> from speechbrain_wavjepa.evaluation.arch_dataset import ArchRun

@@ -74,9 +74,7 @@ class ArchDataset(NamedTuple):
 def split_off(clips: Sequence[int], share: float) -> list[list[int]]:
     """Divide clips at random, the same way each time; a share is held out."""
     if len(clips) < 2:
-        raise ValueError(
-            f"{len(clips)} clips cannot be divided: is the data set complete?"
-        )
+        raise ValueError(f"{len(clips)} clips cannot be split: are all there?")
     split = require("sklearn.model_selection", "eval").train_test_split
     return split(list(clips), test_size=share, random_state=SPLIT_SEED)
 
@@ -88,10 +86,7 @@ def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
     """
     members = _members(groups)
     if len(members) > MAX_FOLDS:
-        raise ValueError(
-            f"The clips have {len(members)} folds, over {MAX_FOLDS}: is the "
-            "table as it is published?"
-        )
+        raise ValueError(f"Clips have {len(members)} folds, over {MAX_FOLDS}.")
     runs = []
     for test, clips in members.items():
         pool = itertools.chain(*(members[g] for g in members if g != test))
