@@ -24,40 +24,61 @@ from speechbrain_wavjepa.utils.seed import stable_seed
 
 @dataclasses.dataclass
 class ClipBatch:
-    """A batch of clips, complete with its masks; ``ClipCollator`` makes it."""
+    """A batch of clips, complete with its masks; ``ClipCollator`` makes it.
 
-    waveform: Tensor  # [B, T, C], with zeros behind the end of each clip
-    lengths: Tensor  # [B], valid samples of each clip
-    mask: Optional[JEPAMask]  # of B * W windows
-    keys: list[str]  # shard and member of each clip
-    seed: int  # of every later random draw for this batch
-    position: StreamPosition  # where the stream stands after it
-    num_short: int  # clips that are shorter than a window
-    scene: Optional[Any] = None  # what augment.SceneMixer makes scenes of
+    Arguments
+    ---------
+    waveform, lengths : Tensor
+        Clips [B, T, C], zeros behind their ends; valid samples [B] of each.
+    mask : JEPAMask or None
+        Of B * W windows.
+    keys : list of str
+        Shard and member of each clip.
+    seed : int
+        Of every later random draw for this batch.
+    position : StreamPosition
+        Where the stream stands after it.
+    num_short : int
+        Clips that are shorter than a window.
+    scene : SceneParts, optional
+        What ``augment.SceneMixer`` makes scenes of.
+
+    Example
+    -------
+    >>> clip = Clip(torch.ones(8, 1), "0.tar::0.wav", StreamPosition())
+    >>> batch = ClipCollator(None, 4, 2, 4, clip_samples=16)([clip])
+    >>> batch.to("cpu").waveform.shape, batch.lengths, batch.keys
+    (torch.Size([1, 16, 1]), tensor([8]), ['0.tar::0.wav'])
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+    mask: Optional[JEPAMask]
+    keys: list[str]
+    seed: int
+    position: StreamPosition
+    num_short: int
+    scene: Optional[Any] = None
 
     @property
     def batchsize(self) -> int:
         """Clips in the batch (the name that SpeechBrain asks for)."""
         return len(self.keys)
 
-    def to(
-        self, device: Union[str, torch.device], non_blocking: bool = False
-    ) -> "ClipBatch":
+    def to(self, device: Union[str, torch.device], **options) -> "ClipBatch":
         """Move waveform, the mask's indices and scenes; lengths stay."""
-        self.waveform = self.waveform.to(device, non_blocking=non_blocking)
-        if self.mask is not None:
-            self.mask = self.mask.to(device, non_blocking=non_blocking)
-        if self.scene is not None:
-            self.scene = self.scene.to(device, non_blocking=non_blocking)
-        return self
+        return self._change("to", device, **options)
 
     def pin_memory(self) -> "ClipBatch":
         """Pin the memory of what moves, for a fast copy to a GPU."""
-        self.waveform = self.waveform.pin_memory()
-        if self.mask is not None:
-            self.mask = self.mask.pin_memory()
-        if self.scene is not None:
-            self.scene = self.scene.pin_memory()
+        return self._change("pin_memory")
+
+    def _change(self, method: str, *arguments, **options) -> "ClipBatch":
+        """Call a method of all that moves to a GPU, in place."""
+        for name in ("waveform", "mask", "scene"):
+            if (value := getattr(self, name)) is not None:
+                changed = getattr(value, method)(*arguments, **options)
+                setattr(self, name, changed)
         return self
 
 
@@ -73,19 +94,12 @@ class ClipCollator:
         Tokens of a window and channel.
     windows_per_clip, window_samples : int
         Windows that will be cut out of each clip, and samples of a window.
-    clip_samples : int
-        Samples that clips are padded to.
-    channels : int
-        Channels of the model.
+    clip_samples, channels : int
+        Samples that clips are padded to, and channels of the model.
     seed : int
         Seed of the run.
     scene_sampler : callable, optional
         Draws scenes: an ``augment.SceneSampler``.
-
-    Raises
-    ------
-    ValueError
-        If a window is longer than a clip.
 
     Example
     -------
@@ -110,9 +124,13 @@ class ClipCollator:
                 f"window_samples={self.window_samples} is more than a clip's "
                 f"{self.clip_samples}: raise clip_seconds or lower it."
             )
-        if self.masker is not None:
-            # impossible settings are refused here rather than in a worker
-            self.masker(1, self.num_tokens, self.channels, torch.Generator())
+        self._draw_masks(1, 0)  # refuses what is impossible, before the workers
+
+    def _draw_masks(self, num_windows: int, seed: int) -> Optional[JEPAMask]:
+        """Draw the masks of windows, if there is a masker."""
+        generator = torch.Generator().manual_seed(seed)
+        size = num_windows, self.num_tokens, self.channels
+        return self.masker and self.masker(*size, generator)
 
     def __call__(self, clips: list[Clip]) -> ClipBatch:
         """Make a batch, a pure function of its clips and the seed."""
@@ -121,17 +139,8 @@ class ClipCollator:
         waveform = torch.zeros(len(clips), self.clip_samples, channels)
         for row, clip in zip(waveform, clips, strict=True):
             row[: len(clip.waveform)] = clip.waveform
-        position = clips[-1].position
-        place = position.rank, position.worker, position.seen
-        seed = stable_seed(self.seed, *place)
-        mask = None
-        if self.masker is not None:
-            mask = self.masker(
-                len(clips) * self.windows_per_clip,
-                self.num_tokens,
-                self.channels,
-                torch.Generator().manual_seed(seed),
-            )
+        last = clips[-1].position
+        seed = stable_seed(self.seed, last.rank, last.worker, last.seen)
         scene = None
         if self.scene_sampler is not None:
             generator = torch.Generator().manual_seed(stable_seed(seed, 1))
@@ -139,11 +148,11 @@ class ClipCollator:
         return ClipBatch(
             waveform=waveform,
             lengths=lengths,
-            mask=mask,
+            mask=self._draw_masks(len(clips) * self.windows_per_clip, seed),
             keys=[clip.key for clip in clips],
             # another seed, or the draws would repeat those of the masks
             seed=stable_seed(seed),
-            position=position,
+            position=last,
             num_short=int((lengths < self.window_samples).sum()),
             scene=scene,
         )

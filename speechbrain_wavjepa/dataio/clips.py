@@ -36,9 +36,7 @@ UNKNOWN_LENGTH = 2**62  # a stream of unknown length claims more frames
 # to each side, so that much is read behind the end of a clip.
 FILTER_SECONDS = 68 / audio.MIN_RATE
 GOLDEN = (math.sqrt(5) - 1) / 2
-# A second of the file is a whole number of samples at any other rate, and
-# longer than the resampling filter.
-MARGIN_SECONDS = 1
+MARGIN_SECONDS = 1  # whole samples at any rate, and longer than the filter
 BLOCK_VALUES = 2**25  # of a block, all channels
 
 
@@ -55,9 +53,8 @@ def decode_clip(
 ) -> Tensor:
     """Decode a clip's length [T, channels] of a file, at a rate and level."""
     seconds = clip_samples / sample_rate
-    waveform, rate = read_waveform(
-        data, seconds, FILTER_SECONDS, start, stop, draw
-    )  # [T, C]
+    part = FILTER_SECONDS, start, stop, draw
+    waveform, rate = read_waveform(data, seconds, *part)  # [T, C]
     # before the resampling: both are linear, and this is less work
     waveform = audio.select_channels(waveform, channels, channel_policy)
     waveform = audio.resample(waveform, rate, sample_rate)[:clip_samples]
@@ -113,7 +110,7 @@ def choose_part(length: int, size: float, seed: int, number: int) -> int:
 
 
 @contextlib.contextmanager
-def open_clip(data: Union[bytes, str]) -> Iterator["ForwardFile"]:
+def open_clip(data: Union[bytes, str]) -> Iterator[soundfile.SoundFile]:
     """Open an encoded file or a path; refuse what no clip is."""
     try:
         if isinstance(data, bytes):
@@ -122,38 +119,28 @@ def open_clip(data: Union[bytes, str]) -> Iterator["ForwardFile"]:
             source = os.fsencode(data)  # not every name is UTF-8
         else:
             raise ValueError("it is no regular file")
-        with ForwardFile(source) as file:
-            check_header(file)
+        with _ForwardFile(source) as file:
+            rate, count = file.samplerate, file.channels
+            if not audio.MIN_RATE <= rate <= MAX_RATE:
+                raise ValueError(
+                    f"its header claims a sample rate of {rate} Hz, not "
+                    f"{audio.MIN_RATE} to {MAX_RATE}"
+                )
+            if count > MAX_CHANNELS:
+                raise ValueError(
+                    f"its header claims {count} channels, over {MAX_CHANNELS}"
+                )
             yield file
     except soundfile.LibsndfileError as error:
-        problem = decoding_problem(error)
+        problem = error.error_string.removeprefix("Error : ").strip(". ")
         raise ValueError(f"it cannot be decoded: {problem}") from error
 
 
-def decoding_problem(error: soundfile.LibsndfileError) -> str:
-    """Tell in libsndfile's words why a file could not be decoded."""
-    return error.error_string.removeprefix("Error : ").strip(". ")
-
-
-class ForwardFile(soundfile.SoundFile):
+class _ForwardFile(soundfile.SoundFile):
     """Keeps soundfile from seeking, which fails where a length is unknown."""
 
     def seekable(self) -> bool:
-        """Say no."""
         return False
-
-
-def check_header(file: soundfile.SoundFile) -> None:
-    """Refuse rates and channel counts that no clip has."""
-    if not audio.MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise ValueError(
-            f"its header claims a sample rate of {file.samplerate} Hz, not "
-            f"{audio.MIN_RATE} to {MAX_RATE}"
-        )
-    if file.channels > MAX_CHANNELS:
-        raise ValueError(
-            f"its header claims {file.channels} channels, over {MAX_CHANNELS}"
-        )
 
 
 def _check_end(file: soundfile.SoundFile, end: int, expected: int) -> None:
@@ -237,8 +224,7 @@ def read_clip(path: Path, sample_rate: int) -> Tensor:
             count += block.numel()
             if count > MAX_CLIP_VALUES:
                 raise ValueError(
-                    f"{path} has over {MAX_CLIP_VALUES} samples: cut it into "
-                    "clips."
+                    f"{path} has over {MAX_CLIP_VALUES} samples: cut it up."
                 )
     except TypeError as error:  # soundfile's, of a name that ends in .raw
         raise ValueError(f"{path} cannot be read: {error}") from error

@@ -12,6 +12,7 @@ Authors
 """
 
 import io
+import math
 import os
 import re
 import tarfile
@@ -79,13 +80,12 @@ def iterate_members(
             index = member.index + 1
             if member.index >= start:
                 yield member
+        if max(index, start) > 0:
+            return
     except OSError as error:
         if is_remote(shard):
             raise
         problem = f"the shard cannot be read: {error}"
-    else:
-        if max(index, start) > 0:
-            return
     index, entry = max(index, start), find_entry(shard)
     num_lost = max(entry["clips"] - index, 1) if entry else 1
     yield Member(index, Path(shard).name, b"", problem, num_lost)
@@ -103,9 +103,8 @@ def _read_file(shard: Shard, max_bytes: int) -> Member:
                 problem = f"it has more than {max_bytes} bytes"
         except OSError as error:
             problem = str(error)
-    if problem:
-        return Member(0, name, b"", problem, 1)
-    return Member(0, name, data, "", 0, *samples)
+    lost = Member(0, name, b"", problem, 1)
+    return lost if problem else Member(0, name, data, "", 0, *samples)
 
 
 def _read_tar(path: str, max_bytes: int) -> Iterator[Member]:
@@ -193,10 +192,8 @@ def _parse_header(block: bytes) -> Optional[tarfile.TarInfo]:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
     except tarfile.HeaderError:
         return None
-    has_long_name = header.type in LONG_NAME
-    if header.size < 0 or has_long_name and header.size > MAX_NAME_BYTES:
-        return None
-    return header
+    limit = MAX_NAME_BYTES if header.type in LONG_NAME else math.inf
+    return header if 0 <= header.size <= limit else None
 
 
 def _parse_name(header: tarfile.TarInfo, data: bytes) -> str:
@@ -277,8 +274,7 @@ def _read_group(
                 if len(data) > max_bytes:
                     problem = f"it has {len(data)} bytes, over {max_bytes}"
                     data = b""
-                lost = int(bool(problem))
-                name = name or f"row {index}"
+                name, lost = name or f"row {index}", int(bool(problem))
                 yield Member(index, name, data, problem, lost)
                 index += 1
     except (require("pyarrow", "data").ArrowException, OSError) as error:

@@ -47,6 +47,7 @@ HTTP_PAUSE = 1.0  # seconds before the second try, doubled for each further
 LONGEST_PAUSE = 120.0  # seconds that a server may ask for
 BUSY = (408, 425, 429)  # of the refusals, those that pass
 PIECE = 2**20  # bytes asked for at once
+real_path = functools.lru_cache(4096)(os.path.realpath)  # of a folder, once
 
 
 class Segment(NamedTuple):
@@ -58,6 +59,7 @@ class Segment(NamedTuple):
 
 
 Shard = Union[str, Segment]
+Spec = Union[str, list[str]]  # what expand_shards understands
 
 
 def shard_path(shard: Shard) -> str:
@@ -78,14 +80,8 @@ def shard_place(shard: Shard) -> tuple:
     path, *samples = Segment(shard) if isinstance(shard, str) else shard
     if not is_remote(path):
         folder, name = os.path.split(path)
-        path = os.path.join(_real_path(folder), name)
+        path = os.path.join(real_path(folder), name)
     return path, *samples
-
-
-@functools.lru_cache(4096)
-def _real_path(folder: str) -> str:
-    """Resolve the links of a folder, once for all its files."""
-    return os.path.realpath(folder)
 
 
 def printable(name: str) -> str:
@@ -144,15 +140,12 @@ def open_store(url: str):
 class _HttpFile(io.RawIOBase):
     """A url read forward; where a connection breaks, it is taken up again.
 
-    fsspec's reader needs aiohttp, and neither waits for a busy server nor
-    takes up a broken connection.
+    fsspec's reader needs aiohttp, and does not wait for a busy server.
     """
 
     def __init__(self, url: str):
-        self.url = url
-        self.position = 0
-        self._end: Optional[int] = None
-        self._response = None
+        self.url, self.position = url, 0
+        self._end = self._response = None
         self.readinto(bytearray())  # a refused url is told at once
 
     def close(self) -> None:
@@ -215,9 +208,7 @@ class _HttpFile(io.RawIOBase):
         self._response = response
 
 
-def expand_shards(
-    spec: Union[str, list[str]], data_root: Optional[str] = None
-) -> list[Shard]:
+def expand_shards(spec: Spec, data_root: Optional[str] = None) -> list[Shard]:
     """List the shards that a setting names.
 
     Arguments
@@ -229,14 +220,12 @@ def expand_shards(
         audio file below it), a SpeechBrain manifest (csv with a column
         ``wav``, or json).
     data_root : str, optional
-        What ``$data_root`` stands for in manifests; by default the
-        manifest's folder.
+        What ``$data_root`` in manifests stands for (default: their folder).
 
     Returns
     -------
     list of str or Segment
-        The shards, in the order of the setting; sorted within a folder or
-        pattern.
+        The shards in the setting's order, sorted within folders and patterns.
 
     Raises
     ------
@@ -252,26 +241,22 @@ def expand_shards(
 
 
 def name_shards(
-    spec: Union[str, list[str]], data_root: Optional[str] = None
+    spec: Spec, data_root: Optional[str] = None
 ) -> list[tuple[Shard, str]]:
-    """List each shard with the name of its file below what was given.
-
-    These names survive a move of the data; segments of a file share one.
-    """
-    patterns = [spec] if isinstance(spec, (str, Path)) else list(spec)
+    """List each shard and its file's name, which a move of all data keeps."""
     named = []
-    for pattern in map(str, patterns):
+    for pattern in map(str, [spec] if isinstance(spec, (str, Path)) else spec):
         paths = [pattern] if _is_there(pattern) else _expand_braces(pattern)
-        if missing := [path for path in paths if not _may_exist(path)]:
+        local = [p for p in paths if not (is_remote(p) or glob.has_magic(p))]
+        if missing := [p for p in local if not os.path.exists(p)]:
             raise ValueError(
                 f"{pattern!r} names {len(missing)} of {len(paths)} files or "
                 f"folders that do not exist, first {missing[0]}."
             )
         for path in paths:
             shards, root = _expand_path(path, data_root)
-            for shard in shards:
-                name = shard_path(shard).removeprefix(root).lstrip("/")
-                named.append((shard, name))
+            names = (shard_path(s).removeprefix(root) for s in shards)
+            named += zip(shards, (name.lstrip("/") for name in names))
     check_shards([shard for shard, _ in named])
     return named
 
@@ -288,10 +273,10 @@ def check_shards(shards: list[Shard]) -> None:
         seen.add(place)
         kinds = PACKED_SUFFIXES if isinstance(shard, str) else ()
         if suffix_of(place[0]) not in kinds + AUDIO_SUFFIXES:
+            kinds = ", ".join(kinds + AUDIO_SUFFIXES)
             raise ValueError(
-                f"{name} is of no kind that can be read: give "
-                f"{', '.join(kinds + AUDIO_SUFFIXES)} files (unpack compressed "
-                "tars first)."
+                f"{name} is of no kind that can be read: give {kinds} files "
+                "(unpack compressed tars first)."
             )
 
 
@@ -322,11 +307,6 @@ def _is_there(path: str) -> bool:
     return not is_remote(path) and os.path.lexists(path)
 
 
-def _may_exist(path: str) -> bool:
-    """Say whether a path is a url, a pattern or there."""
-    return is_remote(path) or glob.has_magic(path) or os.path.exists(path)
-
-
 def _expand_braces(pattern: str) -> list[str]:
     """Write out every {000..123}, keeping the zeros in front."""
     braces = BRACES.search(pattern)
@@ -349,21 +329,19 @@ def _expand_path(path: str, data_root: Optional[str]) -> tuple[list, str]:
         return [path], os.path.dirname(path.partition("?")[0])
     root = os.path.dirname(path)
     if glob.has_magic(path) and not _is_there(path):
+        found = [] if scheme else glob.glob(path, recursive=True)
         if scheme:
             found = [f"{scheme}://{n}" for n in open_store(path).glob(path)]
-        else:
-            found = glob.glob(path, recursive=True)
         if not found:
             raise ValueError(f"No file matches {path!r}.")
         while glob.has_magic(root):
             root = os.path.dirname(root)
         return sorted(found), root
     if not scheme and os.path.isdir(path):
-        names = sorted(os.listdir(path))
+        names = [os.path.join(path, name) for name in sorted(os.listdir(path))]
         for suffix in PACKED_SUFFIXES:
-            found = [n for n in names if Path(n).suffix.lower() == suffix]
-            if found:
-                return [os.path.join(path, name) for name in found], path
+            if found := [name for name in names if suffix_of(name) == suffix]:
+                return found, path
         if found := find_clips(path):
             return found, path
         raise ValueError(
@@ -380,7 +358,7 @@ def read_clip_list(path: Path, data_root: Optional[str] = None) -> list[Shard]:
 
     SpeechBrain's loaders read files of any size and format every column.
     """
-    root = str(path.parent) if data_root is None else str(data_root)
+    root = str(path.parent if data_root is None else data_root)
     try:
         shards = [_read_row(path, root, *row) for row in _read_rows(path)]
     except csv.Error as error:
@@ -410,10 +388,8 @@ def _read_row(path: Path, root: str, place: str, row: Any) -> Shard:
     """Make a shard of a row of a manifest."""
     wav = row.get("wav") if isinstance(row, dict) else None
     if not wav or not isinstance(wav, str):
-        raise ValueError(
-            f"{place}: no path in 'wav'. A manifest needs a column wav (csv) "
-            'or {ID: {"wav": path}} (json).'
-        )
+        form = 'a column wav (csv) or {ID: {"wav": path}} (json)'
+        raise ValueError(f"{place}: no path in 'wav'; give {form}.")
     variables = VARIABLES[path.suffix.lower()]
     for variable in variables.finditer(wav):
         if variable[1] != "data_root":
@@ -428,14 +404,13 @@ def _read_row(path: Path, root: str, place: str, row: Any) -> Shard:
     if start is None and stop is None:
         return wav
     start = start or 0
-    if stop is None or stop == start:
+    if stop in (None, start):
         return Segment(wav, start)
     if stop < start:
         raise ValueError(f"{place}: stop={stop} lies before start={start}.")
-    try:
+    duration = 0.0  # none to compare with
+    with contextlib.suppress(TypeError, ValueError):
         duration = float(row.get("duration"))
-    except (TypeError, ValueError):
-        duration = 0.0  # none to compare with
     if stop - start < MIN_RATE * duration:
         raise ValueError(
             f"{place}: {stop - start} samples cannot last {duration:g} s. Give "

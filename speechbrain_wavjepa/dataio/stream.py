@@ -13,7 +13,6 @@ Authors
 """
 
 import collections
-import functools
 import itertools
 import json
 import logging
@@ -21,20 +20,13 @@ import math
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import torch
-from speechbrain.utils.checkpoints import (
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
-from speechbrain.utils.distributed import (
-    if_main_process,
-    is_distributed_initialized,
-)
+from speechbrain.utils import checkpoints, distributed
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -100,20 +92,16 @@ class ClipStream(IterableDataset):
     ---------
     shards : str or list
         What ``expand_shards`` understands, or its result.
-    sample_rate : int
-        Rate of the clips in Hz.
+    sample_rate, channels : int
+        Rate in Hz and channels of the clips.
     clip_seconds : float
         Length of a clip. Of longer ones, each pass takes another part.
-    channels : int
-        Channels of the clips.
     channel_policy : str
         How several channels become one: "first" or "mean".
     level_db : float
         Level of the clips in dB relative to full scale.
-    shuffle_buffer : int
-        Encoded clips that are shuffled together, and kept in memory.
-    seed : int
-        Seed of the order.
+    shuffle_buffer, seed : int
+        Encoded clips shuffled together, in memory; seed of the order.
     max_bad_fraction : float
         Part of a worker's clips that may be unreadable before it stops.
     passes : int, optional
@@ -123,19 +111,12 @@ class ClipStream(IterableDataset):
     rank, world_size : int, optional
         This process and their number (default: torch.distributed, torchrun).
 
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range or no shard is found.
-
     Example
     -------
-    >>> import numpy, soundfile
-    >>> folder = getfixture("tmp_path")
-    >>> soundfile.write(folder / "0.flac", numpy.ones(8000) / 2, 16000)
-    >>> for clip in ClipStream(str(folder), passes=1):
-    ...     print(clip.waveform.shape, clip.position.seen)
-    torch.Size([8000, 1]) 1
+    >>> from speechbrain_wavjepa.dataio import SyntheticCorpus
+    >>> SyntheticCorpus(4).write_shards(getfixture("tmp_path"))
+    >>> [len(c.waveform) for c in ClipStream(getfixture("tmp_path"), passes=1)]
+    [32160, 32160, 32160, 32160]
     """
 
     def __init__(
@@ -177,31 +158,28 @@ class ClipStream(IterableDataset):
             "level_db": level_db,
         }
         self.block_size = shuffle_buffer if shuffle else 1
-        self.seed = seed
+        self.seed, self.passes, self.shuffle = seed, passes, shuffle
         self.max_bad_fraction = max_bad_fraction
-        self.passes = passes
-        self.shuffle = shuffle
         found = os.environ.get("RANK", 0), os.environ.get("WORLD_SIZE", 1)
-        if is_distributed_initialized():  # without it, what torchrun sets
-            group = torch.distributed
+        if distributed.is_distributed_initialized():
+            group = torch.distributed  # without it, what torchrun sets
             found = group.get_rank(), group.get_world_size()
-        rank = int(found[0] if rank is None else rank)
+        self.rank = rank = int(found[0] if rank is None else rank)
         world_size = int(found[1] if world_size is None else world_size)
-        self.rank, self.world_size = rank, world_size
         if not 0 <= rank < world_size:
             raise ValueError(f"{rank=} must lie below {world_size=}.")
+        self.world_size = world_size
         # iterations that begin from now on resume behind these, by worker
         self.positions: dict[int, StreamPosition] = {}
 
     def check_split(self, num_workers: int = 0) -> None:
         """Stop before training if a worker would be left without a shard."""
-        workers = self.world_size * max(num_workers, 1)
-        if len(self.shards) < workers:
+        processes, workers = self.world_size, max(num_workers, 1)
+        if len(self.shards) < processes * workers:
             raise ValueError(
-                f"{len(self.shards)} shards cannot be split over "
-                f"{self.world_size} processes x {max(num_workers, 1)} workers "
-                f"= {workers}: lower num_workers, or make smaller shards "
-                "(audioset_prepare.py --clips_per_shard)."
+                f"{len(self.shards)} shards cannot be split over {processes} "
+                f"processes x {workers} workers = {processes * workers}: lower "
+                "num_workers, or audioset_prepare.py's --clips_per_shard."
             )
 
     def advance(self, position: StreamPosition) -> None:
@@ -209,7 +187,7 @@ class ClipStream(IterableDataset):
         self.positions.pop(position.worker, None)
         self.positions[position.worker] = position  # the last one used
 
-    @functools.cached_property
+    @cached_property
     def identity(self) -> dict[str, int]:
         """What a position depends on besides the split."""
         names = "\n".join(map(_base_name, self.shards))
@@ -230,20 +208,16 @@ class ClipStream(IterableDataset):
         last = next(reversed(self.positions.values()), None)
         worker = (info.id if info else 0) + (last.worker + 1 if last else 0)
         worker %= num_workers
-        split = {
-            "rank": self.rank,
-            "world_size": self.world_size,
-            "num_workers": num_workers,
-        }
-        position = self.positions.get(worker)
-        position = position or StreamPosition(worker=worker, **split)
+        split = {"rank": self.rank, "world_size": self.world_size}
+        split["num_workers"] = num_workers
+        fresh = StreamPosition(worker=worker, **split)
+        position = self.positions.get(worker, fresh)
         _check_same(asdict(position), split)
         return self._clips(position)
 
     def _clips(self, position: StreamPosition) -> Iterator[Clip]:
         """Decode the clips behind a position, leaving out the bad ones."""
         bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
-        allowed = self.max_bad_fraction
         while self.passes is None or position.passes < self.passes:
             first = position
             for shard, member, place in self._members(position):
@@ -255,44 +229,34 @@ class ClipStream(IterableDataset):
                     logger.warning("Left out %s: %s", key, error)
                     bad_keys.append(key)
                     num_bad = member.num_lost if member.problem else 1
-                position = replace(
-                    place,
-                    seen=position.seen + max(num_bad, 1),
-                    bad=position.bad + num_bad,
-                )
-                if position.seen >= MIN_CLIPS_TO_JUDGE:
-                    self._judge(position.seen, position.bad, bad_keys, allowed)
+                seen = position.seen + max(num_bad, 1)
+                bad = position.bad + num_bad
+                position = replace(place, seen=seen, bad=bad)
+                if seen >= MIN_CLIPS_TO_JUDGE:
+                    self._judge(seen, bad, bad_keys, self.max_bad_fraction)
                 if not (num_bad or member.problem):
                     yield Clip(waveform, key, position)
-            self._judge(position.seen, position.bad, bad_keys, allowed)
+            seen, bad = position.seen, position.bad
+            self._judge(seen, bad, bad_keys, self.max_bad_fraction)
             if first.shard == first.member == first.offset == 0:
                 # a whole pass without a clip: a disk is gone
-                seen, bad = position.seen - first.seen, position.bad - first.bad
-                self._judge(seen, bad, bad_keys, 1)
-            passes = position.passes + 1
-            position = replace(
-                position, passes=passes, shard=0, member=0, offset=0
-            )
+                self._judge(seen - first.seen, bad - first.bad, bad_keys, 1)
+            position = replace(position, passes=position.passes + 1)
+            position = replace(position, shard=0, member=0, offset=0)
 
-    def _members(
-        self, position: StreamPosition
-    ) -> Iterator[tuple[Shard, Member, StreamPosition]]:
+    def _members(self, position: StreamPosition) -> Iterator[tuple]:
         """Read the rest of a pass in shuffled blocks: shard, clip, position."""
-        split = (position.rank, position.world_size)
-        split += (position.worker, position.num_workers)
+        rank, world_size, worker, num_workers = split = astuple(position)[:4]
         order = range(len(self.shards))
         if self.shuffle:
             order = _permute(len(order), SHARDS, self.seed, position.passes)
-        first = position.rank * position.num_workers + position.worker
-        step = position.world_size * position.num_workers
-        shards = [self.shards[index] for index in order[first::step]]
+        order = order[rank * num_workers + worker :: world_size * num_workers]
+        shards = [self.shards[index] for index in order]
+        starts = itertools.chain([position.member], itertools.repeat(0))
         members = (
             (number, member)
-            for number in range(position.shard, len(shards))
-            for member in iterate_members(
-                shards[number],
-                position.member if number == position.shard else 0,
-            )
+            for number, start in zip(range(position.shard, len(shards)), starts)
+            for member in iterate_members(shards[number], start)
         )
         while block := list(itertools.islice(members, self.block_size)):
             last_shard, last = block[-1]
@@ -303,8 +267,8 @@ class ClipStream(IterableDataset):
                 shard, member = block[order[offset]]
                 block[order[offset]] = None  # frees its memory
                 is_last = offset + 1 == len(block)
-                after_this = after if is_last else {"offset": offset + 1}
-                position = replace(position, **after_this)
+                behind = after if is_last else {"offset": offset + 1}
+                position = replace(position, **behind)
                 yield shards[shard], member, position
 
     def _decode(self, shard: Shard, member: Member, passes: int) -> Tensor:
@@ -312,14 +276,9 @@ class ClipStream(IterableDataset):
         if member.problem:
             raise ValueError(member.problem)
         name = f"{_base_name(shard)}::{member.name}"
-        seed = stable_seed(self.seed, zlib.crc32(os.fsencode(name)))
-        return decode_clip(
-            member.data,
-            **self.decode_settings,
-            start=member.start,
-            stop=member.stop,
-            draw=(seed, passes),
-        )
+        draw = stable_seed(self.seed, zlib.crc32(os.fsencode(name))), passes
+        part = {"start": member.start, "stop": member.stop, "draw": draw}
+        return decode_clip(member.data, **self.decode_settings, **part)
 
     def _judge(self, seen: int, bad: int, bad_keys, allowed: float) -> None:
         """Stop if too many clips failed, or all of them."""
@@ -344,27 +303,23 @@ def _base_name(shard: Shard) -> str:
     return os.path.basename(shard_name(shard))
 
 
-@functools.partial(register_checkpoint_hooks, save_on_main_only=False)
+@partial(checkpoints.register_checkpoint_hooks, save_on_main_only=False)
 class StreamState:
     """The position of a ClipStream in checkpoints, for an exact resume.
 
     Batches are decoded ahead of their use, so only the training loop knows
-    which batch was the last one used, and tells it by ``update``. The state
-    is made before the stream (in a yaml) and attached to it later. Every
+    which batch was the last one used, and tells it by ``update``. Every
     process must call the saver, since positions are gathered.
 
     Example
     -------
-    >>> from torch.utils.data import DataLoader
-    >>> from speechbrain_wavjepa.dataio import ClipCollator, SyntheticCorpus
+    >>> from speechbrain_wavjepa.dataio import SyntheticCorpus
     >>> SyntheticCorpus(4).write_shards(getfixture("tmp_path"))
-    >>> stream = ClipStream(getfixture("tmp_path"))
-    >>> loader = DataLoader(stream, 2, collate_fn=ClipCollator(None, 200))
-    >>> state = StreamState()
+    >>> state, stream = StreamState(), ClipStream(getfixture("tmp_path"))
     >>> state.attach(stream)
-    >>> batches = iter(loader)
-    >>> state.update(next(batches).position)
-    >>> next(iter(loader)).keys == next(batches).keys
+    >>> clips = iter(stream)
+    >>> state.update(next(clips).position)
+    >>> next(iter(stream)).key == next(clips).key
     True
     """
 
@@ -387,28 +342,25 @@ class StreamState:
         """Take note of the position of a batch that was used."""
         self.stream.advance(position)
 
-    @mark_as_saver
+    @checkpoints.mark_as_saver
     def save(self, path: Path) -> None:
         """Gather the state of all processes; the main one writes it."""
-        state = {
-            "identity": self.stream.identity,
-            "positions": [*map(asdict, self.stream.positions.values())],
-            "bad_scenes": self.num_bad_scenes,
-        }
+        positions = [*map(asdict, self.stream.positions.values())]
+        state = {"identity": self.stream.identity, "positions": positions}
+        state["bad_scenes"] = self.num_bad_scenes
         states = [state]
-        if is_distributed_initialized():
+        if distributed.is_distributed_initialized():
             states *= torch.distributed.get_world_size()
             torch.distributed.all_gather_object(states, state)
-        if if_main_process():
+        if distributed.if_main_process():
             with open(path, "w", encoding="utf-8") as file:
                 json.dump({"processes": states}, file, indent=1)
 
-    @mark_as_loader
+    @checkpoints.mark_as_loader
     def load(self, path: Path, end_of_epoch: bool = True) -> None:
         """Put the stream behind the last batch used, if nothing changed."""
         del end_of_epoch  # the stream knows no epochs
-        with open(path, encoding="utf-8") as file:
-            states = json.load(file)["processes"]
+        states = json.loads(Path(path).read_text("utf-8"))["processes"]
         split = {"rank": self.stream.rank, "world_size": self.stream.world_size}
         if self.num_workers:
             split["num_workers"] = self.num_workers

@@ -1,9 +1,8 @@
 """A procedural, labelled corpus of sounds for the runs without a download.
 
 Every clip is a pure function of the seed and its index: a sound of one class
-at a random place, over coloured background noise, at a random level. Classes
-come in pairs that share their long-term spectrum and differ in time: what
-rises and what falls, what is steady and what is modulated.
+at a random place and level over coloured noise. Classes come in pairs that
+share their long-term spectrum and differ in time, such as rising and falling.
 
 Shapes: n clips, T samples.
 
@@ -28,12 +27,9 @@ from speechbrain_wavjepa.utils.files import claim, hold
 class _Maker:
     """Makes sounds [T], each of random pitch, tempo and timbre."""
 
-    def __init__(
-        self, random: np.random.Generator, num_samples: int, rate: int
-    ):
-        self.random, self.size, self.rate = random, num_samples, rate
-        self.uniform = random.uniform
-        self.time = np.arange(num_samples) / rate
+    def __init__(self, random: np.random.Generator, size: int, rate: int):
+        self.random, self.uniform = random, random.uniform
+        self.size, self.rate, self.time = size, rate, np.arange(size) / rate
 
     def log_uniform(self, low, high):
         """Draw a number whose logarithm is uniform."""
@@ -77,11 +73,9 @@ class _Maker:
 
     def repeat(self, regular, make):
         """Add sounds, 3 to 12 in a second, evenly spaced or scattered."""
-        count = self.log_uniform(3, 12) * self.size / self.rate
-        count = max(2, int(count))
-        if regular:
-            starts = (np.arange(count) * self.size / count).astype(int)
-        else:
+        count = max(2, int(self.log_uniform(3, 12) * self.size / self.rate))
+        starts = (np.arange(count) * self.size / count).astype(int)
+        if not regular:
             starts = np.sort(self.random.integers(0, self.size, count))
         wave = np.zeros(self.size)
         for start in starts:
@@ -97,8 +91,7 @@ class _Maker:
         return self.oscillate(self.log_uniform(100, 1600) * (1 + depth * swing))
 
     def tremolo_tone(self):
-        swing = self.swing(4, 9)
-        return self.steady_tone() * (1 + 0.9 * swing)
+        return (1 + 0.9 * self.swing(4, 9)) * self.steady_tone()
 
     def sweep(self, rising):
         low = self.log_uniform(100, 800)
@@ -119,8 +112,7 @@ class _Maker:
 
     def hits(self, regular):
         size = int(self.rate * 0.3)
-        decay = self.decay(size, 0.01, 0.06)
-        hit = self.band_noise(size) * decay
+        hit = self.decay(size, 0.01, 0.06) * self.band_noise(size)
         return self.repeat(regular, lambda: self.uniform(0.6, 1.0) * hit)
 
     def plucks(self):
@@ -139,15 +131,11 @@ class _Maker:
         frequency = np.fft.rfftfreq(self.size, 1 / self.rate)
         scale, shaped = self.uniform(0.85, 1.2), []
         for _ in range(2):
-            centres = (
-                self.uniform(280, 850),
-                self.uniform(900, 2400),
-                2700,
-                3600,
-            )
+            low, high = self.uniform(280, 850), self.uniform(900, 2400)
+            formants = (low, 60), (high, 90), (2700, 140), (3600, 200)
             gain = sum(
                 1 / (1 + ((frequency - scale * centre) / width) ** 2)
-                for centre, width in zip(centres, (60, 90, 140, 200))
+                for centre, width in formants
             )
             shaped.append(np.fft.irfft(spectrum * gain, self.size))
         mix = 0.5 + 0.5 * self.swing(2, 5)
@@ -157,9 +145,6 @@ class _Maker:
         drift = 1 + 0.1 * self.swing(0.3, 3)
         phase = np.cumsum(self.log_uniform(80, 350) * drift) / self.rate
         return self.speak(np.diff(np.floor(phase), prepend=0.0))
-
-    def whisper(self):
-        return self.speak(self.random.standard_normal(self.size))
 
     def tweets(self):
         size = int(self.rate * self.uniform(0.05, 0.15))
@@ -184,16 +169,16 @@ SOUNDS: dict[str, Callable[[_Maker], np.ndarray]] = {
     "steady tone": _Maker.steady_tone,
     "vibrato tone": _Maker.vibrato_tone,
     "tremolo tone": _Maker.tremolo_tone,
-    "rising sweep": lambda maker: maker.sweep(rising=True),
-    "falling sweep": lambda maker: maker.sweep(rising=False),
+    "rising sweep": lambda m: m.sweep(rising=True),
+    "falling sweep": lambda m: m.sweep(rising=False),
     "siren": _Maker.siren,
     "steady noise": _Maker.band_noise,
     "gusty noise": _Maker.gusty_noise,
-    "regular hits": lambda maker: maker.hits(regular=True),
-    "scattered hits": lambda maker: maker.hits(regular=False),
+    "regular hits": lambda m: m.hits(regular=True),
+    "scattered hits": lambda m: m.hits(regular=False),
     "plucks": _Maker.plucks,
     "voice": _Maker.voice,
-    "whisper": _Maker.whisper,
+    "whisper": lambda m: m.speak(m.random.standard_normal(m.size)),
     "tweets": _Maker.tweets,
     "ring": _Maker.ring,
 }
@@ -202,7 +187,7 @@ CLASSES = tuple(SOUNDS)
 
 @dataclasses.dataclass
 class SyntheticCorpus:
-    """A corpus of labelled synthetic clips.
+    """A corpus of labelled synthetic clips; the seed says which.
 
     Arguments
     ---------
@@ -214,12 +199,6 @@ class SyntheticCorpus:
         Rate in Hz, 16,000 at least: some sounds reach up to 6 kHz.
     seed : int
         Clips with another seed are other clips.
-
-    Raises
-    ------
-    ValueError
-        If there are no clips, or they are too short or too low in rate to
-        tell the classes apart.
 
     Example
     -------
@@ -236,14 +215,10 @@ class SyntheticCorpus:
 
     def __post_init__(self):
         shortest = min(self.num_clips, self.clip_seconds)
-        if shortest < 1 or self.sample_rate < 16000:
-            raise ValueError(
-                "A synthetic corpus needs clips of a second or more at 16,000 "
-                f"Hz or more, got {self}."
-            )
+        if shortest < 1 or self.sample_rate < 16000:  # classes look alike
+            raise ValueError(f"Clips take 1 s and 16,000 Hz at least: {self}.")
 
     def __len__(self) -> int:
-        """Return the number of clips."""
         return self.num_clips
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -279,16 +254,10 @@ class SyntheticCorpus:
     ) -> None:
         """Write tar shards of FLAC clips; whole shards there are kept."""
         if clips_per_shard < 1:
-            raise ValueError(
-                f"clips_per_shard must be 1 or more, got {clips_per_shard}."
-            )
+            raise ValueError(f"A shard needs a clip, got {clips_per_shard}.")
         folder = Path(folder)
-        made_with = {
-            "corpus": "synthetic",
-            **vars(self),
-            "clips_per_shard": clips_per_shard,
-            "classes": list(CLASSES),
-        }
+        made_with = {"corpus": "synthetic", **vars(self), "classes": [*CLASSES]}
+        made_with["clips_per_shard"] = clips_per_shard
         starts = range(0, self.num_clips, clips_per_shard)
         paths = [folder / f"shard-{n:06d}.tar" for n in range(len(starts))]
         if all(path.exists() for path in paths):

@@ -61,16 +61,10 @@ def write_manifest(folder: Path, manifest: dict) -> None:
 
 def find_entries(shards: Iterable[str]) -> dict[str, dict]:
     """Look local shards up in the manifests beside them; {} if not listed."""
-    manifests: dict[Path, dict] = {}
-    found = {}
-    for shard in shards:
-        if not is_remote(shard):
-            path = Path(shard)
-            if path.parent not in manifests:
-                manifest = read_manifest(path.parent)
-                manifests[path.parent] = manifest.get("shards", {})
-            found[shard] = manifests[path.parent].get(path.name, {})
-    return found
+    paths = {shard: Path(shard) for shard in shards if not is_remote(shard)}
+    folders = {path.parent for path in paths.values()}
+    known = {path: read_manifest(path).get("shards", {}) for path in folders}
+    return {s: known[p.parent].get(p.name, {}) for s, p in paths.items()}
 
 
 def find_entry(shard: str) -> dict:

@@ -39,14 +39,10 @@ class ProbeSettings(NamedTuple):
     ---------
     probe : str
         "linear", or "non_linear" with one hidden layer of size D.
-    epochs : int
-        How often each row is seen.
-    batch_size : int
-        Rows of a step.
-    lr : float
-        The highest learning rate.
-    weight_decay : float
-        Of AdamW.
+    epochs, batch_size : int
+        How often each row is seen; rows of a step.
+    lr, weight_decay : float
+        The highest learning rate; AdamW's weight decay.
     warmup : float
         Part of the steps in which the learning rate rises.
     extra_step_per_epoch : bool
@@ -150,6 +146,7 @@ def compute_loss(probe: nn.Module, rows: Rows, multilabel: bool) -> Tensor:
     return functional.cross_entropy(logits, rows.targets.argmax(dim=1))
 
 
+@torch.no_grad()
 def score_probe(
     probe: nn.Module, test: Rows, multilabel: bool
 ) -> dict[str, float]:
@@ -159,10 +156,8 @@ def score_probe(
     plain mean average precision.
     """
     metrics = require("sklearn.metrics", "eval")
-    with torch.no_grad():
-        found = probe(test.embeddings)
-        found = found.sigmoid() if multilabel else found
-    found = found.numpy(force=True)
+    found = probe(test.embeddings)
+    found = (found.sigmoid() if multilabel else found).numpy(force=True)
     targets = test.targets.numpy(force=True)
     if not multilabel:
         true, best = targets.argmax(axis=1), found.argmax(axis=1)
@@ -209,11 +204,6 @@ def evaluate_dataset(
         "main_score", its name; "scores", means over runs, and their std over
         repetitions; "runs", all figures; "notes", what a reader must know.
 
-    Raises
-    ------
-    ValueError
-        If a split has no readable clip.
-
     Example
     -------
     >>> from speechbrain_wavjepa.evaluation.arch_dataset import ArchRun
@@ -226,10 +216,8 @@ def evaluate_dataset(
     """
     notes = list(dataset.notes)
     if embeddings.unreadable:
-        notes.append(
-            f"{len(embeddings.unreadable)} of {len(dataset.paths)} clips "
-            "could not be read and are left out."
-        )
+        count = f"{len(embeddings.unreadable)} of {len(dataset.paths)}"
+        notes.append(f"{count} clips could not be read and are left out.")
     rows = torch.from_numpy(np.array(embeddings.rows)).float().to(device)
     targets = torch.from_numpy(dataset.targets).to(device)
 
@@ -237,9 +225,7 @@ def evaluate_dataset(
         """Take the readable clips of a split."""
         kept = [clip for clip in clips if clip not in embeddings.unreadable]
         if not kept:
-            raise ValueError(
-                f"None of a split's clips of {dataset.name} can be read."
-            )
+            raise ValueError(f"A split of {dataset.name} has no readable clip.")
         return Rows(rows[kept], targets[kept])
 
     figures = []
@@ -257,8 +243,8 @@ def evaluate_dataset(
         probe = train_probe(
             train, valid, dataset.multilabel, settings, seed + repetition, title
         )
-        figure = {"run": run.name, "repetition": repetition}
-        figure["scores"] = score_probe(probe, test, dataset.multilabel)
+        scores = score_probe(probe, test, dataset.multilabel)
+        figure = {"run": run.name, "repetition": repetition, "scores": scores}
         for split, some in zip(run._fields[1:], (train, valid, test)):
             figure[f"num_{split}"] = len(some.targets)
         figures.append(figure)
@@ -267,9 +253,5 @@ def evaluate_dataset(
         scores = [figure["scores"][name] for figure in figures]
         means = np.reshape(scores, (repetitions, -1)).mean(axis=1)
         summary[name] = {"mean": float(means.mean()), "std": float(means.std())}
-    return {
-        "main_score": next(iter(summary)),
-        "scores": summary,
-        "runs": figures,
-        "notes": notes,
-    }
+    found = {"main_score": next(iter(summary)), "scores": summary}
+    return {**found, "runs": figures, "notes": notes}

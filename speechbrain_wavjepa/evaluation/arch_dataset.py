@@ -74,9 +74,7 @@ class ArchDataset(NamedTuple):
 def split_off(clips: Sequence[int], share: float) -> list[list[int]]:
     """Divide clips at random, the same way each time; a share is held out."""
     if len(clips) < 2:
-        raise ValueError(
-            f"{len(clips)} clips cannot be divided: is the data set complete?"
-        )
+        raise ValueError(f"{len(clips)} clips cannot be split: are all there?")
     split = require("sklearn.model_selection", "eval").train_test_split
     return split(list(clips), test_size=share, random_state=SPLIT_SEED)
 
@@ -88,16 +86,12 @@ def fold_runs(groups: Sequence, valid_share: float) -> list[ArchRun]:
     """
     members = _members(groups)
     if len(members) > MAX_FOLDS:
-        raise ValueError(
-            f"The clips have {len(members)} folds, over {MAX_FOLDS}: is the "
-            "table as it is published?"
-        )
+        raise ValueError(f"Clips have {len(members)} folds, over {MAX_FOLDS}.")
     runs = []
     for test, clips in members.items():
         pool = itertools.chain(*(members[g] for g in members if g != test))
-        runs.append(
-            ArchRun(str(test), *split_off(list(pool), valid_share), clips)
-        )
+        parts = split_off(list(pool), valid_share)
+        runs.append(ArchRun(str(test), *parts, clips))
     return runs
 
 
@@ -105,9 +99,7 @@ def cyclic_runs(groups: Sequence, order: Sequence) -> list[ArchRun]:
     """Test each fold or speaker once; validate on the next one in order."""
     members = _members(groups)
     if missing := [group for group in order if group not in members]:
-        raise ValueError(
-            f"There is no clip of {missing}: is the data set complete?"
-        )
+        raise ValueError(f"No clip of {missing}: is the data set complete?")
     runs = []
     for test, valid in zip(order, [*order[1:], order[0]]):
         others = [members[g] for g in order if g not in (test, valid)]
@@ -121,9 +113,7 @@ def given_run(splits: Sequence[str]) -> ArchRun:
     members = _members(splits)
     names = ("train", "valid", "test")
     if missing := [split for split in names if split not in members]:
-        raise ValueError(
-            f"The {missing[0]} split has no clip: are all lists there?"
-        )
+        raise ValueError(f"No clip in {missing[0]}: are all lists there?")
     return ArchRun("test", *(members[split] for split in names))
 
 

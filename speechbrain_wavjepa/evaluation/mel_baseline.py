@@ -1,9 +1,7 @@
 """HEAR-Naive: log-mel features and a fixed random projection.
 
-The baseline that the paper's s(m) counts gains over, with the methods of a
-pretrained encoder: nothing is learned.
-
-Source: the baseline of HEAR (https://arxiv.org/abs/2203.03022).
+The baseline of HEAR (https://arxiv.org/abs/2203.03022), which the paper's s(m)
+counts gains over: nothing is learned.
 
 Shapes: n clips, T samples, C channels, N frames.
 

@@ -35,12 +35,13 @@ from speechbrain_wavjepa.utils.files import (
 # What is made of a scene's receivers: two ears for binaural models, the
 # microphone in the place of the head for mono ones.
 VERSIONS = {"binaural": slice(0, 2), "omni": slice(2, 3)}
+Sampler = Callable[..., SceneParts]
 
 
 def write_naturalistic(
     task: HearTask,
     output: Union[str, Path],
-    sampler: Callable[..., SceneParts],
+    sampler: Sampler,
     seed: int = 0,
     drawn_from: Optional[Mapping[str, str]] = None,
 ) -> list[Path]:
@@ -68,10 +69,7 @@ def write_naturalistic(
 
 
 def _write_versions(
-    asides: Mapping[Path, slice],
-    task: HearTask,
-    sampler: Callable[..., SceneParts],
-    seed: int,
+    asides: Mapping[Path, slice], task: HearTask, sampler: Sampler, seed: int
 ) -> None:
     """Write versions of a task; each takes some of a scene's receivers."""
     layout = ["task_metadata.json", "labelvocabulary.csv"]
@@ -79,9 +77,7 @@ def _write_versions(
     for aside in asides:
         for file in layout:
             shutil.copy(task.folder / file, aside)
-    clips = [
-        (split, name) for split in task.clips for name in task.clips[split]
-    ]
+    clips = [(split, n) for split in task.clips for n in task.clips[split]]
     rate = task.sample_rate
     for split, name in tqdm(clips, f"scenes of {task.name}", unit=" clips"):
         scene = _make_scene(task, split, name, sampler, seed)
@@ -92,11 +88,7 @@ def _write_versions(
 
 
 def _make_scene(
-    task: HearTask,
-    split: str,
-    name: str,
-    sampler: Callable[..., SceneParts],
-    seed: int,
+    task: HearTask, split: str, name: str, sampler: Sampler, seed: int
 ) -> Tensor:
     """Put the first channel of a clip into a room: [T, C]."""
     clip = task.read_clip(split, name)[:, :1]

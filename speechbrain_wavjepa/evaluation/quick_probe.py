@@ -49,22 +49,14 @@ def learning_table(
     kinds: dict[str, Callable] = {"log-mel mean": log_mel_features}
     for name, model in encoders.items():
         kinds[name] = _embedder(model, window_samples, device)
-    labels = [fold_labels for _, fold_labels in folds]
     held_out = [1] if len(folds) == 2 else range(len(folds))
     table = {}
     for kind, embed in kinds.items():
-        features = [_embed(embed, waveform, kind) for waveform, _ in folds]
+        rows = [(_embed(embed, clips, kind), labels) for clips, labels in folds]
         scores = []
         for test in held_out:
-            train = [fold for fold in range(len(folds)) if fold != test]
-            scores.append(
-                linear_probe(
-                    torch.cat([features[fold] for fold in train]),
-                    torch.cat([labels[fold] for fold in train]),
-                    features[test],
-                    labels[test],
-                )
-            )
+            train = zip(*(fold for n, fold in enumerate(rows) if n != test))
+            scores.append(linear_probe(*map(torch.cat, train), *rows[test]))
         table[kind] = sum(scores) / len(scores)
     return table
 
@@ -105,12 +97,10 @@ def clips_for(clips: Tensor, channels: int) -> Tensor:
     )
 
 
-def log_mel_features(
-    clips: Tensor, sample_rate: int = 16000, num_bands: int = 64
-) -> Tensor:
-    """Average the log-mel spectrum [n, num_bands]: without any learning."""
+def log_mel_features(clips: Tensor) -> Tensor:
+    """Average the log-mel spectrum [n, 64]: without any learning."""
     mel = torchaudio.transforms.MelSpectrogram(
-        sample_rate, n_fft=1024, hop_length=320, n_mels=num_bands
+        16000, n_fft=1024, hop_length=320, n_mels=64
     )
     return (mel(clips_for(clips, 1)[:, :, 0]) + 1e-6).log().mean(dim=-1)
 
@@ -129,8 +119,7 @@ def linear_probe(
     for name, features in (("train", train_features), ("test", test_features)):
         if not bool(features.isfinite().all()):
             raise ValueError(
-                f"The {name} features hold NaN or Inf: check the clips and "
-                "the model's weights."
+                f"The {name} features hold NaN or Inf: check clips and weights."
             )
     linear_model = require("sklearn.linear_model", "plots")
     dummy = require("sklearn.dummy", "plots")
@@ -149,12 +138,8 @@ def linear_probe(
         return model.fit(train[rows], labels[rows])
 
     held_out = np.arange(len(labels)) % 5 == 0
-    best = max(
-        PENALTIES,
-        key=lambda penalty: fit(~held_out, penalty).score(
-            train[held_out], labels[held_out]
-        ),
-    )
+    valid = train[held_out], labels[held_out]
+    best = max(PENALTIES, key=lambda p: fit(~held_out, p).score(*valid))
     return float(fit(slice(None), best).score(test, test_labels.numpy()))
 
 
@@ -185,18 +170,14 @@ def evaluate_neighbours(
     The result holds for each "k=..." the mean of each score over the tests.
     """
     if task.embedding_type == "event":
-        raise ValueError(
-            f"{task.name} is an event task: neighbours are for scene tasks."
-        )
+        raise ValueError(f"{task.name}: neighbours are for scene tasks.")
     scores: dict[str, list[dict[str, float]]] = {f"k={k}": [] for k in ks}
     for run in task.runs():
         known = [*run.train, run.valid]
         targets = [make_targets(task, s, splits[s]) for s in known]
+        rows = torch.cat([splits[split].read() for split in known])
         shares = neighbour_shares(
-            splits[run.test].read(),
-            torch.cat([splits[split].read() for split in known]),
-            np.concatenate(targets),
-            ks,
+            splits[run.test].read(), rows, np.concatenate(targets), ks
         )
         scorer = SplitScorer(task, run.test, splits[run.test])
         for found, share in zip(scores.values(), shares):
@@ -204,10 +185,8 @@ def evaluate_neighbours(
             logits = share.log() if scorer.multiclass else share.logit()
             found.append(scorer.scores(logits))
     return {
-        k: {
-            key: float(np.mean([row[key] for row in found])) for key in found[0]
-        }
-        for k, found in scores.items()
+        k: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        for k, rows in scores.items()
     }
 
 

@@ -51,11 +51,7 @@ def read_suite(name: str) -> Suite:
 
 
 HEAR, NAT_HEAR, ARCH = map(read_suite, ("hear", "nat_hear", "arch"))
-SHORT_NAMES = {
-    folder: task
-    for suite in (HEAR, ARCH)
-    for task, folder in suite.folders.items()
-}
+SHORT_NAMES = {f: t for suite in (HEAR, ARCH) for t, f in suite.folders.items()}
 # The columns of the paper's ARCH table that are printed beside ours.
 ARCH_SHOWN = ("WavJEPA B", "AudioSet HuBERT L", "speech WavLM L", BASELINE)
 
@@ -128,10 +124,8 @@ def read_score(path: Path) -> TaskScore:
         if not all(isinstance(x, (int, float, type(None))) for x in found):
             raise TypeError(f"{found} are not numbers")
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} holds no score of this package: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        problem = f"no score of this package: {type(error).__name__}: {error}"
+        raise ValueError(f"{path} holds {problem}") from error
     return TaskScore(path.parent.name, *found)
 
 
@@ -175,9 +169,8 @@ def format_scores(scores: Sequence[TaskScore]) -> str:
 def format_ranking(scores: Mapping[str, float]) -> str:
     """Write a table of s(m), the best first, beside what the paper prints."""
     lines = [f"{'s(m)':<20}{'here':>6}{'printed':>9}"]
-    for name in sorted(scores, key=lambda name: -scores[name]):
-        printed = ARCH.printed.get(name, "-")
-        lines.append(f"{name:<20}{scores[name]:>6.1f}{printed:>9}")
+    for name, score in sorted(scores.items(), key=lambda row: -row[1]):
+        lines.append(f"{name:<20}{score:>6.1f}{ARCH.printed.get(name, '-'):>9}")
     return "\n".join(lines)
 
 
@@ -188,11 +181,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         description="Scores of finished tasks beside published ones.",
     )
     parser.add_argument("results_dirs", nargs="+", metavar="RESULTS_DIR")
-    parser.add_argument(
-        "--baseline",
-        metavar="RESULTS_DIR",
-        help="which of them s(m) counts gains over, such as HEAR-Naive's",
-    )
+    parser.add_argument("--baseline", help="the folder s(m) counts gains over")
     parser.add_argument("--picture", help="default: scores.png in the first")
     options = vars(parser.parse_args(arguments))
     try:
