@@ -220,7 +220,7 @@ def test_a_killed_worker_is_an_error_and_not_waited_for():
         ({"input": "nowhere"}, "--input nowhere is no folder"),
         ({"clips_per_shard": 0}, "--clips_per_shard must be 1 or more, got 0"),
         ({"sample_rate": 0}, "--sample_rate must lie .* got 0; leave it out"),
-        ({"num_workers": -1}, "number of workers must be 0 or more, got -1"),
+        ({"num_workers": -1}, "num_workers must be 0 or more, got -1"),
     ],
 )
 def test_wrong_options_get_one_message(
