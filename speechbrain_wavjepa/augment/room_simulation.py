@@ -45,6 +45,7 @@ from speechbrain_wavjepa.utils.files import (
     compare,
     hash_file,
     hold,
+    read_note,
 )
 from speechbrain_wavjepa.utils.processes import count_cores, worker_map
 
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 SOURCE_DISTANCE = (1.5, 5.0)  # metres
 T60 = (0.2, 0.5)  # seconds
-DIFFUSE_POSITIONS = (3, 5)
+NUM_DIFFUSE = (3, 5)  # noise positions
 WALL_MARGIN = 0.4  # metres between any wall and a head or source
 IMAGE_ORDER = 3
 NUM_RAYS = 4000
@@ -82,13 +83,10 @@ def draw_places(room: Room, random: np.random.Generator) -> dict:
     head = random.uniform(WALL_MARGIN, room.size - WALL_MARGIN)
     head[2] = random.uniform(1.0, min(1.8, room.size[2] - WALL_MARGIN))
     orientation = random.uniform(0.0, 360.0)
-    num_noises = 1
-    if random.random() < 0.5:
-        num_noises = random.integers(*DIFFUSE_POSITIONS, endpoint=True)
-    source, *noises = (
-        _draw_place(room, head, orientation, random)
-        for _ in range(1 + num_noises)
-    )
+    is_diffuse = random.random() < 0.5
+    count = random.integers(*NUM_DIFFUSE, endpoint=True) if is_diffuse else 1
+    draw = functools.partial(_draw_place, room, head, orientation, random)
+    source, *noises = (draw() for _ in range(1 + count))
     return {
         "head": head.tolist(),
         "head_orientation": orientation,
@@ -125,7 +123,9 @@ def simulate(
     head's place. The direct sound has the amplitude 1 / distance.
     """
     respond = functools.partial(_respond, room, places, sample_rate, seed)
-    absorption = _eyring_absorption(room)
+    surface = 2 * (room.size * np.roll(room.size, 1)).sum()
+    exponent = 24 * np.log(10) / SPEED_OF_SOUND * room.size.prod()
+    absorption = 1 - np.exp(-exponent / (surface * room.t60))  # Eyring
     for _ in range(CORRECTIONS):  # until the T60 is near the one asked for
         probe = respond(absorption, None)
         measured = measure_t60(probe[0, -1], sample_rate)
@@ -143,15 +143,6 @@ def measure_t60(response: np.ndarray, sample_rate: int) -> float:
     """Measure the reverberation time from the decay from -5 to -25 dB."""
     module = require("pyroomacoustics.experimental.rt60", "scenes")
     return float(module.measure_rt60(response, sample_rate, decay_db=20))
-
-
-def _eyring_absorption(room: Room) -> float:
-    """Find the absorption that gives the reverberation time, after Eyring."""
-    width, depth, height = room.size
-    surface = 2 * (width * depth + width * height + depth * height)
-    volume = width * depth * height
-    constant = 24 * np.log(10) / SPEED_OF_SOUND
-    return 1 - np.exp(-constant * volume / (surface * room.t60))
 
 
 def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
@@ -209,14 +200,10 @@ def make_bank(
     ---------
     folder : str or Path
         Where to write train/ and test/, whose rooms differ.
-    num_rooms : int
-        Rooms of both parts.
-    scenes_per_room : int
-        Scenes in each room.
+    num_rooms, scenes_per_room, scenes_per_shard : int
+        Rooms of both parts, scenes in each room and in each shard.
     test_fraction : float
         Part of the rooms that is kept for testing.
-    scenes_per_shard : int
-        Scenes of a shard.
     sample_rate : int
         Rate of the responses in Hz.
     hrtf : str, optional
@@ -225,12 +212,6 @@ def make_bank(
         Another seed makes other rooms.
     workers : int, optional
         Processes (default: one for each core).
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range, or the folder holds something else
-        or is in use.
 
     Example
     -------
@@ -316,9 +297,7 @@ def _note_versions(folder: Path, simulator: str) -> None:
     if not path.exists():
         with atomic_file(path) as aside:
             aside.write_text(json.dumps(versions, indent=1), encoding="utf-8")
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    if different := compare(before, versions):
+    elif different := compare(read_note(path), versions):
         logger.warning(
             f"{folder} was begun with {different}: later scenes may differ."
         )
@@ -326,11 +305,10 @@ def _note_versions(folder: Path, simulator: str) -> None:
 
 def _make_shards(shards, sample_rate, hrtf, seed, workers) -> None:
     """Simulate all scenes in processes; write a shard when it is complete."""
-    run = functools.partial(
-        make_scene, sample_rate=sample_rate, hrtf=hrtf, seed=seed
-    )
+    settings = {"sample_rate": sample_rate, "hrtf": hrtf, "seed": seed}
+    run = functools.partial(make_scene, **settings)
     numbers = [number for _, scenes in shards for number in scenes]
-    if workers == 1 or len(numbers) == 1:
+    if min(workers, len(numbers)) == 1:
         workers = 0  # none besides this process
     with worker_map(workers) as map_function:
         scenes = map_function(run, numbers)
