@@ -125,10 +125,7 @@ class BRIRBank:
         """Read a scene; refuse another rate and missing receivers."""
         key = f"{shard.name}::{name}"
         if set(files) != {"npy", "json"}:
-            raise ValueError(
-                f"{key} of {shard.parent} needs a .npy and a .json file, has "
-                f"{sorted(files)}: {WAY_OUT}."
-            )
+            raise ValueError(f"{key} needs a .npy and a .json file: {WAY_OUT}.")
         try:
             metadata = decode_json(read_member(shard, name, files["json"]))
             known = receivers_of(metadata)
@@ -138,15 +135,13 @@ class BRIRBank:
         rate = metadata.get("sample_rate")
         if rate != self.sample_rate:
             raise ValueError(
-                f"{key} has responses at {rate} Hz, the model needs "
-                f"{self.sample_rate}: resample the bank once, with "
-                f"scenes_prepare.py --from_bank {self.folder} --output NEW "
+                f"{key} has {rate} Hz, the model needs {self.sample_rate}: "
+                f"run scenes_prepare.py --from_bank {self.folder} --output NEW "
                 f"--sample_rate {self.sample_rate}."
             )
         if not set(self.receivers) <= set(known):
             raise ValueError(
-                f"{key} has the receivers {known}, not {self.receivers}: make "
-                "another bank with scenes_prepare.py."
+                f"{key} has receivers {known}, not {self.receivers}: {WAY_OUT}."
             )
         with np.errstate(over="ignore"):  # found as not finite
             return key, responses.astype(np.float32, copy=False), metadata
@@ -240,21 +235,17 @@ def index_tar(path: Path) -> dict[str, TarPlace]:
     check_there(path)
     places: dict[str, TarPlace] = {}
     try:
-        with (
-            open(path, "rb") as file,
-            tarfile.open(fileobj=_HeaderReader(file), mode="r:") as tar,
-        ):
-            for member in tar:
+        with open(path, "rb") as file:
+            for member in tarfile.open(fileobj=_HeaderReader(file), mode="r:"):
                 if member.isdir():
                     continue
-                if member.name in places:
+                name, is_file = member.name, member.isreg()
+                if name in places:
                     raise ValueError(
-                        f"{str(path)!r} holds two members of the name "
-                        f"{member.name!r}: rename or remove one."
+                        f"{str(path)!r} has two members of the name {name!r}."
                     )
-                is_file = member.isreg() and not member.issparse()
-                size = member.size if is_file else -1
-                places[member.name] = TarPlace(member.offset_data, size)
+                size = -1 if member.issparse() or not is_file else member.size
+                places[name] = TarPlace(member.offset_data, size)
     except tarfile.TarError as error:
         raise ValueError(
             f"{str(path)!r} is not a whole tar file ({error}): get it again."

@@ -2,9 +2,8 @@
 
 Sources: interaural time difference of a rigid sphere, R. S. Woodworth,
 "Experimental Psychology", 1938; its shadow, C. P. Brown and R. O. Duda, "A
-structural model for binaural sound synthesis", IEEE Transactions on Speech
-and Audio Processing 6(5), 1998. Measured heads come as SOFA files (AES69,
-https://www.sofaconventions.org).
+structural model for binaural sound synthesis", IEEE TSAP 6(5), 1998. Measured
+heads come as SOFA files (AES69, https://www.sofaconventions.org).
 
 Directions: x ahead, y to the left, z up; azimuth 0 degrees is ahead, 90 left.
 Shapes: n directions, R samples of a response.
@@ -157,8 +156,8 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     if not is_head:
         raise ValueError(
             f"{path} has responses {list(responses.shape)} at {kind} places "
-            f"{list(places.shape)}: a head has two receivers and a spherical "
-            "place for each response."
+            f"{list(places.shape)}, not [n, 2, samples] and [n, 2 or more] (a "
+            "spherical place for each)."
         )
     if not responses.any():
         raise ValueError(f"{path} is silent.")

@@ -139,29 +139,26 @@ class SyntheticNoises:
                 "Noises need num_clips >= 1, seconds >= 0.4 and sample_rate "
                 f">= 8000, got {num_clips}, {seconds} and {sample_rate}."
             )
-        self.num_clips = num_clips
         self.seconds = seconds
         self.sample_rate = sample_rate
         self.seed = seed
-        self._made: dict[int, Tensor] = {}
+        self._made = [None] * num_clips  # tensors
 
     def __len__(self) -> int:
         """Return the number of noises."""
-        return self.num_clips
+        return len(self._made)
 
     def __getitem__(self, index: int) -> Tensor:
         """Make a noise [T] of unit level."""
-        if not 0 <= index < self.num_clips:
-            raise IndexError(f"Noise {index} of {self.num_clips}.")
-        if index in self._made:
+        if self._made[index] is not None:
             return self._made[index]
         random = np.random.default_rng([self.seed, index])
         seconds = random.uniform(0.25, 1.0) * self.seconds
         make = (_wind, _hum, _babble, _rain)[index % 4]
         num_samples = round(seconds * self.sample_rate)
         noise = _unit_level(make(random, num_samples, self.sample_rate))
-        noise = torch.from_numpy(noise.astype(np.float32))
-        return self._made.setdefault(index, noise)
+        self._made[index] = torch.from_numpy(noise.astype(np.float32))
+        return self._made[index]
 
 
 def _unit_level(noise):
@@ -218,8 +215,7 @@ def _babble(random, num_samples, rate):
             return np.exp(-0.5 * (octaves / 0.4) ** 2)
 
         voice = _unit_level(_shaped(random, num_samples, rate, bell))
-        syllables = _slow_envelope(random, num_samples, rate, 8.0) ** 2
-        babble += syllables * voice
+        babble += _slow_envelope(random, num_samples, rate, 8.0) ** 2 * voice
     return babble
 
 
@@ -230,6 +226,5 @@ def _rain(random, num_samples, rate):
     decay = np.exp(-np.arange(rate // 100) / (rate / 1000))
     for start in random.integers(0, num_samples, num_drops):
         drop = random.exponential() * decay * random.standard_normal(len(decay))
-        piece = rain[start : start + len(drop)]
-        piece += drop[: len(piece)]
+        rain[start : start + len(drop)] += drop[: num_samples - start]
     return rain

@@ -76,10 +76,7 @@ def draw_room(random: np.random.Generator) -> Room:
 
 
 def draw_places(room: Room, random: np.random.Generator) -> dict:
-    """Draw where the head, the source and the noises of a scene are.
-
-    The noise comes from one place, or from three to five, alike often.
-    """
+    """Draw the places of head, source and noise: one, or as often several."""
     head = random.uniform(WALL_MARGIN, room.size - WALL_MARGIN)
     head[2] = random.uniform(1.0, min(1.8, room.size[2] - WALL_MARGIN))
     orientation = random.uniform(0.0, 360.0)
@@ -146,10 +143,7 @@ def measure_t60(response: np.ndarray, sample_rate: int) -> float:
 
 
 def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
-    """Compute responses [1 + P, 3, R]; without a head a probe [1, 1, R].
-
-    A probe holds what the microphone receives from the source alone.
-    """
+    """Compute responses [1 + P, 3, R]; without a head, source to omni alone."""
     sources, leads = [places["source"]], [0]
     if head is not None:
         sources, leads = sources + places["noise"], [head.lead, head.lead, 0]
@@ -251,10 +245,20 @@ def make_bank(
         claim(folder, made_with)
         return  # other runs may read it at the same time
     pyroomacoustics = require("pyroomacoustics", "scenes")
+    settings = {"sample_rate": sample_rate, "hrtf": hrtf, "seed": seed}
+    run = functools.partial(make_scene, **settings)
+    numbers = [number for _, scenes in missing for number in scenes]
+    if min(workers, len(numbers)) == 1:
+        workers = 0  # none besides this process
     with hold(folder):
         claim(folder, made_with)
         _note_versions(Path(folder), pyroomacoustics.__version__)
-        _make_shards(missing, sample_rate, hrtf, seed, workers)
+        with worker_map(workers) as map_function:
+            found = map_function(run, numbers)
+            made = iter(tqdm(found, "rooms", len(numbers), unit=" scenes"))
+            for path, scenes in missing:
+                path.parent.mkdir(exist_ok=True)
+                write_shard(path, itertools.islice(made, len(scenes)), ".npy")
 
 
 def check_settings(
@@ -301,21 +305,6 @@ def _note_versions(folder: Path, simulator: str) -> None:
         logger.warning(
             f"{folder} was begun with {different}: later scenes may differ."
         )
-
-
-def _make_shards(shards, sample_rate, hrtf, seed, workers) -> None:
-    """Simulate all scenes in processes; write a shard when it is complete."""
-    settings = {"sample_rate": sample_rate, "hrtf": hrtf, "seed": seed}
-    run = functools.partial(make_scene, **settings)
-    numbers = [number for _, scenes in shards for number in scenes]
-    if min(workers, len(numbers)) == 1:
-        workers = 0  # none besides this process
-    with worker_map(workers) as map_function:
-        scenes = map_function(run, numbers)
-        made = iter(tqdm(scenes, "rooms", len(numbers), unit=" scenes"))
-        for path, scenes in shards:
-            path.parent.mkdir(exist_ok=True)
-            write_shard(path, itertools.islice(made, len(scenes)), ".npy")
 
 
 def make_scene(

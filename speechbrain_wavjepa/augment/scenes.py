@@ -31,25 +31,6 @@ MAX_DRAWS = 20
 class SceneParts:
     """What makes some clips of a batch scenes.
 
-    Arguments
-    ---------
-    rows : [S]
-        Which clips become scenes; the others stay clean. On the CPU.
-    source_response : [S, C, R]
-        Responses of the sources.
-    noise_responses : [S, P, C, R]
-        Responses of the noise positions; zeros where a scene has fewer.
-    noise : [S, T]
-        The noises at their places in the clip, zeros around them.
-    noise_span : [S, 2]
-        First sample at which each noise is active, and the one behind.
-    snr_db : [S]
-        Signal-to-noise ratios in dB.
-    metadata : list of dict
-        The bank's metadata of each scene.
-    num_bad : int
-        Scenes and noises that could not be used and were drawn again.
-
     Example
     -------
     >>> from speechbrain_wavjepa.augment.brir import RoomScene
@@ -59,14 +40,14 @@ class SceneParts:
     {'t60': 0.3}
     """
 
-    rows: Tensor
-    source_response: Tensor
-    noise_responses: Tensor
-    noise: Tensor
-    noise_span: Tensor
-    snr_db: Tensor
-    metadata: list[dict] = dataclasses.field(default_factory=list)
-    num_bad: int = 0
+    rows: Tensor  # [S], on the CPU: which clips become scenes
+    source_response: Tensor  # [S, C, R]
+    noise_responses: Tensor  # [S, P, C, R], zeros where a scene has fewer
+    noise: Tensor  # [S, T], zeros where it is not active
+    noise_span: Tensor  # [S, 2]: its first sample, and the one behind it
+    snr_db: Tensor  # [S]
+    metadata: list[dict] = dataclasses.field(default_factory=list)  # the bank's
+    num_bad: int = 0  # scenes and noises that could not be used
 
     def _map(self, function) -> "SceneParts":
         """Apply a function to every tensor that the mixer computes with."""
@@ -298,10 +279,7 @@ def _draw(items: Sequence, kind: str, generator: Optional[torch.Generator]):
         except (ValueError, OSError) as error:
             logger.warning("Left out a %s: %s", kind, error)
             reason = error
-    raise ValueError(
-        f"{MAX_DRAWS} times in a row, no {kind} could be used. The last: "
-        f"{reason}"
-    )
+    raise ValueError(f"In {MAX_DRAWS} draws no {kind} could be used: {reason}")
 
 
 def _pad_responses(responses: list[Tensor]) -> Tensor:
