@@ -70,10 +70,7 @@ class SphericalHead:
 
 
 class MeasuredHead:
-    """A head whose responses were measured: of all directions the nearest.
-
-    Their mean energy is set to one, which is near the sphere's.
-    """
+    """A head whose responses were measured: of all directions the nearest."""
 
     def __init__(self, path: Union[str, Path], sample_rate: int = 16000):
         places, responses, rate = _read_sofa(Path(path))
@@ -82,6 +79,7 @@ class MeasuredHead:
         flat = torch.from_numpy(responses.reshape(count * ears, taps).T)
         flat = resample(flat.float().contiguous(), rate, sample_rate)
         self._responses = flat.T.numpy().reshape(count, ears, -1)
+        # a mean energy of one is near the sphere's
         self._responses /= np.sqrt(np.mean(np.sum(self._responses**2, axis=2)))
         # when the sound comes to the place of the head: both ears' middle
         onset = np.abs(self._responses).argmax(axis=2)  # [n, 2]

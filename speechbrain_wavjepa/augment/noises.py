@@ -54,9 +54,8 @@ class NoiseFolder:
     def __init__(self, folder: Union[str, Path], sample_rate: int = 16000):
         if not Path(folder).is_dir():
             raise ValueError(
-                f"There is no folder of noises at {folder}: give one as "
-                "noise_folder (WHAMR! has such recordings), or begin with "
-                "hparams/wavjepa_nat_mini.yaml, which needs none."
+                f"There is no noise_folder {folder}: WHAMR! has recordings, "
+                "and hparams/wavjepa_nat_mini.yaml needs none."
             )
         self.files = sorted(
             str(path)

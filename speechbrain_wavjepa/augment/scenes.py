@@ -127,10 +127,7 @@ class SceneSampler:
         num_samples: int,
         generator: Optional[torch.Generator] = None,
     ) -> SceneParts:
-        """Draw the scenes of a batch; the generator is on the CPU.
-
-        What cannot be read is drawn again; a ValueError if hardly any can.
-        """
+        """Draw the scenes of a batch; what cannot be read is drawn again."""
         is_scene = torch.rand(num_clips, generator=generator) < self.scene_prob
         lowest, highest = self.snr_db
         place = torch.rand(num_clips, generator=generator)
@@ -147,7 +144,10 @@ class SceneSampler:
             )
             rooms.append(room)
             spans.append(span)
-        responses = _pad_responses([room.responses for room in rooms])
+        shapes = [room.responses.shape for room in rooms] or [(1, 1, 1)]
+        responses = torch.zeros(len(rooms), *np.max(shapes, axis=0).tolist())
+        for padded, (places, _, taps), room in zip(responses, shapes, rooms):
+            padded[:places, :, :taps] = room.responses
         return SceneParts(
             rows=rows,
             source_response=responses[:, 0],
@@ -185,10 +185,7 @@ class SceneMixer:
         self.snr_per_channel = snr_per_channel
 
     def __call__(self, waveform: Tensor, parts: SceneParts) -> Tensor:
-        """Mix clips [B, T, 1]; those without a scene are duplicated: [B, T, C].
-
-        Raises a ValueError if clips or responses have other channels.
-        """
+        """Mix clips [B, T, 1]; those without a scene are copied: [B, T, C]."""
         if waveform.shape[2] != 1:
             raise ValueError(
                 "A scene is made of clips with one channel, got "
@@ -280,12 +277,3 @@ def _draw(items: Sequence, kind: str, generator: Optional[torch.Generator]):
             logger.warning("Left out a %s: %s", kind, error)
             reason = error
     raise ValueError(f"In {MAX_DRAWS} draws no {kind} could be used: {reason}")
-
-
-def _pad_responses(responses: list[Tensor]) -> Tensor:
-    """Stack responses [1 + P, C, R] with zeros behind the short ones."""
-    shapes = [response.shape for response in responses] or [(1, 1, 1)]
-    padded = torch.zeros(len(responses), *np.max(shapes, axis=0).tolist())
-    for row, response in zip(padded, responses):
-        row[: len(response), :, : response.shape[2]] = response
-    return padded
