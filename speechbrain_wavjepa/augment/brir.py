@@ -1,12 +1,10 @@
 """Banks of binaural room impulse responses (BRIRs), read in any order.
 
 A bank is a folder of tar shards, in a subfolder for each split. A scene is a
-.npy array of responses, first the source's, then those of its noise
-positions, and a json file of metadata. ``room_simulation.py`` makes a bank;
-the recipe's ``brir_import.py`` brings another one into this form.
-
-Shards may be a stranger's: nothing runs, and what is allocated depends on the
-bytes that are there, never on a size that a header claims.
+.npy array of responses, the source's first and then those of its noise
+positions, and a json file of metadata. Shards may be a stranger's: nothing
+runs, and what is allocated depends on the bytes that are there, never on a
+size that a header claims.
 
 Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
 
@@ -59,33 +57,21 @@ class BRIRBank:
     Arguments
     ---------
     folder : str or Path
-        The bank: a folder of train/ and test/ with tar shards; to train, a
-        folder of tar shards will do.
+        Holds train/ and test/ with tar shards; to train, shards will do.
     sample_rate : int
         Rate in Hz that the responses must have.
     split : str
         "train" or "test". The rooms of one are not those of the other.
     receivers : sequence of str
-        Which responses to give, in this order: "left" and "right" for two
-        ears, "omni" for a microphone at the place of the head.
-
-    Raises
-    ------
-    ValueError
-        If there is no such bank, or its rate or receivers are others.
+        "left" and "right" ear, "omni" microphone in the head's place.
 
     Example
     -------
-    >>> from speechbrain_wavjepa.dataio.writer import write_shard
-    >>> folder = getfixture("tmp_path") / "train"
-    >>> folder.mkdir()
-    >>> metadata = {"sample_rate": 16000, "receivers": ["left", "right"]}
-    >>> scene = encode_responses(np.ones((3, 2, 800)))
-    >>> path = folder / "scenes-000000.tar"
-    >>> entry = write_shard(path, [("0", scene, metadata)], ".npy")
-    >>> bank = BRIRBank(folder.parent)
-    >>> len(bank), bank[0].responses.shape
-    (1, torch.Size([3, 2, 800]))
+    >>> from speechbrain_wavjepa.augment import make_bank
+    >>> folder = getfixture("tmp_path")
+    >>> make_bank(folder, num_rooms=2, scenes_per_room=1, workers=1)
+    >>> BRIRBank(folder)[0].metadata["room"]
+    'room-0000'
     """
 
     def __init__(
@@ -100,7 +86,13 @@ class BRIRBank:
         self.receivers = list(receivers)
         self._places = []  # (shard, name, {suffix: place})
         for shard in _find_shards(self.folder, split):
-            places = _index_shard(shard)
+            scenes: dict[str, dict[str, TarPlace]] = {}
+            for member, place in index_tar(shard).items():
+                name, _, suffix = member.partition(".")
+                scenes.setdefault(name, {})[suffix] = place
+            if not scenes:
+                raise ValueError(f"{shard} is empty: delete and make it again.")
+            places = [(shard, *scene) for scene in scenes.items()]
             self._places.extend(places)
             self._read(*places[0])  # another bank is refused at once
 
@@ -109,11 +101,7 @@ class BRIRBank:
         return len(self._places)
 
     def __getitem__(self, index: int) -> RoomScene:
-        """Read a scene.
-
-        Raises a ValueError if it is damaged, of another form, silent or
-        without a noise, an OSError if its shard is not there any more.
-        """
+        """Read a scene; a ValueError or OSError if it cannot be used."""
         key, responses, metadata = self._read(*self._places[index])
         known = receivers_of(metadata)
         if responses.ndim != 3 or responses.shape[1] != len(known):
@@ -126,8 +114,7 @@ class BRIRBank:
             raise ValueError(f"{key} has responses that are not finite.")
         if len(responses) < 2:
             raise ValueError(f"{key} lists no noise position.")
-        rows = [known.index(receiver) for receiver in self.receivers]
-        responses = responses[:, rows]
+        responses = responses[:, [known.index(name) for name in self.receivers]]
         if not responses[0].any():
             raise ValueError(f"{key} has a source that is silent.")
         return RoomScene(key, torch.from_numpy(responses), metadata)
@@ -138,10 +125,7 @@ class BRIRBank:
         """Read a scene; refuse another rate and missing receivers."""
         key = f"{shard.name}::{name}"
         if set(files) != {"npy", "json"}:
-            raise ValueError(
-                f"{key} of {shard.parent} needs a .npy and a .json file, has "
-                f"{sorted(files)}: {WAY_OUT}."
-            )
+            raise ValueError(f"{key} needs a .npy and a .json file: {WAY_OUT}.")
         try:
             metadata = decode_json(read_member(shard, name, files["json"]))
             known = receivers_of(metadata)
@@ -151,15 +135,13 @@ class BRIRBank:
         rate = metadata.get("sample_rate")
         if rate != self.sample_rate:
             raise ValueError(
-                f"{key} has responses at {rate} Hz, the model needs "
-                f"{self.sample_rate}: resample the bank once, with "
-                f"scenes_prepare.py --from_bank {self.folder} --output NEW "
+                f"{key} has {rate} Hz, the model needs {self.sample_rate}: "
+                f"run scenes_prepare.py --from_bank {self.folder} --output NEW "
                 f"--sample_rate {self.sample_rate}."
             )
         if not set(self.receivers) <= set(known):
             raise ValueError(
-                f"{key} has the receivers {known}, not {self.receivers}: make "
-                "another bank with scenes_prepare.py."
+                f"{key} has receivers {known}, not {self.receivers}: {WAY_OUT}."
             )
         with np.errstate(over="ignore"):  # found as not finite
             return key, responses.astype(np.float32, copy=False), metadata
@@ -175,36 +157,20 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
             "scenes_prepare.py, or begin with hparams/wavjepa_nat_mini.yaml."
         )
     inner = folder / split
-    if not inner.is_dir() and split == "test":
-        raise ValueError(
-            f"{folder} has no part test/, whose rooms were not trained on: "
-            f"{WAY_OUT}."
-        )
-    inner = inner if inner.is_dir() else folder
+    if not inner.is_dir():
+        if split == "test":
+            raise ValueError(f"{folder} has no part test/: {WAY_OUT}.")
+        inner = folder
     if shards := sorted(inner.glob("*.tar")):
         return shards
     raise ValueError(f"{inner} holds no tar shards of scenes: {WAY_OUT}.")
 
 
-def _index_shard(shard: Path) -> list[tuple[Path, str, dict]]:
-    """List where the files of each scene lie in a shard."""
-    scenes: dict[str, dict[str, TarPlace]] = {}
-    for member, place in index_tar(shard).items():
-        name, _, suffix = member.partition(".")
-        scenes.setdefault(name, {})[suffix] = place
-    if not scenes:
-        raise ValueError(f"{shard} is empty: delete it and make it again.")
-    return [(shard, name, files) for name, files in scenes.items()]
-
-
 def receivers_of(metadata: dict) -> list[str]:
     """Read what a scene's responses were received with; default: two ears."""
     names = metadata.get("receivers", list(EARS))
-    if (
-        not isinstance(names, list)
-        or not all(isinstance(name, str) for name in names)
-        or len(set(names)) < max(len(names), 1)
-    ):
+    is_list = isinstance(names, list) and all(isinstance(x, str) for x in names)
+    if not is_list or not 0 < len(set(names)) == len(names):
         raise ValueError(f"its receivers are {names!r}, no list of names")
     return names
 
@@ -229,9 +195,7 @@ def decode_array(data: bytes) -> np.ndarray:
         raise ValueError(f"it holds {dtype}, not numbers")
     count, there = math.prod(shape), len(data) - file.tell()
     if min(shape, default=0) < 0 or count * dtype.itemsize > there:
-        raise ValueError(
-            f"it ends after {there} bytes, too few for its shape {list(shape)}"
-        )
+        raise ValueError(f"{there} bytes, too few for its shape {list(shape)}")
     flat = np.frombuffer(data, dtype, count, file.tell())
     return flat.reshape(shape, order="F" if in_columns else "C")
 
@@ -262,9 +226,7 @@ def read_member(path: Path, name: str, place: TarPlace) -> bytes:
         file.seek(place.offset)
         data = file.read(place.size)
     if len(data) < place.size:
-        raise ValueError(
-            f"{str(path)!r} ends within {name!r}: make or download it again."
-        )
+        raise ValueError(f"{str(path)!r} ends within {name!r}: get it again.")
     return data
 
 
@@ -273,25 +235,20 @@ def index_tar(path: Path) -> dict[str, TarPlace]:
     check_there(path)
     places: dict[str, TarPlace] = {}
     try:
-        with (
-            open(path, "rb") as file,
-            tarfile.open(fileobj=_HeaderReader(file), mode="r:") as tar,
-        ):
-            for member in tar:
+        with open(path, "rb") as file:
+            for member in tarfile.open(fileobj=_HeaderReader(file), mode="r:"):
                 if member.isdir():
                     continue
-                if member.name in places:
+                name, is_file = member.name, member.isreg()
+                if name in places:
                     raise ValueError(
-                        f"{str(path)!r} holds two members of the name "
-                        f"{member.name!r}: rename or remove one."
+                        f"{str(path)!r} has two members of the name {name!r}."
                     )
-                is_file = member.isreg() and not member.issparse()
-                size = member.size if is_file else -1
-                places[member.name] = TarPlace(member.offset_data, size)
+                size = -1 if member.issparse() or not is_file else member.size
+                places[name] = TarPlace(member.offset_data, size)
     except tarfile.TarError as error:
         raise ValueError(
-            f"{str(path)!r} is not a whole tar file ({error}): make or "
-            "download it again."
+            f"{str(path)!r} is not a whole tar file ({error}): get it again."
         ) from error
     return places
 
@@ -299,8 +256,7 @@ def index_tar(path: Path) -> dict[str, TarPlace]:
 class _HeaderReader:
     """Gives a tar file's headers: small pieces, from front to back.
 
-    The standard library's reader trusts the sizes that it finds: it would
-    allocate them, and go round in circles after a negative one.
+    tarfile allocates the sizes it finds, and circles after a negative one.
     """
 
     def __init__(self, file: BinaryIO):

@@ -1,14 +1,11 @@
 """Heads: what reaches two ears from a direction (head-related responses).
 
-Directions are in the head's own frame: x ahead, y to the left, z up; azimuth
-0 degrees is ahead and +90 left.
-
 Sources: interaural time difference of a rigid sphere, R. S. Woodworth,
 "Experimental Psychology", 1938; its shadow, C. P. Brown and R. O. Duda, "A
-structural model for binaural sound synthesis", IEEE Transactions on Speech
-and Audio Processing 6(5), 1998. Measured heads come as SOFA files (AES69,
-https://www.sofaconventions.org).
+structural model for binaural sound synthesis", IEEE TSAP 6(5), 1998. Measured
+heads come as SOFA files (AES69, https://www.sofaconventions.org).
 
+Directions: x ahead, y to the left, z up; azimuth 0 degrees is ahead, 90 left.
 Shapes: n directions, R samples of a response.
 
 Authors
@@ -47,10 +44,7 @@ class SphericalHead:
         self.radius = radius  # metres
 
     def delay(self, directions: np.ndarray) -> np.ndarray:
-        """Find when a sound comes to each ear, after Woodworth: [n, 2] s.
-
-        They count from when it would come to the place of the head.
-        """
+        """Find by how much each ear is late, after Woodworth: [n, 2] s."""
         angle = self._incidence(directions)
         towards = np.where(angle < np.pi / 2, -np.cos(angle), angle - np.pi / 2)
         return self.radius / SPEED_OF_SOUND * towards
@@ -76,11 +70,7 @@ class SphericalHead:
 
 
 class MeasuredHead:
-    """A head whose responses were measured: of all directions the nearest.
-
-    The level is set so that the mean energy of all responses is one, which is
-    near the sphere's.
-    """
+    """A head whose responses were measured: of all directions the nearest."""
 
     def __init__(self, path: Union[str, Path], sample_rate: int = 16000):
         places, responses, rate = _read_sofa(Path(path))
@@ -89,6 +79,7 @@ class MeasuredHead:
         flat = torch.from_numpy(responses.reshape(count * ears, taps).T)
         flat = resample(flat.float().contiguous(), rate, sample_rate)
         self._responses = flat.T.numpy().reshape(count, ears, -1)
+        # a mean energy of one is near the sphere's
         self._responses /= np.sqrt(np.mean(np.sum(self._responses**2, axis=2)))
         # when the sound comes to the place of the head: both ears' middle
         onset = np.abs(self._responses).argmax(axis=2)  # [n, 2]
@@ -104,11 +95,10 @@ Head = Union[SphericalHead, MeasuredHead]
 
 
 class Ear:
-    """An ear (0 left, 1 right) of a turned head, for pyroomacoustics.
+    """An ear (0 left, 1 right) of a head turned by degrees to its left.
 
-    The orientation is in degrees to the head's left. Pyroomacoustics' own
-    ``MeasuredDirectivity`` also takes the nearest direction, but makes a scene
-    three times as slow (0.7 to 2.1 s) and has no sphere.
+    Pyroomacoustics' own ``MeasuredDirectivity`` also takes the nearest
+    direction, but makes a scene three times as slow (0.7 to 2.1 s).
     """
 
     is_impulse_response = True
@@ -118,8 +108,8 @@ class Ear:
         module = require("pyroomacoustics.directivities", "scenes")
         module.Directivity.register(Ear)
         self.head, self.ear = head, ear
-        cos = np.cos(np.radians(orientation))
-        sin = np.sin(np.radians(orientation))
+        turn = np.radians(orientation)
+        cos, sin = np.cos(turn), np.sin(turn)
         self.turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         self.filter_len_ir = head.responses(np.eye(3)).shape[2]
 
@@ -131,9 +121,8 @@ class Ear:
         """Give the responses [n, R] for angles in the room."""
         if degrees:
             azimuth, colatitude = np.radians(azimuth), np.radians(colatitude)
-        return self.get_response_cartesian(
-            to_vector(azimuth, np.pi / 2 - colatitude)
-        )
+        directions = to_vector(azimuth, np.pi / 2 - colatitude)
+        return self.get_response_cartesian(directions)
 
 
 # Pyroomacoustics' own reader needs python-sofa and netCDF4, follows links to
@@ -150,9 +139,7 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
             responses = _read_numbers(file, "Data.IR")
             rate = _read_numbers(file, "Data.SamplingRate").reshape(-1)[:1]
             if "Data.Delay" in file and _read_numbers(file, "Data.Delay").any():
-                raise ValueError(
-                    "its delays stand apart from its responses (Data.Delay)"
-                )
+                raise ValueError("its delays stand apart (Data.Delay)")
     # what h5py raises on damaged files
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
@@ -167,15 +154,13 @@ def _read_sofa(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     if not is_head:
         raise ValueError(
             f"{path} has responses {list(responses.shape)} at {kind} places "
-            f"{list(places.shape)}: a head has two receivers and a spherical "
-            "place for each response."
+            f"{list(places.shape)}, not [n, 2, samples] and [n, 2 or more] (a "
+            "spherical place for each)."
         )
     if not responses.any():
         raise ValueError(f"{path} is silent.")
     if not (rate.size and rate[0].is_integer() and 1000 <= rate[0] <= 768000):
-        raise ValueError(
-            f"{path} has its rate as {rate.tolist()}, not 1000 to 768000 Hz."
-        )
+        raise ValueError(f"{path} has its rate as {rate.tolist()} Hz.")
     return places, responses, int(rate[0])
 
 
@@ -183,10 +168,7 @@ def _read_numbers(file, name: str) -> np.ndarray:
     """Read a bounded number of numbers that lie in the file itself."""
     h5py = require("h5py", "scenes")
     # a link could lead to another file, or to a pipe that blocks
-    links = file.id.links
-    is_here = links.exists(name.encode()) and (
-        links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
-    )
+    is_here = isinstance(file.get(name, getlink=True), h5py.HardLink)
     data = file[name] if is_here else None
     if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
         raise ValueError(f"{name} is no dataset of this file")

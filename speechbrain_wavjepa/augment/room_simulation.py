@@ -45,6 +45,7 @@ from speechbrain_wavjepa.utils.files import (
     compare,
     hash_file,
     hold,
+    read_note,
 )
 from speechbrain_wavjepa.utils.processes import count_cores, worker_map
 
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 SOURCE_DISTANCE = (1.5, 5.0)  # metres
 T60 = (0.2, 0.5)  # seconds
-DIFFUSE_POSITIONS = (3, 5)
+NUM_DIFFUSE = (3, 5)  # noise positions
 WALL_MARGIN = 0.4  # metres between any wall and a head or source
 IMAGE_ORDER = 3
 NUM_RAYS = 4000
@@ -75,20 +76,14 @@ def draw_room(random: np.random.Generator) -> Room:
 
 
 def draw_places(room: Room, random: np.random.Generator) -> dict:
-    """Draw where the head, the source and the noises of a scene are.
-
-    The noise comes from one place, or from three to five, alike often.
-    """
+    """Draw the places of head, source and noise: one, or as often several."""
     head = random.uniform(WALL_MARGIN, room.size - WALL_MARGIN)
     head[2] = random.uniform(1.0, min(1.8, room.size[2] - WALL_MARGIN))
     orientation = random.uniform(0.0, 360.0)
-    num_noises = 1
-    if random.random() < 0.5:
-        num_noises = random.integers(*DIFFUSE_POSITIONS, endpoint=True)
-    source, *noises = (
-        _draw_place(room, head, orientation, random)
-        for _ in range(1 + num_noises)
-    )
+    is_diffuse = random.random() < 0.5
+    count = random.integers(*NUM_DIFFUSE, endpoint=True) if is_diffuse else 1
+    draw = functools.partial(_draw_place, room, head, orientation, random)
+    source, *noises = (draw() for _ in range(1 + count))
     return {
         "head": head.tolist(),
         "head_orientation": orientation,
@@ -125,7 +120,9 @@ def simulate(
     head's place. The direct sound has the amplitude 1 / distance.
     """
     respond = functools.partial(_respond, room, places, sample_rate, seed)
-    absorption = _eyring_absorption(room)
+    surface = 2 * (room.size * np.roll(room.size, 1)).sum()
+    exponent = 24 * np.log(10) / SPEED_OF_SOUND * room.size.prod()
+    absorption = 1 - np.exp(-exponent / (surface * room.t60))  # Eyring
     for _ in range(CORRECTIONS):  # until the T60 is near the one asked for
         probe = respond(absorption, None)
         measured = measure_t60(probe[0, -1], sample_rate)
@@ -145,20 +142,8 @@ def measure_t60(response: np.ndarray, sample_rate: int) -> float:
     return float(module.measure_rt60(response, sample_rate, decay_db=20))
 
 
-def _eyring_absorption(room: Room) -> float:
-    """Find the absorption that gives the reverberation time, after Eyring."""
-    width, depth, height = room.size
-    surface = 2 * (width * depth + width * height + depth * height)
-    volume = width * depth * height
-    constant = 24 * np.log(10) / SPEED_OF_SOUND
-    return 1 - np.exp(-constant * volume / (surface * room.t60))
-
-
 def _respond(room, places, sample_rate, seed, absorption, head) -> np.ndarray:
-    """Compute responses [1 + P, 3, R]; without a head a probe [1, 1, R].
-
-    A probe holds what the microphone receives from the source alone.
-    """
+    """Compute responses [1 + P, 3, R]; without a head, source to omni alone."""
     sources, leads = [places["source"]], [0]
     if head is not None:
         sources, leads = sources + places["noise"], [head.lead, head.lead, 0]
@@ -209,14 +194,10 @@ def make_bank(
     ---------
     folder : str or Path
         Where to write train/ and test/, whose rooms differ.
-    num_rooms : int
-        Rooms of both parts.
-    scenes_per_room : int
-        Scenes in each room.
+    num_rooms, scenes_per_room, scenes_per_shard : int
+        Rooms of both parts, scenes in each room and in each shard.
     test_fraction : float
         Part of the rooms that is kept for testing.
-    scenes_per_shard : int
-        Scenes of a shard.
     sample_rate : int
         Rate of the responses in Hz.
     hrtf : str, optional
@@ -225,12 +206,6 @@ def make_bank(
         Another seed makes other rooms.
     workers : int, optional
         Processes (default: one for each core).
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range, or the folder holds something else
-        or is in use.
 
     Example
     -------
@@ -270,10 +245,20 @@ def make_bank(
         claim(folder, made_with)
         return  # other runs may read it at the same time
     pyroomacoustics = require("pyroomacoustics", "scenes")
+    settings = {"sample_rate": sample_rate, "hrtf": hrtf, "seed": seed}
+    run = functools.partial(make_scene, **settings)
+    numbers = [number for _, scenes in missing for number in scenes]
+    if min(workers, len(numbers)) == 1:
+        workers = 0  # none besides this process
     with hold(folder):
         claim(folder, made_with)
         _note_versions(Path(folder), pyroomacoustics.__version__)
-        _make_shards(missing, sample_rate, hrtf, seed, workers)
+        with worker_map(workers) as map_function:
+            found = map_function(run, numbers)
+            made = iter(tqdm(found, "rooms", len(numbers), unit=" scenes"))
+            for path, scenes in missing:
+                path.parent.mkdir(exist_ok=True)
+                write_shard(path, itertools.islice(made, len(scenes)), ".npy")
 
 
 def check_settings(
@@ -316,28 +301,10 @@ def _note_versions(folder: Path, simulator: str) -> None:
     if not path.exists():
         with atomic_file(path) as aside:
             aside.write_text(json.dumps(versions, indent=1), encoding="utf-8")
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    if different := compare(before, versions):
+    elif different := compare(read_note(path), versions):
         logger.warning(
             f"{folder} was begun with {different}: later scenes may differ."
         )
-
-
-def _make_shards(shards, sample_rate, hrtf, seed, workers) -> None:
-    """Simulate all scenes in processes; write a shard when it is complete."""
-    run = functools.partial(
-        make_scene, sample_rate=sample_rate, hrtf=hrtf, seed=seed
-    )
-    numbers = [number for _, scenes in shards for number in scenes]
-    if workers == 1 or len(numbers) == 1:
-        workers = 0  # none besides this process
-    with worker_map(workers) as map_function:
-        scenes = map_function(run, numbers)
-        made = iter(tqdm(scenes, "rooms", len(numbers), unit=" scenes"))
-        for path, scenes in shards:
-            path.parent.mkdir(exist_ok=True)
-            write_shard(path, itertools.islice(made, len(scenes)), ".npy")
 
 
 def make_scene(

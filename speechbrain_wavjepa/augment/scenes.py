@@ -1,8 +1,7 @@
 """Spatial scenes: clips as a listener in a noisy, reverberant room hears them.
 
-``SceneSampler`` draws room, noise and signal-to-noise ratio of each clip
-where batches are collated, since it reads from the disk. ``SceneMixer``
-convolves and adds a whole batch at once, on the device.
+``SceneSampler`` draws room, noise and signal-to-noise ratio where batches are
+collated, since it reads from the disk. ``SceneMixer`` mixes on the device.
 
 Source: WavJEPA-Nat (https://arxiv.org/abs/2509.23238), section 2.3.
 
@@ -22,7 +21,6 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.nn.functional import pad
 
 logger = logging.getLogger(__name__)
 
@@ -33,47 +31,23 @@ MAX_DRAWS = 20
 class SceneParts:
     """What makes some clips of a batch scenes.
 
-    Arguments
-    ---------
-    rows : [S]
-        Which clips become scenes; the others stay clean. On the CPU.
-    source_response : [S, C, R]
-        Responses of the sources.
-    noise_responses : [S, P, C, R]
-        Responses of the noise positions; zeros where a scene has fewer.
-    noise : [S, T]
-        The noises at their places in the clip, zeros around them.
-    noise_span : [S, 2]
-        First sample at which each noise is active, and the one behind.
-    snr_db : [S]
-        Signal-to-noise ratios in dB.
-    metadata : list of dict
-        What the bank knows about each scene.
-    num_bad : int
-        Scenes and noises that could not be used and were drawn again.
-
     Example
     -------
-    >>> parts = SceneParts(
-    ...     rows=torch.tensor([1]),
-    ...     source_response=torch.tensor([[[1.0], [0.5]]]),
-    ...     noise_responses=torch.ones(1, 3, 2, 1),
-    ...     noise=torch.randn(1, 800),
-    ...     noise_span=torch.tensor([[0, 800]]),
-    ...     snr_db=torch.tensor([10.0]),
-    ... )
-    >>> SceneMixer()(torch.randn(2, 800, 1), parts.to("cpu")).shape
-    torch.Size([2, 800, 2])
+    >>> from speechbrain_wavjepa.augment.brir import RoomScene
+    >>> room = RoomScene("0", torch.randn(4, 2, 800), {"t60": 0.3})
+    >>> parts = SceneSampler([room], [torch.randn(48000)])(3, 32160)
+    >>> parts.to("cpu").metadata[0]
+    {'t60': 0.3}
     """
 
-    rows: Tensor
-    source_response: Tensor
-    noise_responses: Tensor
-    noise: Tensor
-    noise_span: Tensor
-    snr_db: Tensor
-    metadata: list[dict] = dataclasses.field(default_factory=list)
-    num_bad: int = 0
+    rows: Tensor  # [S], on the CPU: which clips become scenes
+    source_response: Tensor  # [S, C, R]
+    noise_responses: Tensor  # [S, P, C, R], zeros where a scene has fewer
+    noise: Tensor  # [S, T], zeros where it is not active
+    noise_span: Tensor  # [S, 2]: its first sample, and the one behind it
+    snr_db: Tensor  # [S]
+    metadata: list[dict] = dataclasses.field(default_factory=list)  # the bank's
+    num_bad: int = 0  # scenes and noises that could not be used
 
     def _map(self, function) -> "SceneParts":
         """Apply a function to every tensor that the mixer computes with."""
@@ -88,9 +62,7 @@ class SceneParts:
         self, device: Union[str, torch.device], non_blocking: bool = False
     ) -> "SceneParts":
         """Move the tensors to a device; the rows stay on the CPU."""
-        return self._map(
-            lambda tensor: tensor.to(device, non_blocking=non_blocking)
-        )
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "SceneParts":
         """Pin the memory, for a fast copy to a GPU."""
@@ -105,31 +77,21 @@ class SceneSampler:
     bank : sequence of RoomScene
         Rooms: a ``BRIRBank``.
     noises : sequence of [T] tensors
-        Background noises: a ``NoiseFolder``. What raises a ValueError or
-        OSError when it is read is drawn again, of rooms as well.
+        Background noises: a ``NoiseFolder``.
     snr_db : sequence of two floats
         Range of the signal-to-noise ratio in dB.
     scene_prob : float
-        Part of the clips that become scenes; the others stay clean. (The
-        paper's clean ratio is one minus this.)
-    fade_seconds : float
-        Length of the linear fades of the noise.
-    sample_rate : int
-        Rate in Hz of clips, responses and noises.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range, or bank or noises are empty.
+        Part of the clips that become scenes: 1 - the paper's clean ratio.
+    fade_seconds, sample_rate : float, int
+        Length of the noise's linear fades, and the rate of all sounds in Hz.
 
     Example
     -------
     >>> from speechbrain_wavjepa.augment.brir import RoomScene
-    >>> bank = [RoomScene("0", torch.randn(4, 2, 800), {"t60": 0.3})]
-    >>> sampler = SceneSampler(bank, noises=[torch.randn(48000)])
-    >>> parts = sampler(num_clips=3, num_samples=32160)
-    >>> parts.noise_responses.shape, parts.noise.shape
-    (torch.Size([3, 3, 2, 800]), torch.Size([3, 32160]))
+    >>> room = RoomScene("0", torch.randn(4, 2, 800), {"t60": 0.3})
+    >>> sampler = SceneSampler([room], [torch.randn(48000)])
+    >>> sampler(num_clips=3, num_samples=32160).noise_responses.shape
+    torch.Size([3, 3, 2, 800])
     """
 
     def __init__(
@@ -141,20 +103,17 @@ class SceneSampler:
         fade_seconds: float = 0.2,
         sample_rate: int = 16000,
     ):
-        if not 0 <= scene_prob <= 1:
+        if not 0 <= scene_prob <= 1 or not fade_seconds >= 0:
             raise ValueError(
-                f"scene_prob must lie between 0 and 1, got {scene_prob}."
+                "Scenes need 0 <= scene_prob <= 1 and fade_seconds >= 0, got "
+                f"{scene_prob} and {fade_seconds}."
             )
         if len(snr_db) != 2 or not snr_db[0] <= snr_db[1]:
+            raise ValueError(f"snr_db must be [lowest, highest], got {snr_db}.")
+        if min(len(bank), len(noises)) == 0:
             raise ValueError(
-                f"snr_db must be [lowest, highest] in dB, got {snr_db}."
-            )
-        if fade_seconds < 0:
-            raise ValueError(f"fade_seconds must be >= 0, got {fade_seconds}.")
-        if len(bank) == 0 or len(noises) == 0:
-            raise ValueError(
-                f"{len(bank)} rooms and {len(noises)} noises are too few: "
-                "scenes need one of each."
+                "Scenes need at least one room and one noise, got "
+                f"{len(bank)} rooms and {len(noises)} noises."
             )
         self.bank = bank
         self.noises = noises
@@ -168,32 +127,32 @@ class SceneSampler:
         num_samples: int,
         generator: Optional[torch.Generator] = None,
     ) -> SceneParts:
-        """Draw the scenes of a batch; the generator is on the CPU.
-
-        Raises a ValueError if hardly a room or noise can be used.
-        """
+        """Draw the scenes of a batch; what cannot be read is drawn again."""
         is_scene = torch.rand(num_clips, generator=generator) < self.scene_prob
         lowest, highest = self.snr_db
         place = torch.rand(num_clips, generator=generator)
         snr_db = lowest + (highest - lowest) * place
         rows = is_scene.nonzero()[:, 0]
-        rooms, noises, spans, num_bad = [], [], [], 0
-        for _ in rows:
+        noise = torch.zeros(len(rows), num_samples)
+        rooms, spans, num_bad = [], [], 0
+        for row in noise:
             room, bad_rooms = _draw(self.bank, "scene", generator)
-            noise, bad_noises = _draw(self.noises, "noise", generator)
+            drawn, bad_noises = _draw(self.noises, "noise", generator)
             num_bad += bad_rooms + bad_noises
-            noise, span = fit_noise(
-                noise, num_samples, self.fade_samples, generator
+            row[:], span = fit_noise(
+                drawn, num_samples, self.fade_samples, generator
             )
             rooms.append(room)
-            noises.append(noise)
             spans.append(span)
-        responses = _pad_responses([room.responses for room in rooms])
+        shapes = [room.responses.shape for room in rooms] or [(1, 1, 1)]
+        responses = torch.zeros(len(rooms), *np.max(shapes, axis=0).tolist())
+        for padded, (places, _, taps), room in zip(responses, shapes, rooms):
+            padded[:places, :, :taps] = room.responses
         return SceneParts(
             rows=rows,
             source_response=responses[:, 0],
             noise_responses=responses[:, 1:],
-            noise=torch.stack(noises) if rooms else torch.zeros(0, num_samples),
+            noise=noise,
             noise_span=torch.tensor(spans).view(-1, 2),
             snr_db=snr_db[rows],
             metadata=[room.metadata for room in rooms],
@@ -209,17 +168,15 @@ class SceneMixer:
     channels : int
         Receivers of the responses: 2 for ears.
     snr_per_channel : bool
-        False: one gain sets the signal-to-noise ratio of all ears together,
-        so the noise keeps its level difference between them. True: a gain
-        for each ear, as in the authors' released code.
+        False: one gain for all ears, so the noise keeps its level difference
+        between them. True: a gain for each, as in the authors' released code.
 
     Example
     -------
     >>> from speechbrain_wavjepa.augment.brir import RoomScene
-    >>> bank = [RoomScene("0", torch.randn(4, 2, 800), {"t60": 0.3})]
-    >>> sampler = SceneSampler(bank, noises=[torch.randn(48000)])
-    >>> clips = torch.randn(3, 32160, 1)
-    >>> SceneMixer()(clips, sampler(3, 32160)).shape
+    >>> room = RoomScene("0", torch.randn(4, 2, 800), {"t60": 0.3})
+    >>> parts = SceneSampler([room], [torch.randn(48000)])(3, 32160)
+    >>> SceneMixer()(torch.randn(3, 32160, 1), parts).shape
     torch.Size([3, 32160, 2])
     """
 
@@ -228,11 +185,7 @@ class SceneMixer:
         self.snr_per_channel = snr_per_channel
 
     def __call__(self, waveform: Tensor, parts: SceneParts) -> Tensor:
-        """Mix clips [B, T, 1] and parts, on one device: [B, T, C].
-
-        Clips without a scene are duplicated. Raises a ValueError if the clips
-        have several channels or the responses another number of receivers.
-        """
+        """Mix clips [B, T, 1]; those without a scene are copied: [B, T, C]."""
         if waveform.shape[2] != 1:
             raise ValueError(
                 "A scene is made of clips with one channel, got "
@@ -261,8 +214,7 @@ class SceneMixer:
     ) -> Tensor:
         """Find the gain [S, C, 1] of noise [S, C, T] that gives its ratio.
 
-        The levels are measured where the noise is active. Where there is no
-        source or no noise to compare, the gain is 0.
+        Levels count where the noise is active; without any the gain is 0.
         """
         sample = torch.arange(source.shape[2], device=source.device)
         start, stop = parts.noise_span[:, None].unbind(dim=2)  # [S, 1]
@@ -304,18 +256,15 @@ def fit_noise(
     spare = num_samples - len(noise)
     start = int(torch.randint(abs(spare) + 1, (), generator=generator))
     if spare < 0:
-        noise = noise[start : start + num_samples]
-        start = 0
-    noise = noise.clone()
-    fade = torch.linspace(
-        0, 1, min(fade_samples, len(noise) // 2), dtype=noise.dtype
-    )
-    noise[len(noise) - len(fade) :] *= fade.flip(0)
-    if spare >= 0:
-        noise[: len(fade)] *= fade
+        noise, start = noise[start : start + num_samples], 0
+    stop, length = start + len(noise), min(fade_samples, len(noise) // 2)
+    fade = torch.linspace(0, 1, length, dtype=noise.dtype)
     placed = noise.new_zeros(num_samples)
-    placed[start : start + len(noise)] = noise
-    return placed, (start, start + len(noise))
+    placed[start:stop] = noise
+    placed[stop - length : stop] *= fade.flip(0)
+    if spare >= 0:
+        placed[start : start + length] *= fade
+    return placed, (start, stop)
 
 
 def _draw(items: Sequence, kind: str, generator: Optional[torch.Generator]):
@@ -327,20 +276,4 @@ def _draw(items: Sequence, kind: str, generator: Optional[torch.Generator]):
         except (ValueError, OSError) as error:
             logger.warning("Left out a %s: %s", kind, error)
             reason = error
-    raise ValueError(
-        f"{MAX_DRAWS} times in a row, no {kind} could be used. The last: "
-        f"{reason}"
-    )
-
-
-def _pad_responses(responses: list[Tensor]) -> Tensor:
-    """Stack responses [1 + P, C, R] with zeros behind the short ones."""
-    if not responses:
-        return torch.zeros(0, 1, 1, 1)
-    places, _, taps = np.max([r.shape for r in responses], axis=0).tolist()
-    return torch.stack(
-        [
-            pad(r, (0, taps - r.shape[2], 0, 0, 0, places - len(r)))
-            for r in responses
-        ]
-    )
+    raise ValueError(f"In {MAX_DRAWS} draws no {kind} could be used: {reason}")

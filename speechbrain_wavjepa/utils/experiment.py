@@ -78,10 +78,9 @@ def read_made_with(
 ) -> dict[str, Any]:
     """Read all settings that a run's result depends on, as plain values.
 
-    References are filled in and nothing is built. The top-level keys
-    ``without`` change nothing in the result (logging, places, loaders), or
-    ``data`` says it, the fingerprints of data and models; they are left out
-    wherever the yaml refers to them.
+    References are filled in and nothing is built. The keys ``without`` (of
+    logging, places, loaders) are left out wherever the yaml refers to them;
+    ``data`` are fingerprints of data and models.
     """
     changes = YAML().load(overrides) or {}
     changes.update(dict.fromkeys(without))
@@ -150,10 +149,8 @@ def experiment(
 ) -> Iterator[Callable[[], None]]:
     """Hold and claim an output folder, then begin SpeechBrain's experiment.
 
-    Nothing is written if another run holds the folder or it was ``made_with``
-    other settings or data; processes other than the main one end with it then.
-    A ``fresh`` start, a dry run, deletes what the one before left. Yields the
-    check of ``utils.files.hold``.
+    If either is refused, nothing is written and all processes end. A ``fresh``
+    start, a dry run, deletes what the one before left. Yields hold's check.
     """
     folder, refusal, check = Path(output_folder), None, lambda: None
     with contextlib.ExitStack() as stack:
@@ -206,11 +203,11 @@ def _empty(folder: Path) -> None:
 def describe_environment() -> str:
     """Describe the interpreter that runs; SpeechBrain asks the path's pip."""
     found = importlib.metadata.distributions()
-    packages = {f"{package.name}=={package.version}\n" for package in found}
+    packages = {f"{package.name}=={package.version}" for package in found}
     cuda = torch.version.cuda if torch.cuda.is_available() else None
-    lines = f"Python {sys.version}\nInterpreter: {sys.executable}\n"
-    lines += f"CUDA: {cuda}\n"
-    return lines + "".join(sorted(packages, key=str.lower))
+    lines = [f"Python {sys.version}", f"Interpreter: {sys.executable}"]
+    lines += [f"CUDA: {cuda}", *sorted(packages, key=str.lower), ""]
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager
@@ -240,8 +237,7 @@ def _tell_once(handler: logging.Handler, record: logging.LogRecord) -> None:
 def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     """Run a script's main function; what a user can mend is one line.
 
-    Gives the exit code: main's, 1 after an error (its traceback is logged at
-    level DEBUG), 130 after Ctrl-C, 143 after SIGTERM and 138 after SIGUSR1.
+    Gives the exit code: main's, 1 after an error, 128 + number after a signal.
     """
     try:
         with on_end_signals(exit_by_signal):

@@ -33,8 +33,7 @@ PIECE = 2**20  # bytes hashed at once
 def atomic_folder(folder: Union[str, Path]) -> Iterator[Path]:
     """Write a folder (or replace it) aside; sync it, and name it at the end.
 
-    After an error, or when the process is killed, it is as it was before. A
-    symbolic link stays: the folder that it leads to is replaced.
+    A symbolic link stays: the folder that it leads to is replaced.
     """
     folder = Path(os.path.realpath(folder))
     aside = folder.with_name(f".{folder.name}.unfinished")
@@ -102,19 +101,14 @@ def fingerprint(*values: Any) -> str:
 def fingerprint_files(folder: Path, names: Iterable[str]) -> str:
     """Hash files below a folder by name, size and content, in any order."""
     bar = tqdm(sorted(names), f"hash {folder.name}", unit=" files", delay=2)
-    return fingerprint(
-        [
-            [name, os.path.getsize(folder / name), hash_file(folder / name)]
-            for name in bar
-        ]
-    )
+    paths = ((name, folder / name) for name in bar)
+    return fingerprint([[n, p.stat().st_size, hash_file(p)] for n, p in paths])
 
 
 def path_inside(folder: Union[str, Path], name: str) -> Path:
     """Join a folder and a name that a file holds; refuse one that leads out.
 
-    Every clip, split, fold, label, key, task or member whose name this package
-    reads from a file passes through here before it is a path.
+    Every name that this package reads from a file passes through here.
     """
     parts = name.split("/") if isinstance(name, str) else []
     if (
@@ -126,8 +120,8 @@ def path_inside(folder: Union[str, Path], name: str) -> Path:
         or any(ord(character) < 32 for character in name)
     ):
         raise ValueError(
-            f"The name {name!r} cannot be a name in {folder}: it must be a "
-            "relative path without '..', backslashes and control characters."
+            f"The name {name!r} cannot be a name in {folder}: give a relative "
+            "path without '..', backslashes and control characters."
         )
     return Path(folder) / name
 
@@ -139,8 +133,7 @@ def claim(
 ) -> None:
     """Make a folder belong to settings and data, or refuse others.
 
-    ``made_with`` holds all that the folder's content depends on, as plain
-    values; ``way_out`` is what a user may do who wants the new ones.
+    ``made_with`` holds all that its content depends on, as plain values.
     """
     folder, note = Path(folder), Path(folder) / MADE_WITH_FILE
     now = json.loads(json.dumps(made_with))  # lists for tuples, as in the file
@@ -207,12 +200,11 @@ def _first_file(folder: Path) -> str:
 
 @contextlib.contextmanager
 def hold(folder: Union[str, Path]) -> Iterator[Callable[[], None]]:
-    """Let no other process write into a folder meanwhile.
+    """Let no other process write into a folder, until this one ends.
 
-    Yields a function that raises an OSError if the folder was removed, and
-    perhaps made again by another process: call it before what must not be
-    lost is written. The operating system frees the folder when the process
-    ends, whatever ends it. On Windows nothing is held.
+    Yields a function that raises an OSError if the folder was removed, or made
+    again by another process: call it before what must not be lost is written.
+    On Windows nothing is held.
     """
     folder = Path(folder)
     is_new, file = not folder.exists(), _lock(folder)
@@ -223,8 +215,7 @@ def hold(folder: Union[str, Path]) -> Iterator[Callable[[], None]]:
     def check() -> None:
         if not _is_file_at(file, folder / LOCK_FILE):
             raise OSError(
-                f"{folder} was removed during the run, or made again by "
-                "another: nothing more is written there."
+                f"{folder} was removed during the run: no more is written."
             )
 
     try:
@@ -262,16 +253,14 @@ def _lock(folder: Path) -> Optional[TextIO]:
             file.seek(0)
             holder = file.read() or "another process"
             file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                logger.warning(
-                    f"{folder} cannot be locked ({error.strerror}): start no "
-                    "second run there."
-                )
-                return None
-            raise ValueError(
-                f"{folder} is in use by {holder}: wait until it ends, or "
-                "choose another output folder."
-            ) from error
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    f"{folder} is in use by {holder}: wait until it ends, or "
+                    "choose another output folder."
+                ) from error
+            why = f"cannot be locked ({error.strerror})"
+            logger.warning(f"{folder} {why}: start no second run there.")
+            return None
         if _is_file_at(file, folder / LOCK_FILE):
             return file
         file.close()  # its last holder has just removed it

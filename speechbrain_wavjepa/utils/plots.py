@@ -1,7 +1,5 @@
 """All pictures: masks, the learning curve, scenes, scores and confusions.
 
-Needs matplotlib (the extra ``plots``); there is no global plotting state.
-
 Shapes: T samples, R samples of a response, C channels, N tokens of each, K
 target blocks.
 
@@ -21,8 +19,7 @@ from torch import Tensor
 
 from speechbrain_wavjepa.utils.environment import require
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito 2008):
-# context and target, source and noise, left and right.
+# colours that stay apart for colour-blind readers (Okabe and Ito 2008)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 CURVES = {
     "loss": ("loss", "valid_loss"),
@@ -68,17 +65,12 @@ def plot_masks(
             name = f"{title}, {ear}" if channels > 1 else title
             rows[name] = of_channel, COLOURS[min(number, 1)]
     with _figure(path, 9, 5) as figure:
-        spectrum, bars = figure.subplots(
-            2, 1, sharex=True, height_ratios=[3, 1.6]
-        )
-        image = spectrum.imshow(
-            decibel,
-            origin="lower",
-            aspect="auto",
-            extent=(0, seconds, 0, len(decibel)),
-            vmin=decibel.max() - 80,
-            cmap="magma",
-        )
+        sizes = {"sharex": True, "height_ratios": [3, 1.6]}
+        spectrum, bars = figure.subplots(2, 1, **sizes)
+        extent = (0, seconds, 0, len(decibel))
+        look = {"origin": "lower", "aspect": "auto", "cmap": "magma"}
+        floor = decibel.max() - 80
+        image = spectrum.imshow(decibel, extent=extent, vmin=floor, **look)
         figure.colorbar(image, ax=spectrum, label="dB")
         title = "What the context encoder sees, and the targets"
         spectrum.set(ylabel="mel band", title=title)
@@ -97,25 +89,18 @@ def plot_learning_curve(
 ) -> None:
     """Draw what a ``StepLog`` has logged over the optimizer step."""
     if not steps:
-        raise ValueError(
-            "There is nothing to draw: no step was logged. Lower the yaml's "
-            "log_interval_steps."
-        )
+        raise ValueError("No step was logged: lower log_interval_steps.")
     with _figure(path, 10, 6.5) as figure:
         panels = figure.subplots(2, 2).flat
         for axes, (title, keys) in zip(panels, CURVES.items()):
             for key, colour in zip(keys, COLOURS):
-                points = [
-                    (row["step"], row[key]) for row in steps if key in row
-                ]
-                if points:
-                    axes.plot(
-                        *zip(*points),
-                        label=key.replace("_", " "),
-                        color=colour,
-                        marker="o" if len(points) < 30 else None,
-                        markersize=3,
-                    )
+                rows = [row for row in steps if key in row]
+                if rows:
+                    points = zip(*((row["step"], row[key]) for row in rows))
+                    label = key.replace("_", " ")
+                    (line,) = axes.plot(*points, label=label, color=colour)
+                    if len(rows) < 30:
+                        line.set(marker="o", markersize=3)
                     axes.legend(frameon=False)
             axes.set(title=title, xlabel="optimizer step")
             axes.set_ylim(bottom=0)
@@ -133,9 +118,7 @@ def plot_scene(
 ) -> None:
     """Draw a scene [T, C], its clip [T, 1], the source's response [R, C].
 
-    The bank's metadata may lack all of this: "source" and each of "noise"
-    with "azimuth" (left is positive), "elevation" and "distance";
-    "room_size", "head", "head_orientation", "t60_measured".
+    Of the metadata, a bank's (``make_bank``) or a stranger's, none is needed.
     """
     with _figure(path, 11, 6.5) as figure:
         grid = figure.add_gridspec(3, 2, width_ratios=[1, 1.25])
@@ -175,8 +158,8 @@ def _draw_lines(axes, length: float, values: np.ndarray, width: float) -> None:
 
 def _ears(channels: int) -> Sequence[str]:
     """Name the ears or receivers of a waveform."""
-    names = {1: ["omni"], 2: ["left", "right"]}
-    return names.get(channels, [f"receiver {n + 1}" for n in range(channels)])
+    others = [f"receiver {n + 1}" for n in range(channels)]
+    return {1: ["omni"], 2: ["left", "right"]}.get(channels, others)
 
 
 def _number(value: Any) -> Optional[float]:
@@ -210,12 +193,9 @@ def _draw_room(axes, metadata: Mapping[str, Any]) -> None:
     x, y = _place(metadata.get("head")) or (0.0, 0.0)
     ahead = math.radians(_number(metadata.get("head_orientation")) or 0.0)
     axes.add_patch(patches.Circle((x, y), 0.15, fill=False, linewidth=1.5))
-    axes.annotate(
-        "",
-        xytext=(x, y),
-        xy=(x + 0.5 * math.cos(ahead), y + 0.5 * math.sin(ahead)),
-        arrowprops={"arrowstyle": "-|>", "color": "black"},
-    )
+    nose = (x + 0.5 * math.cos(ahead), y + 0.5 * math.sin(ahead))
+    arrow = {"arrowstyle": "-|>", "color": "black"}
+    axes.annotate("", xytext=(x, y), xy=nose, arrowprops=arrow)
     noises = metadata.get("noise")
     noises = noises if isinstance(noises, list) else []
     for label, mark, colour, places in (
@@ -229,9 +209,8 @@ def _draw_room(axes, metadata: Mapping[str, Any]) -> None:
             far *= math.cos(math.radians(place["elevation"] or 0.0))
             angle = ahead + math.radians(place["azimuth"])
             end_x, end_y = x + far * math.cos(angle), y + far * math.sin(angle)
-            direction = [x, end_x], [y, end_y], "--"
-            point = end_x, end_y, mark
-            axes.plot(*(point if known else direction), color=colour)
+            line = [x, end_x], [y, end_y], "--"
+            axes.plot(*((end_x, end_y, mark) if known else line), color=colour)
     axes.plot([], [], ">", color="black", label="head, looking ahead")
     axes.figure.legend(loc="outside lower left", ncols=3, frameon=False)
     axes.set(aspect="equal", xlabel="metres")
@@ -262,10 +241,9 @@ def plot_scores(
     total, height = sum(sizes) + NAMES, max(4, 0.3 * len(ranking))
     with _figure(path, total, height, layout="none") as figure:
         gap = NAMES * len(sizes) / sum(sizes)
-        grid = {"width_ratios": sizes, "wspace": gap}
-        panels = figure.subplots(
-            1, len(sizes), squeeze=False, gridspec_kw=grid
-        )[0]
+        grid = figure.add_gridspec(1, len(sizes), wspace=gap)
+        grid.set_width_ratios(sizes)
+        panels = [figure.add_subplot(place) for place in grid]
         width = 0.8 / len(models)
         for number, (model, row) in enumerate(models.items()):
             scores, stds = zip(*row.values())
@@ -275,16 +253,12 @@ def plot_scores(
         names = [_show(task) for task in tasks]
         panels[0].set_xticks(range(len(tasks)), names, rotation=20, ha="right")
         panels[0].set_ylabel("primary score in %")
-        panels[0].legend(
-            frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)
-        )
-        if ranking:
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+        panels[0].legend(frameon=False, ncols=2, **above)
+        if ranking:  # the best on top
             names, scores = zip(*ranking)
-            bars = panels[1].barh(  # the best on top
-                [_show(name) for name in names],
-                scores,
-                color=["black" if n in models else "silver" for n in names],
-            )
+            colours = ["black" if n in models else "silver" for n in names]
+            bars = panels[1].barh([*map(_show, names)], scores, color=colours)
             panels[1].bar_label(bars, fmt="%.1f", padding=3)
             panels[1].set(xlim=(0, 110), xlabel="s(m)")
 
@@ -314,12 +288,7 @@ def plot_confusion(
         axes.set_xticks(range(len(labels)), names, rotation=90)
         axes.set_yticks(range(len(labels)), names)
         axes.set(xlabel="found", ylabel="true")
-        for row, column in zip(*np.nonzero(counts)):
-            axes.text(
-                column,
-                row,
-                f"{counts[row, column]:.0f}",
-                ha="center",
-                va="center",
-                color="white" if shares[row, column] > 0.5 else "black",
-            )
+        for place in zip(*np.nonzero(counts)):
+            look = {"color": "white" if shares[place] > 0.5 else "black"}
+            text = f"{counts[place]:.0f}"
+            axes.text(*place[::-1], text, ha="center", va="center", **look)

@@ -22,9 +22,7 @@ MAX_ROWS = 2**21
 def check_there(path: Union[str, Path]) -> None:
     """Refuse a file that is missing, or a folder, a pipe or a device."""
     if not os.path.exists(path):
-        raise ValueError(
-            f"{path} is missing: is the data set unpacked there, and whole?"
-        )
+        raise ValueError(f"{path} is missing: is the data set unpacked there?")
     if not os.path.isfile(path):
         raise ValueError(f"{path} is no regular file: remove it.")
 
@@ -34,9 +32,7 @@ def _bounded(path: Path, max_bytes: int) -> Iterator[None]:
     """Read a file that must be there, UTF-8 and no larger than this."""
     check_there(path)
     if (size := path.stat().st_size) > max_bytes:
-        raise ValueError(
-            f"{path} has {size} bytes, over {max_bytes}: labels are smaller."
-        )
+        raise ValueError(f"{path} has {size} bytes, over {max_bytes}.")
     try:
         yield
     except UnicodeDecodeError as error:
@@ -63,10 +59,8 @@ def read_json(path: Path) -> dict:
     """Read a file of JSON that holds a mapping."""
     found = parse_json(read_text(path), path)
     if not isinstance(found, dict):
-        raise ValueError(
-            f"{path} must hold a mapping in braces, not a "
-            f"{type(found).__name__}."
-        )
+        kind = type(found).__name__
+        raise ValueError(f"{path} must hold a mapping in braces, not a {kind}.")
     return found
 
 
@@ -93,8 +87,7 @@ def read_table(
 ) -> list[dict[str, str]]:
     """Read these columns of a table with a header, as a mapping for each row.
 
-    Memory grows with what is asked for. A missing or double column, a row
-    that is cut off or too long, and a table without a row are refused.
+    Memory grows with what is asked for, not with the table's columns.
     """
     rows = read_rows(path, delimiter, max_bytes)
     header = next(rows, [])
@@ -117,9 +110,8 @@ def read_table(
                 f"Row {number} of {path} has {len(row)} cells, the header "
                 f"{len(header)}: put quotes around cells with {delimiter!r}."
             )
-        found.append(
-            {c: row[n] if n < len(row) else "" for c, n in places.items()}
-        )
+        cells = ((c, row[n : n + 1]) for c, n in places.items())
+        found.append({column: "".join(cell) for column, cell in cells})
     if not found:
         raise ValueError(f"{path} has a header and no row: is it whole?")
     return found
@@ -133,7 +125,5 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
         if not path.name.startswith("._") and "__MACOSX" not in path.parts
     )
     if not found:
-        raise ValueError(
-            f"{folder} has no file {pattern!r}: is the data set unpacked there?"
-        )
+        raise ValueError(f"{folder} has no file {pattern!r}: is it unpacked?")
     return found
