@@ -42,26 +42,21 @@ class Setting(NamedTuple):
 
 
 # no audio model needs more: a stranger's folder cannot ask for all memory
-_DIM, _DEPTH = Setting(int, 1, 2**20), Setting(int, 1, 2**10)
-_RATIO = Setting(float, 1e-6, 2**10)
+_DIM, _RATIO = Setting(int, 1, 2**20), Setting(float, 1e-6, 2**10)
+SIZES = {"dim": _DIM, "depth": Setting(int, 1, 2**10)}  # of a transformer
+SIZES |= {"heads": _DIM, "mlp_ratio": _RATIO}
 ENCODER_SETTINGS = {
     "channels": Setting(int, 1, MAX_CHANNELS),
     "share_weights": Setting(bool),
     "frontend_dim": _DIM,
     "frontend_layers": Setting(list),
-    "encoder_dim": _DIM,
-    "encoder_depth": _DEPTH,
-    "encoder_heads": _DIM,
-    "encoder_mlp_ratio": _RATIO,
+    **{f"encoder_{size}": setting for size, setting in SIZES.items()},
     "encoder_norm_first": Setting(bool),
 }
 PRETRAINING_SETTINGS = {
     "top_k_layers": Setting(int),
     "target_norm": Setting(str),
-    "predictor_dim": _DIM,
-    "predictor_depth": _DEPTH,
-    "predictor_heads": _DIM,
-    "predictor_mlp_ratio": _RATIO,
+    **{f"predictor_{size}": setting for size, setting in SIZES.items()},
 }
 # How clips are embedded; anything here may be changed when loading.
 RUNTIME_SETTINGS = {
@@ -76,7 +71,6 @@ RUNTIME_SETTINGS = {
     "precision": Setting(str, default="fp32"),
     "layer_weights": Setting(bool, default=False),  # of a LayerSum
 }
-SIZES = ("dim", "depth", "heads", "mlp_ratio")  # of a transformer
 SETTINGS = {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS, **RUNTIME_SETTINGS}
 
 SETTINGS_FILE = "hyperparams.yaml"

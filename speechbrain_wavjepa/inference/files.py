@@ -123,16 +123,6 @@ def embed_files(
     The output is a .npz or .parquet, or without a suffix a folder of one .npz
     a sound; with timestamps it holds each token and its time. One of another
     model, of other settings or sounds is refused, or with overwrite replaced.
-
-    Example
-    -------
-    >>> folder = getfixture("pretrained_folder")
-    >>> output = str(getfixture("tmpdir").join("embeddings.npz"))
-    >>> embed_files([folder], folder, output).embedded
-    1
-    >>> with np.load(output) as arrays:
-    ...     arrays["names"].tolist(), arrays["embeddings"].shape
-    (['example.wav'], (1, 16))
     """
     output = Path(output)
     if output.suffix not in ("", *GATHER) or output.suffix and output.is_dir():
@@ -183,7 +173,6 @@ def hash_model(folder: Union[str, Path]) -> str:
     Arguments
     ---------
     folder : str or Path
-        A pretrained folder.
 
     Example
     -------
@@ -197,15 +186,10 @@ def hash_model(folder: Union[str, Path]) -> str:
 
 def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
     """Gather all that embeddings depend on, but for the sounds."""
-    settings = read_settings(model)
-    names = (*ENCODER_SETTINGS, *RUNTIME_SETTINGS)
-    return {
-        "made_by": MADE_BY,
-        "version": __version__,
-        "model": hash_model(model),
-        "timestamps": timestamps,
-        **{name: settings[name] for name in names if name in settings},
-    }
+    names = {*ENCODER_SETTINGS, *RUNTIME_SETTINGS}
+    kept = {k: v for k, v in read_settings(model).items() if k in names}
+    kept |= {"made_by": MADE_BY, "version": __version__}
+    return {**kept, "model": hash_model(model), "timestamps": timestamps}
 
 
 def _read_finished(output: Path) -> _Contents:
@@ -217,11 +201,9 @@ def _read_finished(output: Path) -> _Contents:
                 keys = ("names", "sha256", "doubtful")
                 columns = [arrays[key].tolist() for key in keys]
         else:
-            parquet = require("pyarrow.parquet", "data")
-            with parquet.ParquetFile(output) as file:
-                found = file.schema_arrow.metadata or {}
-                metadata = json.loads(found[METADATA.encode()])
+            with require("pyarrow.parquet", "data").ParquetFile(output) as file:
                 table = file.read(["name", "sha256", "doubtful"])
+            metadata = json.loads(table.schema.metadata[METADATA.encode()])
             columns = [column.to_pylist() for column in table.columns]
         unreadable = metadata.pop("unreadable")
     # a file of any origin: KeyError, BadZipFile, ArrowInvalid, ...
@@ -363,13 +345,11 @@ def _gather_npz(
         return (_read(pieces, name, key) for name in contents.sounds)
 
     total = len(contents.sounds)
+    texts = {METADATA: contents.metadata(), "names": list(contents.sounds)}
+    texts["sha256"] = [sound for sound, _ in contents.sounds.values()]
+    texts["doubtful"] = [why for _, why in contents.sounds.values()]
     columns = {}  # type, shape, and the arrays that it is made of
-    for key, values in (
-        (METADATA, contents.metadata()),
-        ("names", list(contents.sounds)),
-        ("sha256", [sound for sound, _ in contents.sounds.values()]),
-        ("doubtful", [why for _, why in contents.sounds.values()]),
-    ):
+    for key, values in texts.items():
         array = np.array(values, dtype=str)
         columns[key] = array.dtype.str, array.shape, [array]
     if contents.made_with["timestamps"]:

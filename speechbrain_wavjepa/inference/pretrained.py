@@ -90,8 +90,7 @@ def write_pretrained(
 
     Arguments
     ---------
-    folder : str or Path
-        The folder to make; replaces none but a pretrained folder.
+    folder : str or Path, which replaces none but a pretrained folder
     wavjepa : WavJEPAEncoder
         The model; of a WavJEPA what pretraining needs is kept too.
     settings : Mapping[str, Any], optional
@@ -100,9 +99,7 @@ def write_pretrained(
     model_card : Mapping[str, Any], optional
         Any of name, training_data, licence, notes and figures.
     classifier : LinearClassifier or MultilabelClassifier, optional
-        From embeddings [B, 1, D] to log-probabilities [B, 1, classes].
-    labels : Sequence[str], optional
-        The classes in the classifier's order.
+    labels : Sequence[str], optional, in the classifier's order
     layer_sum : LayerSum, optional
         How layers are summed (default: the last one is taken).
 
@@ -115,7 +112,14 @@ def write_pretrained(
     ['README.md', 'example.wav', 'hyperparams.yaml', 'wavjepa.ckpt']
     """
     folder, labels = Path(folder), list(labels or [])
-    _check_place(folder)
+    others = [folder.name] * folder.exists()
+    if folder.is_dir():
+        others = sorted({item.name for item in folder.iterdir()} - FILES)
+    if others:
+        raise ValueError(
+            f"{folder} exists and {', '.join(others[:5])} is not of a "
+            "pretrained folder, which would be replaced: choose another name."
+        )
     _check_classifier(classifier, labels, wavjepa.context_encoder.dim)
     runtime, sums = dict(settings or {}), layer_sum is not None
     training = runtime.pop("training", None)
@@ -158,18 +162,6 @@ def write_pretrained(
         load_pretrained(aside).embed(example[None])
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse to replace anything but a pretrained folder."""
-    others = ["it"] if folder.exists() else []
-    if folder.is_dir():
-        others = sorted({item.name for item in folder.iterdir()} - FILES)
-    if others:
-        raise ValueError(
-            f"{folder} exists and {', '.join(others[:5])} is not of a "
-            "pretrained folder, which would be replaced: choose another name."
-        )
-
-
 def _check_classifier(
     classifier: Optional[nn.Module], labels: list[str], dim: int
 ) -> None:
@@ -200,7 +192,6 @@ def load_pretrained(
     Arguments
     ---------
     folder : str or Path
-        A pretrained folder.
     random_weights : bool
         New weights instead of the folder's: the baseline of pretraining.
     **changes : Any
@@ -399,9 +390,7 @@ def check_weights(weights: Any, path: Union[str, Path]) -> None:
     # an expanded tensor claims any size for a single number
     claimed = sum(value.nbytes for value in weights.values())
     if claimed > (size := os.path.getsize(path)):
-        raise ValueError(
-            f"{path} claims {claimed} bytes of weights and has {size}."
-        )
+        raise ValueError(f"{path} claims {claimed} bytes and has {size}.")
     for key, value in weights.items():
         if not bool(value.float().isfinite().all()):
             raise ValueError(
