@@ -54,9 +54,8 @@ def random_windows(
             f"A window of {window_samples} samples does not fit into clips "
             f"of {num_samples}: pad the clips or lower window_samples."
         )
-    if lengths is None:
-        lengths = torch.full((num_clips,), num_samples)
-    lengths = lengths.cpu()
+    full = torch.full((num_clips,), num_samples)
+    lengths = full if lengths is None else lengths.cpu()
     num_starts = (lengths - window_samples).clamp(min=0) + 1  # [B]
     shape = num_clips, windows_per_clip
     draws = torch.rand(shape, generator=generator, dtype=torch.float64)
