@@ -16,10 +16,7 @@ class LinearClassifier(StrictModule):
 
     Arguments
     ---------
-    dim : int
-        Size of an embedding.
-    num_classes : int
-        Number of classes.
+    dim, num_classes : int, of an embedding and of the labels
 
     Example
     -------

@@ -1,10 +1,9 @@
 """Settings of a model: read off it, checked, built; written and read.
 
-A pretrained folder keeps them in hyperparams.yaml. SpeechBrain's
-``from_hparams`` evaluates this file, and a yaml of HyperPyYAML
-(https://github.com/speechbrain/HyperPyYAML) can run code; here it is parsed
-and nothing in it is evaluated. The file and the model card beside it are
-written from ``templates/``.
+A pretrained folder keeps them in hyperparams.yaml, which a template of
+``templates/`` gives its form. SpeechBrain's ``from_hparams`` evaluates it as
+HyperPyYAML (https://github.com/speechbrain/HyperPyYAML), which can run code;
+here it is parsed and nothing is evaluated.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -12,7 +11,7 @@ Authors
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Union
@@ -42,28 +41,22 @@ class Setting(NamedTuple):
     default: Any = None
 
 
-# No audio model needs more than the upper limits: a stranger's folder cannot
-# ask for all memory.
-_DIM, _DEPTH = Setting(int, 1, 2**20), Setting(int, 1, 2**10)
-_RATIO = Setting(float, 1e-6, 2**10)
+# no audio model needs more: a stranger's folder cannot ask for all memory
+_DIM, _RATIO = Setting(int, 1, 2**20), Setting(float, 1e-6, 2**10)
+SIZES = {"dim": _DIM, "depth": Setting(int, 1, 2**10)}  # of a transformer
+SIZES |= {"heads": _DIM, "mlp_ratio": _RATIO}
 ENCODER_SETTINGS = {
     "channels": Setting(int, 1, MAX_CHANNELS),
     "share_weights": Setting(bool),
     "frontend_dim": _DIM,
     "frontend_layers": Setting(list),
-    "encoder_dim": _DIM,
-    "encoder_depth": _DEPTH,
-    "encoder_heads": _DIM,
-    "encoder_mlp_ratio": _RATIO,
+    **{f"encoder_{size}": setting for size, setting in SIZES.items()},
     "encoder_norm_first": Setting(bool),
 }
 PRETRAINING_SETTINGS = {
     "top_k_layers": Setting(int),
     "target_norm": Setting(str),
-    "predictor_dim": _DIM,
-    "predictor_depth": _DEPTH,
-    "predictor_heads": _DIM,
-    "predictor_mlp_ratio": _RATIO,
+    **{f"predictor_{size}": setting for size, setting in SIZES.items()},
 }
 # How clips are embedded; anything here may be changed when loading.
 RUNTIME_SETTINGS = {
@@ -78,7 +71,6 @@ RUNTIME_SETTINGS = {
     "precision": Setting(str, default="fp32"),
     "layer_weights": Setting(bool, default=False),  # of a LayerSum
 }
-SIZES = ("dim", "depth", "heads", "mlp_ratio")  # of a transformer
 SETTINGS = {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS, **RUNTIME_SETTINGS}
 
 SETTINGS_FILE = "hyperparams.yaml"
@@ -99,8 +91,8 @@ def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
     frontend = model.frontend
     if not isinstance(frontend, ConvFrontend):
         raise ValueError(
-            f"A model with a {type(frontend).__name__} cannot be written as a "
-            "pretrained folder: use a ConvFrontend, or its checkpoint."
+            f"A model with a {type(frontend).__name__} cannot be written to a "
+            "folder: use a ConvFrontend, or its checkpoint."
         )
     settings = {
         "channels": frontend.channels,
@@ -134,17 +126,12 @@ def _describe_transformer(part: str, encoder: TransformerEncoder) -> dict:
 def build_encoder(settings: Mapping[str, Any]) -> WavJEPAEncoder:
     """Build the part that embeds, with new weights; see ``describe_model``."""
     check_settings(settings, ENCODER_SETTINGS)
+    names = ("frontend_dim", "frontend_layers", "channels", "share_weights")
+    sizes = [settings[f"encoder_{size}"] for size in SIZES]
+    norm_first = settings["encoder_norm_first"]
     return WavJEPAEncoder(
-        ConvFrontend(
-            settings["frontend_dim"],
-            settings["frontend_layers"],
-            settings["channels"],
-            settings["share_weights"],
-        ),
-        TransformerEncoder(
-            *(settings[f"encoder_{size}"] for size in SIZES),
-            norm_first=settings["encoder_norm_first"],
-        ),
+        ConvFrontend(*(settings[name] for name in names)),
+        TransformerEncoder(*sizes, norm_first=norm_first),
     )
 
 
@@ -153,14 +140,12 @@ def build_wavjepa(settings: Mapping[str, Any]) -> WavJEPA:
     check_settings(settings, PRETRAINING_SETTINGS)
     part = build_encoder(settings)
     top_k, norm = settings["top_k_layers"], settings["target_norm"]
+    sizes = [settings[f"predictor_{size}"] for size in SIZES]
     return WavJEPA(
         part.frontend,
         part.context_encoder,
         TargetEncoder(part.context_encoder, top_k, norm),
-        Predictor(
-            settings["encoder_dim"],
-            *(settings[f"predictor_{size}"] for size in SIZES),
-        ),
+        Predictor(settings["encoder_dim"], *sizes),
     )
 
 
@@ -191,9 +176,7 @@ def check_settings(settings: Mapping[str, Any], names: Iterable[str]) -> None:
         elif kind is list and not _are_layers(value):
             must = "be a list of [dim, kernel, stride]"
         if must:
-            raise ValueError(
-                f"The setting {name} must {must}, got {repr(value)[:200]}."
-            )
+            raise ValueError(f"{name} must {must}, got {repr(value)[:200]}.")
 
 
 def _are_layers(value: list) -> bool:
@@ -213,18 +196,16 @@ def check_sizes(settings: Mapping[str, Any], num_values: int) -> None:
     """
     check_settings(settings, ENCODER_SETTINGS)
     check_settings(settings, [name for name in SETTINGS if name in settings])
-    layers, dim = settings["frontend_layers"], settings["encoder_dim"]
-    below = [1, *(size for size, _, _ in layers)]
+    dim, wanted, below = settings["encoder_dim"], 0, 1
     stacks = 1 if settings["share_weights"] else settings["channels"]
-    wanted = stacks * sum(
-        low * high * kernel for low, (high, kernel, _) in zip(below, layers)
-    )
+    for size, kernel, _ in settings["frontend_layers"]:
+        wanted, below = wanted + stacks * below * size * kernel, size
     hidden = int(dim * settings["encoder_mlp_ratio"])
     wanted += settings["encoder_depth"] * (4 * dim + 2 * hidden) * dim
     if wanted > num_values:
         raise ValueError(
-            "The file of weights does not fit the model: the settings ask for "
-            f"over {wanted} values and it has no more than {num_values}."
+            "The file of weights does not fit the model: settings ask for over "
+            f"{wanted} values and it has no more than {num_values}."
         )
 
 
@@ -235,9 +216,9 @@ def fill_template(name: str, values: Mapping[str, Any]) -> str:
     for line in (template / name).read_text(encoding="utf-8").splitlines():
         line, _, condition = line.partition("  # if ")
         if not condition or values.get(condition):
-            lines.append(
-                re.sub(r"\$(\w+)", lambda found: str(values[found[1]]), line)
-            )
+            parts = re.split(r"\$(\w+)", line)
+            parts[1::2] = [str(values[part]) for part in parts[1::2]]
+            lines.append("".join(parts))
     return "\n".join(lines) + "\n"
 
 
@@ -246,9 +227,9 @@ def write_hyperparams(
 ) -> str:
     """Write hyperparams.yaml; ``classifier`` is a public name of this room."""
     values = {name: _to_yaml(value) for name, value in settings.items()}
-    more = {"classifier": classifier, "num_classes": num_classes}
-    more["layer_sum"] = settings["layer_weights"]
-    text = fill_template(SETTINGS_FILE, {**values, **more})
+    values |= {"classifier": classifier, "num_classes": num_classes}
+    values["layer_sum"] = settings["layer_weights"]
+    text = fill_template(SETTINGS_FILE, values)
     return text.replace(": \n", ":\n")  # before a mapping
 
 
@@ -262,18 +243,13 @@ class _Dumper(yaml.SafeDumper):
 def _to_yaml(value: Any) -> str:
     """Write a plain value for its place after a key."""
     is_block = isinstance(value, Mapping)
+    value = dict(value) if is_block else value
+    style = {"sort_keys": False, "default_flow_style": not is_block}
     try:
-        text = yaml.dump(
-            dict(value) if is_block else value,
-            Dumper=_Dumper,
-            sort_keys=False,
-            default_flow_style=not is_block,
-            width=math.inf,
-        )
+        text = yaml.dump(value, Dumper=_Dumper, width=math.inf, **style)
     except yaml.YAMLError as error:
-        raise ValueError(
-            f"Settings must be plain numbers, texts and lists: {error}"
-        ) from error
+        kinds = "plain numbers, texts and lists"
+        raise ValueError(f"Settings must be {kinds}: {error}") from error
     if is_block:
         return "".join(f"\n  {line}" for line in text.splitlines())
     return text.removesuffix("...\n").strip()
@@ -308,7 +284,7 @@ def get_checksum(
     if not isinstance(checksum, str):
         raise ValueError(
             f"The {SETTINGS_FILE} of {folder} has no checksum of {name}: make "
-            "the folder again with its recipe, or convert it again."
+            "the folder again, with its recipe or by converting."
         )
     return checksum
 
@@ -321,37 +297,28 @@ def list_code(folder: Union[str, Path]) -> list[str]:
     tags; and every text with a reference among other letters, since it is
     evaluated as Python's arithmetic, which can write such a tag unmarked.
     """
-    return sorted(set(_find_code(_read(folder)[1])))
+    found = set()
+    for node in _read(folder)[1]:
+        if node.tag not in PLAIN_TAGS:
+            found.add(node.tag.replace("tag:yaml.org,2002:", "!!"))
+        if isinstance(node, ruamel.yaml.ScalarNode):
+            is_reference = node.tag in ("!ref", "!copy")
+            is_plain = is_reference and PLAIN_REFERENCE.fullmatch(node.value)
+            if (
+                "!" in node.value
+                or REFERENCE.search(node.value)
+                and not is_plain
+            ):
+                kind = node.tag if is_reference else "the text"
+                found.add(f"{kind} {node.value}")
+    return sorted(found)
 
 
-def _find_code(node: ruamel.yaml.Node) -> Iterator[str]:
-    """Find what would run in a tree of nodes."""
-    if node.tag not in PLAIN_TAGS:
-        yield node.tag.replace("tag:yaml.org,2002:", "!!")
-    if isinstance(node, ruamel.yaml.ScalarNode):
-        is_reference = node.tag in ("!ref", "!copy")
-        is_plain = is_reference and PLAIN_REFERENCE.fullmatch(node.value)
-        computed = REFERENCE.search(node.value) and not is_plain
-        if "!" in node.value or computed:
-            yield f"{node.tag if is_reference else 'the text'} {node.value}"
-    for child in _children(node):
-        yield from _find_code(child)
-
-
-def _children(node: ruamel.yaml.Node) -> Iterator[ruamel.yaml.Node]:
-    """Yield what a mapping or sequence holds."""
-    if not isinstance(node, ruamel.yaml.ScalarNode):
-        for child in node.value:
-            yield from child if isinstance(child, tuple) else (child,)
-
-
-def _read(folder: Union[str, Path]) -> tuple[dict, ruamel.yaml.Node]:
+def _read(folder: Union[str, Path]) -> tuple[dict, list[ruamel.yaml.Node]]:
     """Read hyperparams.yaml: its plain values, and all of its nodes."""
     path = Path(folder) / SETTINGS_FILE
     if not path.is_file():  # whoever opens a fifo waits for ever
-        raise ValueError(
-            f"{folder} has no {SETTINGS_FILE}: give a pretrained folder."
-        )
+        raise ValueError(f"{folder} has no {SETTINGS_FILE}: give another.")
     with open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -363,21 +330,26 @@ def _read(folder: Union[str, Path]) -> tuple[dict, ruamel.yaml.Node]:
         tree = parser.compose(data.decode())
         if not isinstance(tree, ruamel.yaml.MappingNode):
             raise ValueError("it holds no settings: is it another file?")
-        _refuse_aliases(tree, set())
-        return parser.constructor.construct_document(tree), tree
+        nodes = _list_nodes(tree)
+        return parser.constructor.construct_document(tree), nodes
     except (ruamel.yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} cannot be read as yaml: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as yaml: {reason}") from error
 
 
-def _refuse_aliases(node: ruamel.yaml.Node, seen: set[int]) -> None:
-    """Refuse nodes that stand in several places: they grow without bound."""
-    if id(node) in seen:
-        raise ValueError("it repeats a part by an alias (*name): write it out.")
-    seen.add(id(node))
-    for child in _children(node):
-        _refuse_aliases(child, seen)
+def _list_nodes(tree: ruamel.yaml.Node) -> list[ruamel.yaml.Node]:
+    """List all nodes; refuse aliases, by which a yaml grows without bound."""
+    nodes, seen = [tree], set()
+    for node in nodes:  # the list grows meanwhile
+        if id(node) in seen:
+            raise ValueError(
+                "it repeats a part by an alias (*a): write it out."
+            )
+        seen.add(id(node))
+        if not isinstance(node, ruamel.yaml.ScalarNode):
+            for child in node.value:
+                nodes += child if isinstance(child, tuple) else [child]
+    return nodes
 
 
 def write_card(

@@ -9,14 +9,13 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
 from speechbrain_wavjepa.processing.audio import (
     MAX_CHANNELS,
     MIN_RATE,
+    Lengths,
     resample,
     rms_normalize,
     select_channels,
@@ -32,8 +31,7 @@ class AudioNormalizer:
 
     Arguments
     ---------
-    sample_rate : int
-        The model's rate in Hz.
+    sample_rate : int, the model's in Hz
 
     Example
     -------
@@ -50,8 +48,8 @@ class AudioNormalizer:
             raise ValueError("There are 0 samples: is the file complete?")
         if sample_rate < MIN_RATE:
             raise ValueError(
-                f"A sample rate of {sample_rate} Hz holds no sound, under "
-                f"{MIN_RATE} Hz: is the file's header right?"
+                f"The sample rate is {sample_rate} Hz, under {MIN_RATE} Hz: is "
+                "the file's header right?"
             )
         audio = audio[:, None] if audio.ndim == 1 else audio
         return resample(audio, sample_rate, self.sample_rate)
@@ -64,8 +62,7 @@ class ChannelSelector(nn.Module):
     ---------
     channels : int
         The model's channels: mono clips are duplicated for two.
-    policy : str
-        How several channels become one: "first" or "mean".
+    policy : "first" or "mean", how several channels become one
 
     Example
     -------
@@ -76,25 +73,23 @@ class ChannelSelector(nn.Module):
     def __init__(self, channels: int = 1, policy: str = "first"):
         super().__init__()
         select_channels(torch.zeros(1, 1), channels, policy)  # or refuses them
-        self.channels = channels
-        self.policy = policy
+        self.channels, self.policy = channels, policy
 
     def forward(self, wavs: Tensor) -> Tensor:
         """Turn finite clips [B, T] or [B, T, C] into [B, T, channels]."""
         shape = list(wavs.shape)
         if len(shape) not in (2, 3) or shape[1] == 0:
             raise ValueError(
-                "Clips are [clips, samples] or [clips, samples, channels] "
-                f"with a sample or more, got {shape}."
+                "Clips are [clips, samples(, channels)] with a sample or more, "
+                f"got {shape}."
             )
         if not bool(torch.isfinite(wavs).all()):
             raise ValueError("The clips hold NaN or Inf: check files and gain.")
         wavs = wavs[:, :, None] if wavs.ndim == 2 else wavs
         if wavs.shape[2] > MAX_CHANNELS:
             raise ValueError(
-                f"Clips have up to {MAX_CHANNELS} channels, got {shape[2]} in "
-                f"{shape}: are the axes [clips, samples, channels]? Select the "
-                "ears or one channel."
+                f"Clips are [clips, samples, channels] with {MAX_CHANNELS} "
+                f"channels at most, got {shape}: are the axes right?"
             )
         flat = select_channels(wavs.flatten(0, 1), self.channels, self.policy)
         return flat.unflatten(0, wavs.shape[:2])
@@ -105,8 +100,7 @@ class RMSNormalizer(nn.Module):
 
     Arguments
     ---------
-    level_db : float
-        Level in dB relative to full scale. Silence stays silence.
+    level_db : float, relative to full scale; silence stays silence
 
     Example
     -------
@@ -119,9 +113,7 @@ class RMSNormalizer(nn.Module):
         super().__init__()
         self.level_db = level_db
 
-    def forward(
-        self, waveform: Tensor, wav_lens: Optional[Tensor] = None
-    ) -> Tensor:
+    def forward(self, waveform: Tensor, wav_lens: Lengths = None) -> Tensor:
         """Level clips [B, T, C] by what is not padding, which becomes zero."""
         levelled = torch.zeros_like(waveform)
         lengths = valid_lengths(waveform, wav_lens)
@@ -138,8 +130,7 @@ class TokenEncoder(StrictModule):
     compute_features, mean_var_norm, embedding_model : nn.Module
         A ChannelSelector, a RMSNormalizer and a WavJEPAEmbedding, under the
         names that SpeechBrain's EncoderClassifier asks for.
-    sample_rate : int
-        The rate in Hz that it takes.
+    sample_rate : int, in Hz
 
     Example
     -------
@@ -165,7 +156,7 @@ class TokenEncoder(StrictModule):
         self.sample_rate = sample_rate
 
     def forward(
-        self, wavs: Tensor, wav_lens: Optional[Tensor] = None
+        self, wavs: Tensor, wav_lens: Lengths = None
     ) -> dict[str, Tensor]:
         """Encode clips [B, T] or [B, T, C] at the sample rate.
 
@@ -175,15 +166,12 @@ class TokenEncoder(StrictModule):
         tokens = self.embedding_model.tokens(*self._prepare(wavs, wav_lens))
         return dict(zip(("embeddings", "times", "num_tokens"), tokens))
 
-    def embed(self, wavs: Tensor, wav_lens: Optional[Tensor] = None) -> Tensor:
+    def embed(self, wavs: Tensor, wav_lens: Lengths = None) -> Tensor:
         """Compute the embeddings [B, 1, D] of clips [B, T] or [B, T, C]."""
         return self.embedding_model(*self._prepare(wavs, wav_lens))
 
-    def _prepare(
-        self, wavs: Tensor, wav_lens: Optional[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Give clips the model's channels and level."""
-        if wav_lens is None:
-            wav_lens = torch.ones(len(wavs), device=wavs.device)
-        waveform = self.mean_var_norm(self.compute_features(wavs), wav_lens)
-        return waveform, wav_lens
+    def _prepare(self, wavs: Tensor, wav_lens: Lengths) -> tuple:
+        """Give clips the model's channels and level; pass on the lengths."""
+        return self.mean_var_norm(
+            self.compute_features(wavs), wav_lens
+        ), wav_lens

@@ -63,11 +63,10 @@ def export_program(
     shape = (embedding.grid.window_samples, embedding.model.frontend.channels)
     generator = torch.Generator().manual_seed(0)
     windows = torch.randn(2, *shape, generator=generator)
+    dynamic = {"windows": {0: torch.export.Dim("batch")}}
     with torch.no_grad():
         program = torch.export.export(
-            encoder,
-            (windows,),
-            dynamic_shapes={"windows": {0: torch.export.Dim("batch")}},
+            encoder, (windows,), dynamic_shapes=dynamic
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     errors = {}
@@ -86,9 +85,8 @@ def export_program(
             errors[f"batch of {batch}"] = error
             if not error <= TOLERANCE:
                 raise ValueError(
-                    f"The program differs from the model by {error} for a "
-                    f"batch of {batch}, over {TOLERANCE}: it was deleted. "
-                    "Please report this with your versions of torch and onnx."
+                    f"The program differs from the model by {error}, over "
+                    f"{TOLERANCE}: it was deleted. Report your torch's version."
                 )
     return errors
 
@@ -97,19 +95,11 @@ def _write_onnx(
     program: torch.export.ExportedProgram, path: Path
 ) -> Callable[[Tensor], Tensor]:
     """Write the program as ONNX; return a function that runs it."""
-    torch.onnx.export(
-        program,
-        f=str(path),
-        input_names=["windows"],
-        output_names=["tokens"],
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    session = require("onnxruntime", "onnx").InferenceSession(
-        str(path), providers=["CPUExecutionProvider"]
-    )
-
+    names = {"input_names": ["windows"], "output_names": ["tokens"]}
+    options = {"dynamo": True, "external_data": False, "verbose": False}
+    torch.onnx.export(program, f=str(path), **names, **options)
+    start = require("onnxruntime", "onnx").InferenceSession
+    session = start(str(path), providers=["CPUExecutionProvider"])
     return lambda windows: torch.from_numpy(
         session.run(None, {"windows": windows.numpy()})[0]
     )

@@ -91,17 +91,17 @@ def find_audio(places: Iterable[Union[str, Path]]) -> Files:
     """List files, and the audio files of folders by their paths below them."""
     found: dict[str, Path] = {}
     for place in map(Path, places):
-        inside = [place] if place.is_file() else sorted(place.rglob("*"))
-        if place.is_dir():
+        root, inside = place.parent, [place]
+        if not place.is_file():
+            root, inside = place, sorted(place.rglob("*"))
             inside = [p for p in inside if is_clip_name(p.name) and p.is_file()]
         if not inside:
+            kinds = ", ".join(AUDIO_SUFFIXES)
             raise ValueError(
-                f"{place} is neither a file nor a folder with files "
-                f"{', '.join(AUDIO_SUFFIXES)}."
+                f"{place} is neither a file nor a folder with files {kinds}."
             )
         for path in inside:
-            is_place = path == place
-            name = path.name if is_place else path.relative_to(place).as_posix()
+            name = path.relative_to(root).as_posix()
             if found.setdefault(name, path) != path:
                 raise ValueError(
                     f"{found[name]} and {path} would have the same name in "
@@ -120,52 +120,41 @@ def embed_files(
 ) -> EmbeddingReport:
     """Embed files and folders with a pretrained folder, or resume to do so.
 
-    The output is one .npz or .parquet, or without a suffix a folder with one
-    .npz for each sound. With timestamps there is an embedding for each token
-    and its time. One of another model, of other settings or sounds is refused
-    (ValueError), or with overwrite replaced.
-
-    Example
-    -------
-    >>> folder = getfixture("pretrained_folder")
-    >>> output = str(getfixture("tmpdir").join("embeddings.npz"))
-    >>> embed_files([folder], folder, output).embedded
-    1
-    >>> with np.load(output) as arrays:
-    ...     arrays["names"].tolist(), arrays["embeddings"].shape
-    (['example.wav'], (1, 16))
+    The output is a .npz or .parquet, or without a suffix a folder of one .npz
+    a sound; with timestamps it holds each token and its time. One of another
+    model, of other settings or sounds is refused, or with overwrite replaced.
     """
     output = Path(output)
     if output.suffix not in ("", *GATHER) or output.suffix and output.is_dir():
         raise ValueError(
-            f"The output {output} must be a file .npz or .parquet, or a "
-            "folder without a suffix."
+            f"{output} must be a file .npz or .parquet, or a folder without "
+            "a suffix."
         )
     if output.suffix == ".parquet":
         require("pyarrow.parquet", "data")
     files = find_audio(places)
     encoder = load_pretrained(model).to(find_device(device))
     made_with = _describe(model, timestamps)
-    is_file, pieces = bool(output.suffix), output
-    if is_file:
-        pieces = output.with_name(f"{output.name}.unfinished")
+    is_file = bool(output.suffix)
+    pieces = Path(f"{output}{'.unfinished' * is_file}")
     with hold(pieces):
         if is_file and output.exists():
             finished = _read_finished(output)
-            different = compare(finished.made_with, made_with)
-            different = f"was made with {different}" if different else ""
-            different = different or _compare_sounds(finished, files)[0]
+            if different := compare(finished.made_with, made_with):
+                different = f"with {different}"
+            else:
+                different, _ = _compare_sounds(finished, files)
             if not different:
                 return finished.report(files, 0)
             if not overwrite:
-                raise ValueError(f"{output} {different}: {WAY_OUT}.")
+                raise ValueError(f"{output} was made {different}: {WAY_OUT}.")
         if overwrite:
             _clear(pieces, made_with)
         claim(pieces, made_with, WAY_OUT)
         before = _Contents(made_with, _read_pieces(pieces), {})
         different, stale = _compare_sounds(before, files, is_whole=False)
         if different and not is_file and not overwrite:
-            raise ValueError(f"{output} {different}: {WAY_OUT}.")
+            raise ValueError(f"{output} was made {different}: {WAY_OUT}.")
         for name in stale:
             _piece(pieces, name).unlink()
             del before.sounds[name]
@@ -179,16 +168,11 @@ def embed_files(
 
 
 def hash_model(folder: Union[str, Path]) -> str:
-    """Tell a pretrained folder apart from all others.
+    """Compute a SHA-256 of a folder's settings and of all weights that embed.
 
     Arguments
     ---------
     folder : str or Path
-
-    Returns
-    -------
-    str
-        The SHA-256 of its settings and of all weights that embed.
 
     Example
     -------
@@ -196,21 +180,16 @@ def hash_model(folder: Union[str, Path]) -> str:
     64
     """
     folder = Path(folder)
-    optional = [LAYER_SUM_FILE] if (folder / LAYER_SUM_FILE).exists() else []
+    optional = [LAYER_SUM_FILE] * (folder / LAYER_SUM_FILE).exists()
     return fingerprint_files(folder, [SETTINGS_FILE, ENCODER_FILE, *optional])
 
 
 def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
     """Gather all that embeddings depend on, but for the sounds."""
-    settings = read_settings(model)
-    names = (*ENCODER_SETTINGS, *RUNTIME_SETTINGS)
-    return {
-        "made_by": MADE_BY,
-        "version": __version__,
-        "model": hash_model(model),
-        "timestamps": timestamps,
-        **{name: settings[name] for name in names if name in settings},
-    }
+    names = {*ENCODER_SETTINGS, *RUNTIME_SETTINGS}
+    kept = {k: v for k, v in read_settings(model).items() if k in names}
+    kept |= {"made_by": MADE_BY, "version": __version__}
+    return {**kept, "model": hash_model(model), "timestamps": timestamps}
 
 
 def _read_finished(output: Path) -> _Contents:
@@ -222,18 +201,16 @@ def _read_finished(output: Path) -> _Contents:
                 keys = ("names", "sha256", "doubtful")
                 columns = [arrays[key].tolist() for key in keys]
         else:
-            parquet = require("pyarrow.parquet", "data")
-            with parquet.ParquetFile(output) as file:
-                found = file.schema_arrow.metadata or {}
-                metadata = json.loads(found[METADATA.encode()])
+            with require("pyarrow.parquet", "data").ParquetFile(output) as file:
                 table = file.read(["name", "sha256", "doubtful"])
+            metadata = json.loads(table.schema.metadata[METADATA.encode()])
             columns = [column.to_pylist() for column in table.columns]
         unreadable = metadata.pop("unreadable")
     # a file of any origin: KeyError, BadZipFile, ArrowInvalid, ...
     except Exception as error:
         raise ValueError(
-            f"{output} exists and was not written by `{MADE_BY}`: choose "
-            "another output, or delete it."
+            f"{output} was not written by `{MADE_BY}`: choose another output, "
+            "or delete it."
         ) from error
     names, *sounds = columns
     return _Contents(metadata, dict(zip(names, zip(*sounds))), unreadable)
@@ -242,10 +219,7 @@ def _read_finished(output: Path) -> _Contents:
 def _compare_sounds(
     before: _Contents, files: Files, is_whole: bool = True
 ) -> tuple[str, list[str]]:
-    """Say how the sounds of an output differ from files; name the stale ones.
-
-    Only of a whole output can sounds be missing.
-    """
+    """Say how sounds differ; name the stale ones. A part misses none."""
     known = {**before.unreadable, **before.sounds}
     names = {name for name, _ in files}
     missing = sorted(names - set(known)) if is_whole else []
@@ -254,15 +228,13 @@ def _compare_sounds(
     if not missing and not (is_whole and extra):  # hashing takes long
         there = [(name, path) for name, path in files if name in known]
         changed = [n for n, path in there if known[n][0] != _hash(path)]
-    kinds = {"without": missing, "with": extra}
-    kinds["with another content of"] = changed
+    kinds = {"without": missing, "with": extra, "with another": changed}
     parts = [
-        f"{kind} {', '.join(map(repr, some[:5]))}"
-        + f" and {len(some) - 5} more" * (len(some) > 5)
+        f"{kind} {', '.join(map(repr, some[:5]))}{', ...' * (len(some) > 5)}"
         for kind, some in kinds.items()
         if some
     ]
-    different = "was made of other sounds, " * bool(parts) + " and ".join(parts)
+    different = "of other sounds, " * bool(parts) + " and ".join(parts)
     return different, extra + changed
 
 
@@ -280,10 +252,8 @@ def _piece(pieces: Path, name: str) -> Path:
         name.encode()  # it may hold bytes that are no text
         return path_inside(pieces, f"{name}.npz")
     except ValueError as error:
-        raise ValueError(
-            f"The name {name!r} is not UTF-8, or has backslashes or control "
-            "characters: rename it."
-        ) from error
+        reason = "is not UTF-8, or has backslashes or control characters"
+        raise ValueError(f"{name!r} {reason}: rename it.") from error
 
 
 def _read(pieces: Path, name: str, key: str) -> np.ndarray:
@@ -326,7 +296,7 @@ def _embed_missing(
     pieces: Path,
     timestamps: bool,
 ) -> _Contents:
-    """Embed what was not there before; give all files' contents, in order."""
+    """Embed what was not there before; give the contents, in order."""
     contents = _Contents(before.made_with, {}, {})
     for name, path in tqdm(files, desc="embed", unit=" files"):
         if name in before.sounds:
@@ -338,10 +308,8 @@ def _embed_missing(
             piece = _piece(pieces, name)
             arrays = _embed(encoder, path, timestamps)
         except (ValueError, OSError) as error:
-            reason = str(error)
-            if str(path) not in reason:
-                reason = f"{path}: {reason}"
-            contents.unreadable[name] = [sound, reason]
+            place = f"{path}: " * (str(path) not in str(error))
+            contents.unreadable[name] = [sound, f"{place}{error}"]
             continue
         piece.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(piece) as aside, open(aside, "wb") as file:
@@ -354,19 +322,18 @@ def _embed(
     encoder: TokenEncoder, path: Path, timestamps: bool
 ) -> dict[str, np.ndarray]:
     """Embed one file."""
-    measured = measure_file(encoder, path)
-    doubtful = ""
+    measured, doubtful = measure_file(encoder, path), ""
     if measured.num_samples < encoder.embedding_model.grid.receptive_field:
         doubtful = "shorter than a token"
     if not measured.rms > 0:
         doubtful = "digital silence"
     arrays = {"doubtful": np.array(doubtful)}
-    if not timestamps:
+    if timestamps:
+        tokens, times = zip(*stream_file(encoder, path, measured))
+        embedding, arrays["times"] = torch.cat(tokens), torch.cat(times).numpy()
+    else:
         embedding = embed_file(encoder, path, measured)
-        return {"embeddings": embedding.numpy(force=True), **arrays}
-    tokens, times = zip(*stream_file(encoder, path, measured))
-    arrays["times"] = torch.cat(times).numpy()
-    return {"embeddings": torch.cat(tokens).numpy(force=True), **arrays}
+    return {"embeddings": embedding.numpy(force=True), **arrays}
 
 
 def _gather_npz(
@@ -378,13 +345,11 @@ def _gather_npz(
         return (_read(pieces, name, key) for name in contents.sounds)
 
     total = len(contents.sounds)
+    texts = {METADATA: contents.metadata(), "names": list(contents.sounds)}
+    texts["sha256"] = [sound for sound, _ in contents.sounds.values()]
+    texts["doubtful"] = [why for _, why in contents.sounds.values()]
     columns = {}  # type, shape, and the arrays that it is made of
-    for key, values in (
-        (METADATA, contents.metadata()),
-        ("names", list(contents.sounds)),
-        ("sha256", [sound for sound, _ in contents.sounds.values()]),
-        ("doubtful", [why for _, why in contents.sounds.values()]),
-    ):
+    for key, values in texts.items():
         array = np.array(values, dtype=str)
         columns[key] = array.dtype.str, array.shape, [array]
     if contents.made_with["timestamps"]:
@@ -407,7 +372,7 @@ def _gather_parquet(
 ) -> None:
     """Write one .parquet with a row for each file."""
     pyarrow = require("pyarrow", "data")
-    parquet = require("pyarrow.parquet", "data")
+    open_parquet = require("pyarrow.parquet", "data").ParquetWriter
     timestamps = contents.made_with["timestamps"]
     vector = pyarrow.list_(pyarrow.float32(), dim)
     fields = dict.fromkeys(("name", "sha256", "doubtful"), pyarrow.string())
@@ -417,15 +382,12 @@ def _gather_parquet(
     metadata = {METADATA: contents.metadata()}
     schema = pyarrow.schema(fields.items(), metadata=metadata)
     rows, values = [], 0
-    with (
-        atomic_file(output) as aside,
-        parquet.ParquetWriter(aside, schema) as writer,
-    ):
+    with atomic_file(output) as aside, open_parquet(aside, schema) as writer:
         for name, (sound, why) in contents.sounds.items():
-            embeddings = _read(pieces, name, "embeddings")
             row = {"name": name, "sha256": sound, "doubtful": why}
-            row["embeddings"] = list(embeddings) if timestamps else embeddings
+            row["embeddings"] = embeddings = _read(pieces, name, "embeddings")
             if timestamps:
+                row["embeddings"] = list(embeddings)
                 row["times"] = _read(pieces, name, "times")
             rows.append(row)
             values += embeddings.size

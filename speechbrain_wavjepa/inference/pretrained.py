@@ -1,11 +1,10 @@
 """Pretrained folders: written whole or not at all, loaded strictly.
 
 A folder holds hyperparams.yaml with a SHA-256 of every .ckpt, README.md,
-example.wav, wavjepa.ckpt (front-end and context encoder) and pretraining.ckpt
-(target encoder and predictor, needed only to pretrain on or to go back to the
-authors' names); layer_sum.ckpt if layers are summed, and classifier.ckpt and
-label_encoder.ckpt if there is a classifier. Every loader here compares the
-checksums. ``from_hparams`` evaluates the yaml, ``load_pretrained`` does not.
+example.wav, wavjepa.ckpt (front-end and context encoder), pretraining.ckpt
+(target encoder and predictor, to pretrain on or to convert back), and if there
+are such layer_sum.ckpt, classifier.ckpt and label_encoder.ckpt. Every loader
+compares the checksums; only ``from_hparams`` evaluates the yaml.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -25,7 +24,6 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.fetching import (
     FetchConfig,
     FetchFrom,
-    LocalStrategy,
     fetch,
     guess_source,
 )
@@ -86,15 +84,13 @@ def write_pretrained(
 ) -> None:
     """Write a folder that SpeechBrain's ``from_hparams`` loads.
 
-    It is written aside, synced to disk, loaded once to try it, and then given
-    its name: a killed export leaves no folder that could be loaded. A folder
-    of that name is replaced if it is a pretrained folder too. In distributed
-    runs only the main process should call this.
+    It is tried before it gets its name: a killed export leaves none that
+    loads. A ValueError if something does not fit or weights are not finite.
+    In distributed runs only the main process should call this.
 
     Arguments
     ---------
-    folder : str or Path
-        The folder to make.
+    folder : str or Path, which replaces none but a pretrained folder
     wavjepa : WavJEPAEncoder
         The model; of a WavJEPA what pretraining needs is kept too.
     settings : Mapping[str, Any], optional
@@ -103,17 +99,9 @@ def write_pretrained(
     model_card : Mapping[str, Any], optional
         Any of name, training_data, licence, notes and figures.
     classifier : LinearClassifier or MultilabelClassifier, optional
-        From embeddings [B, 1, D] to log-probabilities [B, 1, classes].
-    labels : Sequence[str], optional
-        The classes in the classifier's order.
+    labels : Sequence[str], optional, in the classifier's order
     layer_sum : LayerSum, optional
         How layers are summed (default: the last one is taken).
-
-    Raises
-    ------
-    ValueError
-        If settings or classifier do not fit, weights are not finite, or the
-        folder exists and is another one.
 
     Example
     -------
@@ -124,15 +112,19 @@ def write_pretrained(
     ['README.md', 'example.wav', 'hyperparams.yaml', 'wavjepa.ckpt']
     """
     folder, labels = Path(folder), list(labels or [])
-    _check_place(folder)
+    others = [folder.name] * folder.exists()
+    if folder.is_dir():
+        others = sorted({item.name for item in folder.iterdir()} - FILES)
+    if others:
+        raise ValueError(
+            f"{folder} exists and {', '.join(others[:5])} is not of a "
+            "pretrained folder, which would be replaced: choose another name."
+        )
     _check_classifier(classifier, labels, wavjepa.context_encoder.dim)
     runtime, sums = dict(settings or {}), layer_sum is not None
     training = runtime.pop("training", None)
     if runtime.setdefault("layer_weights", sums) != sums:
-        raise ValueError(
-            f"layer_weights is {not sums} and layer_sum {layer_sum}: give both "
-            "or neither."
-        )
+        raise ValueError("Give layer_weights: True and layer_sum, or neither.")
     values = {**describe_model(wavjepa), **complete_runtime(runtime)}
     if training:
         values["training"] = training
@@ -170,18 +162,6 @@ def write_pretrained(
         load_pretrained(aside).embed(example[None])
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse to replace anything but a pretrained folder."""
-    others = ["it"] if folder.exists() else []
-    if folder.is_dir():
-        others = sorted({item.name for item in folder.iterdir()} - FILES)
-    if others:
-        raise ValueError(
-            f"{folder} exists and {', '.join(others[:5])} is not of a "
-            "pretrained folder, which would be replaced: choose another name."
-        )
-
-
 def _check_classifier(
     classifier: Optional[nn.Module], labels: list[str], dim: int
 ) -> None:
@@ -194,39 +174,28 @@ def _check_classifier(
         raise ValueError(f"Some labels are there twice: {labels}.")
     if type(classifier) not in (LinearClassifier, MultilabelClassifier):
         raise ValueError(
-            f"A {type(classifier).__name__} cannot be written to a pretrained "
-            "folder: give a LinearClassifier or a MultilabelClassifier."
+            f"A {type(classifier).__name__} cannot be written to a folder: "
+            "give a LinearClassifier or MultilabelClassifier."
         )
-    if classifier.linear.weight.shape != (len(labels), dim):
+    shape, wanted = [*classifier.linear.weight.shape], [len(labels), dim]
+    if shape != wanted:
         raise ValueError(
-            f"The classifier's weights are {[*classifier.linear.weight.shape]},"
-            f" and those of {len(labels)} labels are {[len(labels), dim]}."
+            f"The classifier's weights are {shape} and must be {wanted}."
         )
 
 
 def load_pretrained(
     folder: Union[str, Path], random_weights: bool = False, **changes: Any
 ) -> TokenEncoder:
-    """Load the encoder of a local folder; nothing in it is evaluated.
+    """Load the encoder of a local folder, to embed; evaluate nothing in it.
 
     Arguments
     ---------
     folder : str or Path
-        A pretrained folder.
     random_weights : bool
         New weights instead of the folder's: the baseline of pretraining.
     **changes : Any
         Settings to change, names as in ``config.RUNTIME_SETTINGS``.
-
-    Returns
-    -------
-    TokenEncoder
-        Ready to embed, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If the folder or a setting does not fit.
 
     Example
     -------
@@ -262,11 +231,10 @@ def load_pretrained(
 
 
 class FolderPretrainer(Pretrainer):
-    """Loads the files of a pretrained folder; its hyperparams.yaml names it.
+    """Loads the files of a pretrained folder, strictly and by checksum.
 
-    Unlike SpeechBrain's own, it loads weights strictly, compares files with
-    their checksums, and refuses a ``savedir`` with the files of another
-    model, which ``from_hparams`` takes for those of the source.
+    Refuses a ``savedir`` with the files of another model, which SpeechBrain's
+    ``from_hparams`` takes for those of the source.
 
     Arguments
     ---------
@@ -278,10 +246,9 @@ class FolderPretrainer(Pretrainer):
     Example
     -------
     >>> folder = getfixture("pretrained_folder")
-    >>> settings = read_settings(folder)
-    >>> pretrainer = FolderPretrainer(
-    ...     {"wavjepa": build_encoder(settings)}, settings["checksums"]
-    ... )
+    >>> found = read_settings(folder)
+    >>> parts = {"wavjepa": build_encoder(found)}
+    >>> pretrainer = FolderPretrainer(parts, found["checksums"])
     >>> _ = pretrainer.collect_files(str(folder))
     >>> pretrainer.load_collected()
     """
@@ -297,32 +264,24 @@ class FolderPretrainer(Pretrainer):
             hooks[name] = functools.partial(hook, sha256=checksums[name])
         super().__init__(loadables=loadables, custom_hooks=hooks)
 
-    def collect_files(
-        self,
-        default_source=None,
-        local_strategy=LocalStrategy.SYMLINK,
-        fetch_config=FetchConfig(),  # noqa: B008, it is frozen
-    ):
+    def collect_files(self, default_source=None, **options):
         """Collect files as SpeechBrain does, of the source and no other."""
-        if self.collect_in is not None:
-            self._check_savedir(default_source, fetch_config)
-        return super().collect_files(
-            default_source, local_strategy, fetch_config
-        )
+        kept = self.collect_in and self.collect_in / SETTINGS_FILE
+        if default_source is not None and kept and kept.exists():
+            self._check_savedir(default_source, options.get("fetch_config"))
+        return super().collect_files(default_source, **options)
 
-    def _check_savedir(self, source, fetch_config: FetchConfig) -> None:
+    def _check_savedir(self, source, config: Optional[FetchConfig]) -> None:
         """Refuse a savedir whose settings are not those of the source."""
-        kept = self.collect_in / SETTINGS_FILE
-        if source is None or not kept.exists():
-            return
+        options = {"fetch_config": config} if config else {}
         is_web = guess_source(source)[0] == FetchFrom.URI
         with tempfile.TemporaryDirectory() as folder:
-            aside = folder if is_web else None  # which fetch asks for
+            options["savedir"] = folder if is_web else None  # which fetch needs
             try:
-                path = fetch(
-                    SETTINGS_FILE, source, aside, fetch_config=fetch_config
+                path = fetch(SETTINGS_FILE, source, **options)
+                same = hash_file(path) == hash_file(
+                    self.collect_in / SETTINGS_FILE
                 )
-                same = hash_file(path) == hash_file(kept)
             # mistyped, or no network; SpeechBrain and the hub raise both
             except (OSError, ValueError) as error:
                 reason = str(error).split("\n")[0]
@@ -338,9 +297,7 @@ class FolderPretrainer(Pretrainer):
             )
 
 
-def _load_labels(
-    encoder: CategoricalEncoder, path: Union[str, Path], sha256: str
-) -> None:
+def _load_labels(encoder: CategoricalEncoder, path: Path, sha256: str) -> None:
     """Load a label encoder, if the file is that of the checksum."""
     check_file(path, sha256)
     encoder.load(path)
@@ -378,10 +335,8 @@ def load_weights(
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit the model: "
-            f"{' '.join(str(error).split())[:600]} Take both of one folder."
-        ) from error
+        reason = " ".join(str(error).split())[:600]
+        raise ValueError(f"{path} does not fit the model: {reason}") from error
 
 
 def read_weights(
@@ -394,9 +349,9 @@ def read_weights(
         weights = torch.load(path, map_location="cpu", weights_only=True)
     # damaged bytes raise anything: KeyError, IndexError, AttributeError, ...
     except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} cannot be read, it is cut off or not a file of weights: "
-            f"{' '.join(str(error).split())[:200]} Copy it again."
+            f"{path} cannot be read, is it cut off? {reason} Copy it again."
         ) from error
     check_weights(weights, path)
     return weights
@@ -408,8 +363,8 @@ def check_file(path: Union[str, Path], sha256: Optional[str] = None) -> None:
         raise ValueError(f"{path} cannot be read: it is missing or not a file.")
     if sha256 is not None and hash_file(path) != sha256:
         raise ValueError(
-            f"{path} differs from its checksum in hyperparams.yaml: it is "
-            "damaged or of another model. Copy the whole folder again."
+            f"{path} differs from its checksum: it is damaged or of another "
+            "model. Copy the whole folder again."
         )
 
 
@@ -435,9 +390,7 @@ def check_weights(weights: Any, path: Union[str, Path]) -> None:
     # an expanded tensor claims any size for a single number
     claimed = sum(value.nbytes for value in weights.values())
     if claimed > (size := os.path.getsize(path)):
-        raise ValueError(
-            f"{path} claims {claimed} bytes of weights and has {size}."
-        )
+        raise ValueError(f"{path} claims {claimed} bytes and has {size}.")
     for key, value in weights.items():
         if not bool(value.float().isfinite().all()):
             raise ValueError(

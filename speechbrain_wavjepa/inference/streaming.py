@@ -50,21 +50,14 @@ def embed_file(
     path: Union[str, Path],
     measured: Optional[Measurement] = None,
 ) -> Tensor:
-    """Embed a file of any length in memory that does not grow with it.
+    """Embed a file of any length to [D] in memory that does not grow with it.
 
     Arguments
     ---------
-    encoder : TokenEncoder
-        From ``load_pretrained``.
+    encoder : TokenEncoder, from ``load_pretrained``
     path : str or Path
         The file; a ValueError if it is unreadable or has other channels.
-    measured : Measurement, optional
-        From ``measure_file``, if it was read already.
-
-    Returns
-    -------
-    [D]
-        As from ``encoder.embed`` on all of it.
+    measured : Measurement, optional, from ``measure_file``
 
     Example
     -------
@@ -110,8 +103,7 @@ def stream_file(
             held = torch.cat([held, block * gain])
         clips = [held[window.start - first :] for window in some]
         merged = map(merger.add, some, embedding.encode(clips, some))
-        tokens, times = zip(*merged)
-        yield torch.cat(tokens), torch.cat(times)
+        yield tuple(map(torch.cat, zip(*merged)))
 
 
 class StreamingEmbedder:
@@ -122,12 +114,10 @@ class StreamingEmbedder:
 
     Arguments
     ---------
-    encoder : TokenEncoder
-        From ``load_pretrained``.
+    encoder : TokenEncoder, from ``load_pretrained``
     hop_samples : int
-        New samples between two windows at the model's rate, rounded to whole
-        tokens: shorter ones cost more and give tokens sooner. A ValueError
-        unless it is at least a token and at most a window.
+        New samples between two windows, rounded to whole tokens, from a token
+        to a window: shorter ones cost more and give tokens sooner.
 
     Example
     -------
@@ -171,15 +161,13 @@ class StreamingEmbedder:
         while self._first + len(self._held) >= self._next_end:
             merged.append(self._encode(self._next_end))
             self._next_end += self.hop
-        tokens, times = zip(*merged)
-        return torch.cat(tokens), torch.cat(times)
+        return tuple(map(torch.cat, zip(*merged)))
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """Give the tokens [N, D] and times [N] of the last hop, and reset."""
         end = self._first + len(self._held)
-        merged = self._nothing()
-        if self.grid.num_tokens(end) > self._merger.num_given:
-            merged = self._encode(end)
+        is_new = self.grid.num_tokens(end) > self._merger.num_given
+        merged = self._encode(end) if is_new else self._nothing()
         self.reset()
         return merged
 

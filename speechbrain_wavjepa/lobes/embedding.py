@@ -32,13 +32,10 @@ class WavJEPAEmbedding(StrictModule):
     Arguments
     ---------
     model : WavJEPAEncoder
-        The pretrained model.
-    window_samples : int
-        Samples of a window, as in pretraining.
+    window_samples : int, as in pretraining
     padding_in_statistics : bool
-        True with window_samples 32159 is what the authors' runtime does, to
-        replicate published figures: zeros are padded to the last window and
-        enter its mean and std.
+        True with window_samples 32159 replicates the authors' runtime: the
+        zeros behind the last window enter its mean and std.
     pooling : str
         "mean" or "max" over the tokens of a clip.
     window_batch : int
@@ -49,10 +46,8 @@ class WavJEPAEmbedding(StrictModule):
         Learns how to sum all layers (default: the last one is taken).
     freeze : bool
         False lets gradients into the model, for fine-tuning.
-    precision : str
-        "fp32", or "bf16" for the faster half-precision format.
-    sample_rate : int
-        Rate in Hz, for the times of tokens.
+    precision : "fp32", or "bf16" for speed
+    sample_rate : int, in Hz, for the times of tokens
 
     Example
     -------
@@ -60,8 +55,7 @@ class WavJEPAEmbedding(StrictModule):
     >>> from speechbrain_wavjepa.nnet import TransformerEncoder
     >>> frontend = ConvFrontend(8, [[8, 240, 160]])
     >>> model = WavJEPAEncoder(frontend, TransformerEncoder(16, 2, 4))
-    >>> embedding = WavJEPAEmbedding(model)
-    >>> embedding(torch.randn(3, 80000, 1)).shape
+    >>> WavJEPAEmbedding(model)(torch.randn(3, 80000, 1)).shape
     torch.Size([3, 1, 16])
     """
 
@@ -84,9 +78,8 @@ class WavJEPAEmbedding(StrictModule):
             ("precision", precision, ("fp32", "bf16")),
         ):
             if value not in choices:
-                raise ValueError(
-                    f"{name} must be one of {choices}, got {value!r}."
-                )
+                must = f"must be one of {choices}"
+                raise ValueError(f"{name} {must}, got {value!r}.")
         if not 0 <= overlap <= 0.5 or window_batch < 1:
             raise ValueError(
                 "overlap must lie between 0 and 0.5 and window_batch be 1 or "
@@ -105,13 +98,10 @@ class WavJEPAEmbedding(StrictModule):
             padding_in_statistics,
             sample_rate,
         )
-        self.model = model
-        self.pooling = pooling
-        self.window_batch = window_batch
-        self.freeze = freeze
-        self.precision = precision
+        self.model, self.layer_sum = model, layer_sum
+        self.pooling, self.precision = pooling, precision
+        self.window_batch, self.freeze = window_batch, freeze
         self.dim = model.context_encoder.dim
-        self.layer_sum = layer_sum
         if freeze:
             model.requires_grad_(False)
 
@@ -168,10 +158,9 @@ class WavJEPAEmbedding(StrictModule):
         Each clip [T, C] begins where its window does.
         """
         size = windows[0].num_samples
-        waveform = torch.cat(
-            [self._standardize(clip[:size], size) for clip in clips]
-        )
-        waveform = waveform.to(next(self.model.parameters()).device)
+        # one by one: the std of a batch takes longer on a CPU
+        cuts = [self._standardize(clip[:size], size) for clip in clips]
+        waveform = torch.cat(cuts).to(next(self.model.parameters()).device)
         channels = self.model.frontend.channels
         keep = None
         if self.grid.padded:
@@ -200,13 +189,9 @@ class WavJEPAEmbedding(StrictModule):
         return taken
 
     def _standardize(self, cut: Tensor, num_samples: int) -> Tensor:
-        """Standardize a window, padded if it is too short: [1, T, C].
-
-        One by one: the std of a batch takes longer on a CPU.
-        """
+        """Standardize a window, padded if it is too short: [1, T, C]."""
         missing = num_samples - len(cut)
         padded = nn.functional.pad(cut, (0, 0, 0, missing))[None]
-        lengths = None
-        if missing and not self.grid.padded:
-            lengths = torch.tensor([len(cut)], device=cut.device)
-        return standardize(padded, lengths)
+        if not missing or self.grid.padded:
+            return standardize(padded)
+        return standardize(padded, torch.tensor([len(cut)], device=cut.device))

@@ -29,14 +29,13 @@ MIN_RATE = 1000  # Hz; whatever is slower is not sound
 FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 KAISER_BETA = 14.769656459379492
+MIN_PHASES = 128  # positions a row computes: the speed of a matrix product
 
-# Output positions that one row of the filter matrix computes at least: large
-# enough that the filter runs at the speed of a matrix product.
-MIN_PHASES = 128
+Lengths = Optional[Tensor]  # [B], of clips relative to the longest
 
 
 def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
-    """Change the sample rate of a waveform.
+    """Change the sample rate: to [ceil(T * new_rate / orig_rate), C].
 
     Between usual rates the filter is the authors' sinc in a Kaiser window, 64
     zero crossings wide; any other rate goes through soxr in its best quality.
@@ -44,12 +43,7 @@ def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
     Arguments
     ---------
     waveform : [T, C]
-    orig_rate, new_rate : int
-        In Hz; a ValueError unless they are whole and positive.
-
-    Returns
-    -------
-    [ceil(T * new_rate / orig_rate), C]
+    orig_rate, new_rate : int, in Hz
 
     Example
     -------
@@ -66,9 +60,8 @@ def resample(waveform: Tensor, orig_rate: int, new_rate: int) -> Tensor:
         return waveform
     if {orig_rate, new_rate} <= USUAL_RATES:
         return _resample_sinc(waveform, int(orig_rate), int(new_rate))
-    resampled = soxr.resample(
-        waveform.numpy(force=True), orig_rate, new_rate, quality="VHQ"
-    )
+    samples = waveform.numpy(force=True)
+    resampled = soxr.resample(samples, orig_rate, new_rate, quality="VHQ")
     return torch.from_numpy(resampled).to(waveform)
 
 
@@ -111,14 +104,8 @@ def rms_normalize(waveform: Tensor, level_db: float = -14.0) -> Tensor:
 
     Arguments
     ---------
-    waveform : [T, C]
-        The clip, without padding. A silent one stays silent.
-    level_db : float
-        The wanted level in dB relative to full scale.
-
-    Returns
-    -------
-    [T, C]
+    waveform : [T, C], without padding; a silent one stays silent
+    level_db : float, relative to full scale
 
     Example
     -------
@@ -137,21 +124,15 @@ def level_gain(rms: Tensor, level_db: float = -14.0) -> Tensor:
 def select_channels(
     waveform: Tensor, channels: int, policy: str = "first"
 ) -> Tensor:
-    """Give a waveform the channel count that the model was made for.
+    """Give a waveform the model's channels; a mono one is duplicated.
 
     Arguments
     ---------
     waveform : [T, C]
-        A mono one is duplicated for a model with more channels.
     channels : int
-        The model's channels; a ValueError if there are others and several.
+        The model's; a ValueError if there are others and several.
     policy : str
-        How several channels become one: "first" takes the first channel (the
-        paper's choice), "mean" averages them.
-
-    Returns
-    -------
-    [T, channels]
+        How several become one: "first" (the paper's choice) or "mean".
 
     Example
     -------
@@ -163,9 +144,7 @@ def select_channels(
             f"channel_policy must be 'first' or 'mean', got {policy!r}."
         )
     found = waveform.shape[1]
-    if found == channels:
-        return waveform
-    if found == 1:
+    if found in (1, channels):
         return waveform.expand(-1, channels)
     if channels == 1:
         first = policy == "first"
@@ -186,12 +165,7 @@ def standardize(waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
     ---------
     waveform : [B, T, C]
     lengths : [B], optional
-        Valid samples of each window. What lies behind is padding: it does
-        not enter the statistics and comes out as zero.
-
-    Returns
-    -------
-    [B, T, C]
+        Valid samples; what lies behind does not count and becomes zero.
 
     Example
     -------
@@ -216,9 +190,7 @@ def standardize(waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
     return centred / (variance.sqrt() + EPS)
 
 
-def valid_lengths(
-    waveform: Tensor, wav_lens: Optional[Tensor] = None
-) -> list[int]:
+def valid_lengths(waveform: Tensor, wav_lens: Lengths = None) -> list[int]:
     """Turn lengths [B] relative to T into samples of clips [B, T, ...]."""
     if wav_lens is None:
         return [waveform.shape[1]] * len(waveform)

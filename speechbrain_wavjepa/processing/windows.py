@@ -30,21 +30,17 @@ def random_windows(
     Arguments
     ---------
     waveform : [B, T, C]
-        The clips, zero-padded to one length of at least a window (else a
-        ValueError). One shorter than that gives all of it and zeros.
+        Clips padded with zeros to a window or more. One that is shorter than
+        a window gives all of it and zeros.
     window_samples, windows_per_clip : int
-        Samples of a window, and windows of every clip.
     lengths : [B], optional
         Valid samples of each clip (default: all of them).
-    generator : torch.Generator, optional
-        Source of randomness, on the CPU.
+    generator : torch.Generator, optional, on the CPU
 
     Returns
     -------
-    windows : [B * windows_per_clip, window_samples, C]
-        The windows of the first clip, then those of the second, ...
-    window_lengths : [B * windows_per_clip]
-        Valid samples of each window.
+    windows : [B * windows_per_clip, window_samples, C], clip after clip
+    window_lengths : [B * windows_per_clip], their valid samples
 
     Example
     -------
@@ -58,13 +54,11 @@ def random_windows(
             f"A window of {window_samples} samples does not fit into clips "
             f"of {num_samples}: pad the clips or lower window_samples."
         )
-    if lengths is None:
-        lengths = torch.full((num_clips,), num_samples)
-    lengths = lengths.cpu()
+    full = torch.full((num_clips,), num_samples)
+    lengths = full if lengths is None else lengths.cpu()
     num_starts = (lengths - window_samples).clamp(min=0) + 1  # [B]
-    draws = torch.rand(
-        num_clips, windows_per_clip, generator=generator, dtype=torch.float64
-    )
+    shape = num_clips, windows_per_clip
+    draws = torch.rand(shape, generator=generator, dtype=torch.float64)
     starts = (draws * num_starts[:, None]).long().to(waveform.device)
     clip = torch.arange(num_clips, device=waveform.device)[:, None]
     views = waveform.unfold(1, window_samples, 1)  # [B, starts, C, window]
@@ -92,14 +86,13 @@ class TokenGrid:
     stride, receptive_field : int
         Samples from a token to the next, and of a token.
     window_samples : int
-        Samples of a window; a ValueError if it holds less than two tokens.
+        Samples of a window, with two tokens or more.
     overlap_tokens : int
         Tokens that neighbouring windows share; they are cross-faded.
     padded : bool
         Lay windows as the authors' runtime does: side by side, the last one
         reaching at least a sample behind the end of the clip.
-    sample_rate : int
-        Rate in Hz, for the times of tokens.
+    sample_rate : int, in Hz, for the times of tokens
 
     Example
     -------
@@ -119,10 +112,8 @@ class TokenGrid:
 
     def __post_init__(self):
         if self.window_tokens < 2:
-            raise ValueError(
-                f"window_samples={self.window_samples} holds "
-                f"{self.window_tokens} tokens: make it longer."
-            )
+            holds = f"holds {self.window_tokens} tokens: make it longer."
+            raise ValueError(f"window_samples={self.window_samples} {holds}")
 
     @property
     def window_tokens(self) -> int:
@@ -187,16 +178,13 @@ class TokenGrid:
 class TokenMerger:
     """Takes the tokens of a clip's windows in order; gives each token once.
 
-    Tokens that were given before are left out. Neighbours that overlap are
-    cross-faded: what the next window shares is held back until it comes. A
-    clip that has not ended yet has no num_samples, and no overlap.
+    Neighbours that overlap are cross-faded: what the next window shares is
+    held back. A clip that has not ended has no num_samples, and no overlap.
     """
 
     def __init__(self, grid: TokenGrid, num_samples: Optional[int] = None):
         assert num_samples is not None or not grid.overlap_tokens
-        self.grid = grid
-        self.num_samples = num_samples
-        self.num_given = 0
+        self.grid, self.num_samples, self.num_given = grid, num_samples, 0
         overlap = grid.overlap_tokens
         self._fade = torch.arange(1, overlap + 1)[:, None] / (overlap + 1)
         self._held: Optional[Tensor] = None

@@ -22,7 +22,7 @@ def test_a_file_keeps_its_channels_and_gets_the_rate():
     ("audio", "rate", "message"),
     [
         (torch.zeros(0, 1), 16000, "There are 0 samples"),
-        (torch.zeros(10, 1), 1, "sample rate of 1 Hz holds no sound"),
+        (torch.zeros(10, 1), 1, "sample rate is 1 Hz, under"),
     ],
 )
 def test_files_that_cannot_be_heard(audio, rate, message):
@@ -61,8 +61,8 @@ def test_samples_must_be_finite(value):
         ((2, 0), 1, r"got \[2, 0\]"),
         ((2, 0, 1), 1, r"got \[2, 0, 1\]"),
         ((16000,), 1, r"got \[16000\]"),
-        ((1, 100, 8), 1, "up to 4 channels, got 8"),
-        ((1, 2, 16000), 2, "are the axes"),
+        ((1, 100, 8), 1, "4 channels at most, got .*, 8"),
+        ((1, 2, 16000), 2, "are the axes right"),
         ((1, 100, 4), 2, "2 channels cannot take a waveform with 4"),
     ],
 )

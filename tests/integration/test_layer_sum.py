@@ -144,7 +144,7 @@ def test_a_folder_with_a_sum_is_replaced(folder, encoder):
 
 def test_settings_and_sum_belong_together(encoder, tmp_path):
     model = encoder.embedding_model.model
-    with pytest.raises(ValueError, match="give both or neither"):
+    with pytest.raises(ValueError, match="and layer_sum, or neither"):
         write_pretrained(tmp_path / "a", model, {"layer_weights": True})
     with pytest.raises(ValueError, match="nor a sum of layers"):
         write_pretrained(

@@ -158,7 +158,7 @@ def flatten(weights, options):
         (approximate, "say activation=GELU.*tanh.* of the encoder"),
         (put_norms_first, "say norm_first=True of the decoder"),
         (make_nan, "weights that are not finite in encoder.norm.bias"),
-        (expand, "claims 400.* bytes of weights"),
+        (expand, "claims 400.* bytes and has"),
         (ask_for_windows_without_end, "window_samples must lie between"),
         (ask_for_no_heads, "predictor_heads must lie between"),
         (flatten, "no whole WavJEPA: IndexError"),
