@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import soundfile
 import torch
 
 ROOT = Path(__file__).parent
+# a background job ignores Ctrl-C, and so would what the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
