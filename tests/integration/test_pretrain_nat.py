@@ -208,7 +208,7 @@ def test_two_processes_come_to_their_end_with_model_and_table(two_processes):
     "settings, message",
     [
         ({"brir_folder": "nowhere"}, "wavjepa_nat_mini.yaml"),
-        ({"channels": 1}, "2 receivers, but the scenes have 1"),
+        ({"channels": 1}, "2 receivers need a model of as many channels"),
         ({"snr_db": "[40, 5]"}, "snr_db"),
         ({"scene_prob": 2}, "scene_prob"),
         ({"sample_rate": 24000}, "needs 24000"),

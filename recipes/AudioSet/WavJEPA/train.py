@@ -275,6 +275,10 @@ def dataio_prepare(hparams):
     collate_fn = make_collator(hparams)
     for options in ("train_dataloader_opts", "valid_dataloader_opts"):
         hparams[options]["collate_fn"] = collate_fn
+    # not in the yaml, which does not see run options of the command line
+    hparams["train_dataloader_opts"]["looped_nominal_epoch"] = (
+        hparams["steps_per_epoch"] * hparams["grad_accumulation_factor"]
+    )
     return train_data, valid_data
 
 
