@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 # one process for each core, up to four, with one thread each
 test: lint
 	OMP_NUM_THREADS=1 "$(RUN)/python" -m pytest -q \
-		-n auto --maxprocesses 4 --dist loadfile
+		-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	"$(RUN)/ruff" check .

@@ -21,7 +21,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skip what needs a GPU unless the tests run on one."""
+    """Begin with the longest; skip what needs a GPU if there is none."""
+    long = ("test_readmes", "integration/", "test_checkpoints")
+    items.sort(key=lambda item: [name not in item.nodeid for name in long])
     if config.getoption("--device").startswith("cuda"):
         return
     skip = pytest.mark.skipif(True, reason="needs --device cuda")
