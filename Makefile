@@ -45,4 +45,4 @@ format: $(INSTALLED)
 	"$(RUN)/ruff" format .
 
 clean:
-	rm -rf $(VENV) recipes/AudioSet/WavJEPA/results
+	rm -rf $(VENV) recipes/*/results recipes/*/*/results

@@ -31,6 +31,8 @@ MAX_DRAWS = 20
 class SceneParts:
     """What makes some clips of a batch scenes.
 
+    Arguments are the fields below.
+
     Example
     -------
     >>> from speechbrain_wavjepa.augment.brir import RoomScene

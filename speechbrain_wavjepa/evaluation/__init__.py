@@ -6,6 +6,7 @@ Authors
 
 from speechbrain_wavjepa.evaluation.arch import ProbeSettings, evaluate_dataset
 from speechbrain_wavjepa.evaluation.arch_dataset import ArchDataset
+from speechbrain_wavjepa.evaluation.events import find_events
 from speechbrain_wavjepa.evaluation.hear import evaluate_task
 from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.evaluation.mel_baseline import MelBaseline
@@ -17,4 +18,5 @@ __all__ = [
     "ProbeSettings",
     "evaluate_dataset",
     "evaluate_task",
+    "find_events",
 ]

@@ -44,8 +44,22 @@ def find_events(
 ) -> list[Event]:
     """Turn probabilities [N, L] at ``times`` [N] in milliseconds into events.
 
-    After a median filter (0 for none); events shorter than ``min_duration``
-    are left out.
+    Arguments
+    ---------
+    probabilities, times : [N, L], [N] np.ndarray
+        Of each label at each time; in milliseconds.
+    labels : sequence of str
+        The L labels.
+    median_filter_ms, min_duration : float, float
+        Of the filter (0 for none); shorter events are left out.
+
+    Example
+    -------
+    >>> times = np.arange(0.0, 500.0, 100.0)
+    >>> barks = np.array([[0.1], [0.9], [0.9], [0.9], [0.1]])
+    >>> [event] = find_events(barks, times, ["bark"], median_filter_ms=0)
+    >>> event.label, float(event.start)
+    ('bark', 100.0)
     """
     if median_filter_ms and len(times) > 1:
         spacing = (times[-1] - times[0]) / (len(times) - 1)

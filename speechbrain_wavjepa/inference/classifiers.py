@@ -37,6 +37,11 @@ class LinearClassifier(StrictModule):
 class MultilabelClassifier(LinearClassifier):
     """The same where no label excludes another: each has a probability.
 
+    Arguments
+    ---------
+    dim, num_classes : int, int
+        Size of an embedding; number of labels.
+
     Example
     -------
     >>> import torch
@@ -51,7 +56,16 @@ class MultilabelClassifier(LinearClassifier):
 
 
 class MissingClassifier(nn.Module):
-    """Stands where EncoderClassifier asks for a classifier and none is."""
+    """Stands where EncoderClassifier asks for a classifier and none is.
+
+    Example
+    -------
+    >>> try:
+    ...     MissingClassifier()(None)
+    ... except ValueError as error:
+    ...     print(str(error)[:41])
+    This pretrained folder has an encoder and
+    """
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Explain that there is no classifier."""

@@ -309,7 +309,13 @@ class WavJEPA(WavJEPAEncoder):
 
 
 class JEPAOutput(NamedTuple):
-    """What one pass of pretraining gives."""
+    """What one pass of pretraining gives; arguments are the fields below.
+
+    Example
+    -------
+    >>> JEPAOutput._fields
+    ('prediction', 'target', 'mask', 'context')
+    """
 
     prediction: Tensor  # [R, D], as mask.target_masks.nonzero()
     target: Tensor  # [B, C*N, D] of all tokens, without gradient

@@ -47,6 +47,11 @@ class AtomicCheckpointer(Checkpointer):
     A damaged checkpoint is never loaded: the one before is, with a warning. A
     saver may talk to other processes before it writes, not after.
 
+    Arguments
+    ---------
+    checkpoints_dir, recoverables, ... : Any
+        As of SpeechBrain's Checkpointer.
+
     Raises
     ------
     ValueError

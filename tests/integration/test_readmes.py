@@ -29,8 +29,7 @@ COMMANDS = {
     'main; sys.exit(main())" "$@"',
     # what would install, download or test all again
     **dict.fromkeys(
-        "pip huggingface-cli ruff lint-imports yamllint codespell lychee "
-        "pytest".split(),
+        "pip hf ruff lint-imports yamllint codespell lychee pytest".split(),
         "exit 0",
     ),
 }

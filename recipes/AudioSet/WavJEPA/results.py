@@ -41,11 +41,11 @@ def picture(path):
     try:
         yield path
     except Exception:
-        logger.exception(f"{path} could not be drawn; the run goes on.")
+        logger.exception(f"{path} could not be drawn; the run continues.")
 
 
 def draw_input(brain, hparams, batch):
-    """Draw what the model hears, before it learns."""
+    """Draw what the model sees, before it learns."""
     output_folder = Path(hparams["output_folder"])
     batch = batch.to(brain.device)
     windows = brain.cut_windows(batch)
@@ -208,7 +208,7 @@ def load_runs(folders):
 
 
 def make_naturalistic(hparams, folds):
-    """Put labelled clips into rooms that pretraining has not heard."""
+    """Put labelled clips into rooms that pretraining has not used."""
     sampler = make_scene_sampler(hparams, RECEIVERS, split="test")
     sampler.scene_prob = 1.0
     mixer = SceneMixer(channels=len(RECEIVERS))

@@ -1,4 +1,4 @@
-"""What a pretraining run hears: streams of clips, complete with scenes.
+"""The data of a pretraining run: streams of clips, complete with scenes.
 
 Authors
  * The speechbrain_wavjepa developers 2026
@@ -40,7 +40,7 @@ def make_synthetic_data(hparams):
 
 
 def describe_data(hparams, train_stream, valid_stream):
-    """Describe what decides, besides settings, which clips a step hears."""
+    """Describe what decides, besides settings, which clips a step takes."""
     data = {
         "processes": train_stream.world_size,
         "num_workers": max(hparams["num_workers"], 1),
