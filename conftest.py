@@ -63,10 +63,9 @@ def binaural_folder(tmp_path_factory):
 def write_tiny_pretrained(folder, channels):
     """Write a pretrained folder of dim 16 with a token every 10 ms."""
     # here, since importing the toolkit takes seconds and few tests need it
-    from speechbrain_wavjepa.inference.pretrained import write_pretrained
-    from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-    from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
-    from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
+    from speechbrain_wavjepa.inference import write_pretrained
+    from speechbrain_wavjepa.lobes import ConvFrontend, WavJEPAEncoder
+    from speechbrain_wavjepa.nnet import TransformerEncoder
 
     torch.manual_seed(channels)
     model = WavJEPAEncoder(

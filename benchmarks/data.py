@@ -23,8 +23,8 @@ import numpy as np
 import soundfile
 import torch
 
+from speechbrain_wavjepa.dataio import ClipStream
 from speechbrain_wavjepa.dataio.clips import decode_clip
-from speechbrain_wavjepa.dataio.stream import ClipStream
 from speechbrain_wavjepa.processing import audio
 
 CLIP_SECONDS = 10

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_wavjepa.integrations.official import map_to_official_state
+from speechbrain_wavjepa.integrations import map_to_official_state
 from speechbrain_wavjepa.nnet.positions import channel_time_positions
 
 

@@ -27,25 +27,23 @@ import soundfile
 import torch
 from dense_reference import DenseReference
 
-from speechbrain_wavjepa.inference.encoder import (
+from speechbrain_wavjepa.inference import (
     ChannelSelector,
     RMSNormalizer,
-    TokenEncoder,
-)
-from speechbrain_wavjepa.inference.streaming import (
     StreamingEmbedder,
+    TokenEncoder,
     embed_file,
 )
-from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.wavjepa import (
+from speechbrain_wavjepa.lobes import (
+    ConvFrontend,
     Predictor,
     TargetEncoder,
     WavJEPA,
+    WavJEPAEmbedding,
     WavJEPAEncoder,
 )
-from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
-from speechbrain_wavjepa.processing.audio import rms_normalize, standardize
+from speechbrain_wavjepa.nnet import TransformerEncoder
+from speechbrain_wavjepa.processing import rms_normalize, standardize
 
 SAMPLE_RATE = 16000
 HOPS = (800, 1600, 3200, 8000, 16000)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from dense_reference import draw_masks_one_by_one as one_by_one
 
-from speechbrain_wavjepa.lobes.masking import BlockMasker
+from speechbrain_wavjepa.lobes import BlockMasker
 
 ROUNDS = 20
 REPEATS = 20

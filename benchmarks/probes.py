@@ -15,9 +15,9 @@ import time
 import torch
 from torch import nn
 
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.evaluation.embeddings import embed_task, make_targets
 from speechbrain_wavjepa.evaluation.hear import SplitScorer
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
 from speechbrain_wavjepa.evaluation.probes import (
     GRIDS,
     INITIALIZATIONS,
@@ -25,8 +25,7 @@ from speechbrain_wavjepa.evaluation.probes import (
     sample_grid,
     train_probes,
 )
-from speechbrain_wavjepa.inference.files import hash_model
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.inference import hash_model, load_pretrained
 
 
 def build_probe(point, dim, num_labels):

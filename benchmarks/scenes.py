@@ -18,7 +18,7 @@ import time
 import torch
 from torchaudio.functional import fftconvolve
 
-from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneParts
+from speechbrain_wavjepa.augment import SceneMixer, SceneParts
 
 SAMPLE_RATE = 32000
 NUM_SAMPLES = 10 * SAMPLE_RATE

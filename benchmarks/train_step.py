@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from dense_reference import DenseReference, draw_masks_one_by_one
 
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.masking import BlockMasker
-from speechbrain_wavjepa.lobes.wavjepa import (
+from speechbrain_wavjepa.lobes import (
+    BlockMasker,
+    ConvFrontend,
     Predictor,
     TargetEncoder,
     WavJEPA,
     masked_mse,
 )
-from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
+from speechbrain_wavjepa.nnet import TransformerEncoder
 
 WINDOW_SAMPLES = 32160
 NUM_TOKENS = 200

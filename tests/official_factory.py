@@ -6,10 +6,8 @@ import torch
 from torch import nn
 
 from speechbrain_wavjepa.inference.config import build_wavjepa
-from speechbrain_wavjepa.integrations.official import (
-    make_tables,
-    map_to_official_state,
-)
+from speechbrain_wavjepa.integrations import map_to_official_state
+from speechbrain_wavjepa.integrations.official import make_tables
 from speechbrain_wavjepa.utils.files import hash_file
 
 STACK = {"enable_nested_tensor": False, "mask_check": True}

@@ -2,9 +2,8 @@
 
 import torch
 
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
-from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
+from speechbrain_wavjepa.lobes import ConvFrontend, WavJEPAEncoder
+from speechbrain_wavjepa.nnet import TransformerEncoder
 
 LAYERS = [[8, 10, 5], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 2, 2]]
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
+from speechbrain_wavjepa.evaluation import ArchDataset
 from speechbrain_wavjepa.evaluation.arch_dataset import (
-    ArchDataset,
     ArchRun,
     count_classes,
     cyclic_runs,

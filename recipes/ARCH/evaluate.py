@@ -21,7 +21,7 @@ import speechbrain as sb
 from arch_datasets import READERS, read_dataset
 from arch_prepare import find_datasets, read_options
 
-from speechbrain_wavjepa.evaluation.arch import evaluate_dataset
+from speechbrain_wavjepa.evaluation import evaluate_dataset
 from speechbrain_wavjepa.evaluation.arch_dataset import fingerprint_dataset
 from speechbrain_wavjepa.evaluation.embeddings import embed_dataset
 from speechbrain_wavjepa.evaluation.report import ARCH_SCORES, read_score
@@ -33,7 +33,7 @@ from speechbrain_wavjepa.evaluation.runs import (
     name_run,
     run_suite,
 )
-from speechbrain_wavjepa.integrations.huggingface import hash_encoder
+from speechbrain_wavjepa.integrations import hash_encoder
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import build, experiment, run_script
 from speechbrain_wavjepa.utils.files import fingerprint

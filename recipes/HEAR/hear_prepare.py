@@ -28,11 +28,10 @@ from task_writer import (
     write_task,
 )
 
-from speechbrain_wavjepa.augment.brir import RECEIVERS, BRIRBank
-from speechbrain_wavjepa.augment.noises import NoiseFolder
-from speechbrain_wavjepa.augment.scenes import SceneSampler
+from speechbrain_wavjepa.augment import BRIRBank, NoiseFolder, SceneSampler
+from speechbrain_wavjepa.augment.brir import RECEIVERS
 from speechbrain_wavjepa.dataio.shards import is_clip_name
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.evaluation.naturalistic import write_naturalistic
 from speechbrain_wavjepa.utils.experiment import run_script
 from speechbrain_wavjepa.utils.files import fingerprint_files, path_inside

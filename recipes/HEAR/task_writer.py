@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from speechbrain_wavjepa.dataio.clips import read_clip
 from speechbrain_wavjepa.dataio.shards import is_clip_name
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.utils import tables
 from speechbrain_wavjepa.utils.files import (
     atomic_folder,

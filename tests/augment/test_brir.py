@@ -14,9 +14,13 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.augment import brir
-from speechbrain_wavjepa.augment.brir import (
+from speechbrain_wavjepa.augment import (
     BRIRBank,
+    NoiseFolder,
+    SceneSampler,
+    brir,
+)
+from speechbrain_wavjepa.augment.brir import (
     decode_array,
     decode_json,
     encode_responses,
@@ -24,8 +28,6 @@ from speechbrain_wavjepa.augment.brir import (
     read_file,
     read_member,
 )
-from speechbrain_wavjepa.augment.noises import NoiseFolder
-from speechbrain_wavjepa.augment.scenes import SceneSampler
 from speechbrain_wavjepa.dataio.writer import write_shard
 
 ABOUT = {"sample_rate": 16000, "receivers": ["left", "right"]}

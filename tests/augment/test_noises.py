@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_wavjepa.augment.noises import NoiseFolder, SyntheticNoises
+from speechbrain_wavjepa.augment import NoiseFolder, SyntheticNoises
 from speechbrain_wavjepa.dataio.clips import decode_clip
 
 

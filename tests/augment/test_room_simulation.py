@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 from other_processes import hold_elsewhere
 
-from speechbrain_wavjepa.augment import room_simulation
-from speechbrain_wavjepa.augment.brir import BRIRBank
+from speechbrain_wavjepa.augment import BRIRBank, make_bank, room_simulation
 from speechbrain_wavjepa.augment.hrtf import SPEED_OF_SOUND, SphericalHead
 from speechbrain_wavjepa.augment.room_simulation import (
     Room,
     draw_places,
     draw_room,
-    make_bank,
     measure_t60,
     simulate,
 )

@@ -5,15 +5,9 @@ import math
 import pytest
 import torch
 
-from speechbrain_wavjepa.augment.scenes import (
-    SceneMixer,
-    SceneParts,
-    SceneSampler,
-    convolve,
-    fit_noise,
-)
-from speechbrain_wavjepa.processing.audio import standardize
-from speechbrain_wavjepa.processing.windows import random_windows
+from speechbrain_wavjepa.augment import SceneMixer, SceneParts, SceneSampler
+from speechbrain_wavjepa.augment.scenes import convolve, fit_noise
+from speechbrain_wavjepa.processing import random_windows, standardize
 
 
 def make_parts(num_scenes=2, num_samples=3000, taps=400, **changes):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.dataio.batch import ClipCollator
+from speechbrain_wavjepa.dataio import ClipCollator
 from speechbrain_wavjepa.dataio.stream import Clip, StreamPosition
-from speechbrain_wavjepa.lobes.masking import BlockMasker
+from speechbrain_wavjepa.lobes import BlockMasker
 
 
 def make_clips(lengths, channels=1, **position):

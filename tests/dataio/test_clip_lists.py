@@ -12,12 +12,9 @@ from speechbrain.dataio.dataio import (
     read_audio,
 )
 
+from speechbrain_wavjepa.dataio import expand_shards
 from speechbrain_wavjepa.dataio.clips import read_waveform
-from speechbrain_wavjepa.dataio.shards import (
-    Segment,
-    expand_shards,
-    read_clip_list,
-)
+from speechbrain_wavjepa.dataio.shards import Segment, read_clip_list
 
 RANGES = [(0, 800), (100, 300), (400, 400), (0, 9999)]
 

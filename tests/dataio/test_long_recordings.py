@@ -3,8 +3,8 @@
 import pytest
 from shard_factory import make_clip, write_tar
 
+from speechbrain_wavjepa.dataio import ClipStream
 from speechbrain_wavjepa.dataio.shards import Segment
-from speechbrain_wavjepa.dataio.stream import ClipStream
 
 PARTS = 4
 

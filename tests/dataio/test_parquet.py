@@ -11,8 +11,8 @@ import pytest
 from shard_factory import make_clip
 from survey import survey_shards
 
+from speechbrain_wavjepa.dataio import ClipStream
 from speechbrain_wavjepa.dataio.members import iterate_members
-from speechbrain_wavjepa.dataio.stream import ClipStream
 
 
 @pytest.fixture(autouse=True)

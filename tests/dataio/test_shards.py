@@ -9,8 +9,7 @@ from shard_factory import make_clip, write_shards, write_tar
 from survey import survey_shards
 from torch.utils.data import DataLoader
 
-from speechbrain_wavjepa.dataio.batch import ClipCollator
-from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.dataio import ClipCollator, ClipStream
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("WAVJEPA_TEST_DATA", ROOT / "../shared/data"))

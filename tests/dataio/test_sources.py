@@ -7,13 +7,8 @@ import huggingface_hub
 import pytest
 from shard_factory import make_clip, write_shards
 
-from speechbrain_wavjepa.dataio import shards
-from speechbrain_wavjepa.dataio.shards import (
-    expand_shards,
-    name_shards,
-    open_url,
-)
-from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.dataio import ClipStream, expand_shards, shards
+from speechbrain_wavjepa.dataio.shards import name_shards, open_url
 
 
 def touch(folder, *names):

@@ -10,9 +10,8 @@ from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.checkpoints import Checkpointer
 from torch.utils.data import DataLoader
 
-from speechbrain_wavjepa.dataio.batch import ClipCollator
-from speechbrain_wavjepa.dataio.stream import ClipStream, StreamState
-from speechbrain_wavjepa.lobes.masking import BlockMasker
+from speechbrain_wavjepa.dataio import ClipCollator, ClipStream, StreamState
+from speechbrain_wavjepa.lobes import BlockMasker
 
 COUNTS = [3, 5, 2, 4, 6, 1]
 

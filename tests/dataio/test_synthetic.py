@@ -9,13 +9,8 @@ import torch
 import torchaudio
 from other_processes import hold_elsewhere
 
-from speechbrain_wavjepa.dataio.stream import ClipStream
-from speechbrain_wavjepa.dataio.synthetic import (
-    CLASSES,
-    SOUNDS,
-    SyntheticCorpus,
-    _Maker,
-)
+from speechbrain_wavjepa.dataio import ClipStream, SyntheticCorpus
+from speechbrain_wavjepa.dataio.synthetic import CLASSES, SOUNDS, _Maker
 
 SUFFIXES = ("flac", "json")
 

@@ -10,14 +10,13 @@ import soundfile
 import torch
 from torch import nn
 
-from speechbrain_wavjepa.evaluation.arch import (
+from speechbrain_wavjepa.evaluation import (
+    ArchDataset,
     ProbeSettings,
     evaluate_dataset,
-    schedule_factor,
-    train_probe,
 )
+from speechbrain_wavjepa.evaluation.arch import schedule_factor, train_probe
 from speechbrain_wavjepa.evaluation.arch_dataset import (
-    ArchDataset,
     ArchRun,
     multi_hot,
     one_hot,

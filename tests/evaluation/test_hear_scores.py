@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from speechbrain_wavjepa.evaluation import find_events
 from speechbrain_wavjepa.evaluation import hear as probe_evaluation
 from speechbrain_wavjepa.evaluation.events import (
     Event,
     event_f_measure,
-    find_events,
     segment_error_rate,
 )
 from speechbrain_wavjepa.evaluation.metrics import (

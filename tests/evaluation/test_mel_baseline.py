@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from speechbrain_wavjepa.evaluation.mel_baseline import MelBaseline
+from speechbrain_wavjepa.evaluation import MelBaseline
 
 
 def test_the_projection_is_the_one_of_seed_0():

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_wavjepa.augment import SceneSampler
 from speechbrain_wavjepa.augment.brir import RoomScene
-from speechbrain_wavjepa.augment.scenes import SceneSampler
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.evaluation.naturalistic import write_naturalistic
 
 

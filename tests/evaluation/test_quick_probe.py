@@ -7,11 +7,9 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.evaluation.embeddings import embed_task
-from speechbrain_wavjepa.evaluation.hear_task import (
-    HearTask,
-    read_multiclass_folds,
-)
+from speechbrain_wavjepa.evaluation.hear_task import read_multiclass_folds
 from speechbrain_wavjepa.evaluation.quick_probe import (
     evaluate_neighbours,
     learning_table,

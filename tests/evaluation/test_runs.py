@@ -15,7 +15,7 @@ from speechbrain_wavjepa.evaluation.runs import (
     name_run,
     run_suite,
 )
-from speechbrain_wavjepa.inference.files import hash_model
+from speechbrain_wavjepa.inference import hash_model
 from speechbrain_wavjepa.utils.experiment import build, override
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from speechbrain_wavjepa.dataio import clips
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.evaluation.embeddings import (
     SplitEmbeddings,
     embed_task,
@@ -20,7 +21,7 @@ from speechbrain_wavjepa.evaluation.embeddings import (
 )
 from speechbrain_wavjepa.evaluation.events import Event
 from speechbrain_wavjepa.evaluation.hear import SplitScorer
-from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
+from speechbrain_wavjepa.evaluation.hear_task import Run
 from speechbrain_wavjepa.utils import tables as files
 
 

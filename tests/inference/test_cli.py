@@ -11,10 +11,9 @@ import soundfile
 from official_factory import make_model, official_weights, write_checkpoint
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.inference import export, pretrained
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.inference import export, load_pretrained, pretrained
 from speechbrain_wavjepa.integrations import official
-from speechbrain_wavjepa.lobes.wavjepa import WavJEPAEncoder
+from speechbrain_wavjepa.lobes import WavJEPAEncoder
 from speechbrain_wavjepa.utils.processes import END_SIGNALS
 
 

@@ -14,11 +14,8 @@ from official_factory import make_model
 from pyarrow import parquet
 
 from speechbrain_wavjepa.inference import files as module
+from speechbrain_wavjepa.inference import load_pretrained, write_pretrained
 from speechbrain_wavjepa.inference.files import embed_files, find_audio
-from speechbrain_wavjepa.inference.pretrained import (
-    load_pretrained,
-    write_pretrained,
-)
 from speechbrain_wavjepa.utils.files import hash_file
 
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.inference.encoder import (
+from speechbrain_wavjepa.inference import (
     AudioNormalizer,
     ChannelSelector,
     RMSNormalizer,
 )
-from speechbrain_wavjepa.processing.audio import resample, valid_lengths
+from speechbrain_wavjepa.processing import resample
+from speechbrain_wavjepa.processing.audio import valid_lengths
 
 
 def test_a_file_keeps_its_channels_and_gets_the_rate():

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.inference import export
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.inference import export, load_pretrained
 
 
 @pytest.mark.parametrize("folder", ["pretrained_folder", "binaural_folder"])

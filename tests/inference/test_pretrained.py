@@ -13,10 +13,12 @@ import torch
 from official_factory import make_model, sign
 from torch import nn
 
-from speechbrain_wavjepa.inference.classifiers import (
+from speechbrain_wavjepa.inference import (
     LinearClassifier,
     MissingClassifier,
     MultilabelClassifier,
+    load_pretrained,
+    write_pretrained,
 )
 from speechbrain_wavjepa.inference.config import (
     SETTINGS,
@@ -26,11 +28,7 @@ from speechbrain_wavjepa.inference.config import (
     describe_model,
     read_settings,
 )
-from speechbrain_wavjepa.inference.pretrained import (
-    load_pretrained,
-    read_weights,
-    write_pretrained,
-)
+from speechbrain_wavjepa.inference.pretrained import read_weights
 
 CLASSIFIERS = (LinearClassifier, MultilabelClassifier, MissingClassifier)
 

@@ -20,22 +20,21 @@ from speechbrain.utils.fetching import FetchConfig
 from speechbrain.utils.parameter_transfer import Pretrainer
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.inference import hear
-from speechbrain_wavjepa.inference.classifiers import LinearClassifier
+from speechbrain_wavjepa.inference import (
+    LinearClassifier,
+    hear,
+    load_pretrained,
+    write_pretrained,
+)
 from speechbrain_wavjepa.inference.config import (
     build_encoder,
     list_code,
     read_settings,
 )
 from speechbrain_wavjepa.inference.export import export_program
-from speechbrain_wavjepa.inference.pretrained import (
-    load_pretrained,
-    read_weights,
-    write_pretrained,
-    write_weights,
-)
-from speechbrain_wavjepa.integrations.official import write_official
-from speechbrain_wavjepa.nnet.transformer import LayerSum
+from speechbrain_wavjepa.inference.pretrained import read_weights, write_weights
+from speechbrain_wavjepa.integrations import write_official
+from speechbrain_wavjepa.nnet import LayerSum
 
 
 @pytest.fixture

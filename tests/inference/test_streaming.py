@@ -10,19 +10,16 @@ from tiny_embedding import make_clips, make_model
 
 from speechbrain_wavjepa.dataio import clips as file_blocks
 from speechbrain_wavjepa.dataio.clips import read_blocks
-from speechbrain_wavjepa.inference.encoder import (
+from speechbrain_wavjepa.inference import (
     ChannelSelector,
     RMSNormalizer,
-    TokenEncoder,
-)
-from speechbrain_wavjepa.inference.streaming import (
     StreamingEmbedder,
+    TokenEncoder,
     embed_file,
-    measure_file,
-    stream_file,
 )
-from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.processing.audio import resample
+from speechbrain_wavjepa.inference.streaming import measure_file, stream_file
+from speechbrain_wavjepa.lobes import WavJEPAEmbedding
+from speechbrain_wavjepa.processing import resample
 
 
 def make_encoder(channels=1, **options):

@@ -10,10 +10,8 @@ import torch
 from recipe_run import read_files, run_script, start_script
 from speechbrain.inference.classifiers import EncoderClassifier
 
-from speechbrain_wavjepa.inference.pretrained import (
-    load_pretrained,
-    read_weights,
-)
+from speechbrain_wavjepa.inference import load_pretrained
+from speechbrain_wavjepa.inference.pretrained import read_weights
 
 
 def command(task_folder, pretrained, output, *more):

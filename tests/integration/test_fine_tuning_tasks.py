@@ -14,8 +14,8 @@ from task_writer import (
 )
 from test_fine_tuning import fine_tune
 
-from speechbrain_wavjepa.evaluation.events import event_f_measure, find_events
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation import HearTask, find_events
+from speechbrain_wavjepa.evaluation.events import event_f_measure
 from speechbrain_wavjepa.inference.pretrained import read_weights
 
 TONES = {"high": 3000, "low": 300}

@@ -10,12 +10,12 @@ from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.encoders import WaveformEncoder
 
-from speechbrain_wavjepa.inference.classifiers import LinearClassifier
-from speechbrain_wavjepa.inference.config import build_encoder, read_settings
-from speechbrain_wavjepa.inference.pretrained import (
+from speechbrain_wavjepa.inference import (
+    LinearClassifier,
     load_pretrained,
     write_pretrained,
 )
+from speechbrain_wavjepa.inference.config import build_encoder, read_settings
 
 SIZES = {
     "frontend_dim": 8,

@@ -5,19 +5,17 @@ import torch
 from official_factory import sign
 from speechbrain.inference.classifiers import EncoderClassifier
 
-from speechbrain_wavjepa.inference.classifiers import (
+from speechbrain_wavjepa.inference import (
     LinearClassifier,
     MultilabelClassifier,
+    hash_model,
+    load_pretrained,
+    write_pretrained,
 )
 from speechbrain_wavjepa.inference.config import read_settings
 from speechbrain_wavjepa.inference.export import export_program
-from speechbrain_wavjepa.inference.files import hash_model
-from speechbrain_wavjepa.inference.pretrained import (
-    load_pretrained,
-    write_pretrained,
-    write_weights,
-)
-from speechbrain_wavjepa.nnet.transformer import LayerSum
+from speechbrain_wavjepa.inference.pretrained import write_weights
+from speechbrain_wavjepa.nnet import LayerSum
 
 LABELS = ["dog", "rain", "siren"]
 

@@ -23,9 +23,9 @@ from tiny_run import (
     write_corpus,
 )
 
+from speechbrain_wavjepa.inference import load_pretrained
 from speechbrain_wavjepa.inference.config import read_settings
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
-from speechbrain_wavjepa.nnet.schedulers import WarmupCosine
+from speechbrain_wavjepa.nnet import WarmupCosine
 from speechbrain_wavjepa.utils.checkpoints import find_damage
 
 

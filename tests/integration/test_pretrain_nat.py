@@ -19,7 +19,7 @@ from tiny_run import (
 
 from speechbrain_wavjepa.augment.brir import encode_responses
 from speechbrain_wavjepa.dataio.writer import write_shard
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.inference import load_pretrained
 
 PLACE = {"azimuth": 40.0, "elevation": 0.0, "distance": 2.0}
 PLAIN = {

@@ -17,7 +17,7 @@ from conftest import (
     write_tiny_hugging_face,
     write_tiny_pretrained,
 )
-from speechbrain_wavjepa.dataio.synthetic import SyntheticCorpus
+from speechbrain_wavjepa.dataio import SyntheticCorpus
 
 ROOT = Path(__file__).parents[2]
 TINY_PYTHON = Path(__file__).parent / "tiny_python.py"

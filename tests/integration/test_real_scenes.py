@@ -3,10 +3,9 @@
 import soundfile
 import torch
 
+from speechbrain_wavjepa.augment import NoiseFolder, SceneMixer, SceneSampler
 from speechbrain_wavjepa.augment.brir import RoomScene
-from speechbrain_wavjepa.augment.noises import NoiseFolder
-from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneSampler
-from speechbrain_wavjepa.processing.audio import resample
+from speechbrain_wavjepa.processing import resample
 
 
 def read_responses(folder):

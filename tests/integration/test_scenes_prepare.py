@@ -10,7 +10,7 @@ from other_processes import find_children, is_alive, wait_until
 from recipe_run import run_script
 from tiny_run import ENVIRONMENT, RECIPE, make_command, write_corpus
 
-from speechbrain_wavjepa.augment.brir import BRIRBank
+from speechbrain_wavjepa.augment import BRIRBank
 
 
 def prepare(*arguments, code=0, path=()):

@@ -13,7 +13,7 @@ from official_factory import (
 )
 from safetensors.torch import save_file
 
-from speechbrain_wavjepa.integrations.official import load_official
+from speechbrain_wavjepa.integrations import load_official
 
 
 class Trap:

@@ -16,13 +16,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from speechbrain_wavjepa.cli import main
+from speechbrain_wavjepa.inference import write_pretrained
 from speechbrain_wavjepa.inference.config import build_wavjepa
-from speechbrain_wavjepa.inference.pretrained import write_pretrained
-from speechbrain_wavjepa.integrations.official import (
-    format_report,
-    load_official,
-    write_official,
-)
+from speechbrain_wavjepa.integrations import load_official, write_official
+from speechbrain_wavjepa.integrations.official import format_report
 
 
 @pytest.mark.parametrize("channels", [1, 2])

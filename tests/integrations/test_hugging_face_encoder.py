@@ -12,10 +12,7 @@ from speechbrain.integrations.huggingface.wav2vec2 import Wav2Vec2
 from speechbrain.integrations.huggingface.wavlm import WavLM
 
 from conftest import write_tiny_hugging_face
-from speechbrain_wavjepa.integrations.huggingface import (
-    HuggingFaceEncoder,
-    hash_encoder,
-)
+from speechbrain_wavjepa.integrations import HuggingFaceEncoder, hash_encoder
 
 FIELD, STRIDE = 105, 160  # samples, of a token of the tiny models
 

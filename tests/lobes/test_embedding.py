@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_embedding import make_clips, make_model
 
-from speechbrain_wavjepa.inference.encoder import RMSNormalizer
-from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
-from speechbrain_wavjepa.nnet.transformer import LayerSum
-from speechbrain_wavjepa.processing.audio import standardize
+from speechbrain_wavjepa.inference import RMSNormalizer
+from speechbrain_wavjepa.lobes import WavJEPAEmbedding
+from speechbrain_wavjepa.nnet import LayerSum
+from speechbrain_wavjepa.processing import standardize
 
 
 @pytest.mark.parametrize("channels", [1, 2])

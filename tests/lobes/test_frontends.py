@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes import ConvFrontend
 from speechbrain_wavjepa.nnet.sparse_conv import find_active_rows
 
 SMALL = [[8, 10, 5], [12, 3, 2], [16, 3, 2], [16, 2, 2]]

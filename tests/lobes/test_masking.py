@@ -11,11 +11,8 @@ import pytest
 import torch
 from torch.distributed.utils import _recursive_to
 
-from speechbrain_wavjepa.lobes.masking import (
-    BlockMasker,
-    JEPAMask,
-    sample_spans,
-)
+from speechbrain_wavjepa.lobes import BlockMasker, JEPAMask
+from speechbrain_wavjepa.lobes.masking import sample_spans
 
 TABLE = json.loads(
     (Path(__file__).parents[1] / "parity" / "mask_statistics.json").read_text()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_wavjepa.lobes.wavjepa import TargetEncoder
-from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
+from speechbrain_wavjepa.lobes import TargetEncoder
+from speechbrain_wavjepa.nnet import TransformerEncoder
 
 
 def make(top_k_layers=2, target_norm="joint"):

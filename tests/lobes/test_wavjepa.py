@@ -5,16 +5,16 @@ import pytest
 import torch
 from dense_reference import DenseReference
 
-from speechbrain_wavjepa.integrations.official import map_official_state
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.masking import BlockMasker
-from speechbrain_wavjepa.lobes.wavjepa import (
+from speechbrain_wavjepa.integrations import map_official_state
+from speechbrain_wavjepa.lobes import (
+    BlockMasker,
+    ConvFrontend,
     Predictor,
     TargetEncoder,
     WavJEPA,
     masked_mse,
 )
-from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
+from speechbrain_wavjepa.nnet import TransformerEncoder
 
 LAYERS = [[8, 10, 5], [8, 4, 4], [8, 8, 8]]  # 60 tokens from 9,640 samples
 SAMPLES = 9640

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_wavjepa.nnet.schedulers import EMADecay, WarmupCosine
+from speechbrain_wavjepa.nnet import EMADecay, WarmupCosine
 
 
 def test_learning_rate_at_its_corners():

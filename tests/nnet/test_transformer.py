@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from speechbrain_wavjepa.nnet import TransformerEncoder
 from speechbrain_wavjepa.nnet.positions import (
     channel_time_positions,
     time_positions,
 )
-from speechbrain_wavjepa.nnet.transformer import (
-    Attention,
-    Block,
-    Packing,
-    TransformerEncoder,
-)
+from speechbrain_wavjepa.nnet.transformer import Attention, Block, Packing
 
 # the kept tokens of 5 sequences: 5, 1, 9, 9 and 3 of 11
 LENGTHS = torch.tensor([5, 1, 9, 9, 3])

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechbrain_wavjepa.integrations.official import map_official_state
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
-from speechbrain_wavjepa.lobes.masking import JEPAMask
-from speechbrain_wavjepa.lobes.wavjepa import Predictor, TargetEncoder, WavJEPA
-from speechbrain_wavjepa.nnet.transformer import TransformerEncoder
+from speechbrain_wavjepa.integrations import map_official_state
+from speechbrain_wavjepa.lobes import (
+    ConvFrontend,
+    JEPAMask,
+    Predictor,
+    TargetEncoder,
+    WavJEPA,
+)
+from speechbrain_wavjepa.nnet import TransformerEncoder
 
 FOLDER = Path(__file__).parent
 STRIDE = 17  # every 17th token or element was kept

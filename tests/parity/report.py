@@ -13,8 +13,8 @@ from official import (
     select,
 )
 
-from speechbrain_wavjepa.lobes.wavjepa import masked_mse
-from speechbrain_wavjepa.nnet.schedulers import EMADecay
+from speechbrain_wavjepa.lobes import masked_mse
+from speechbrain_wavjepa.nnet import EMADecay
 
 
 def difference(ours, theirs):

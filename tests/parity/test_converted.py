@@ -5,9 +5,9 @@ import torch
 from official import read_json, read_masks, read_numbers
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
-from speechbrain_wavjepa.integrations.official import load_official
-from speechbrain_wavjepa.lobes.wavjepa import masked_mse
+from speechbrain_wavjepa.inference import load_pretrained
+from speechbrain_wavjepa.integrations import load_official
+from speechbrain_wavjepa.lobes import masked_mse
 
 
 def write_lightning(path, numbers, settings):

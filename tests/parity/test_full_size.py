@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from official import build_model, read_json, read_masks, read_numbers
 
-from speechbrain_wavjepa.integrations.official import (
+from speechbrain_wavjepa.integrations import (
     map_official_state,
     map_to_official_state,
 )
-from speechbrain_wavjepa.lobes.wavjepa import masked_mse
+from speechbrain_wavjepa.lobes import masked_mse
 
 SETTINGS = {
     "conv_layers_spec": [

@@ -11,13 +11,13 @@ from official import (
     select,
 )
 
-from speechbrain_wavjepa.integrations.official import (
+from speechbrain_wavjepa.integrations import (
     map_official_state,
     map_to_official_state,
 )
-from speechbrain_wavjepa.lobes.wavjepa import masked_mse
+from speechbrain_wavjepa.lobes import masked_mse
+from speechbrain_wavjepa.nnet import EMADecay, WarmupCosine
 from speechbrain_wavjepa.nnet.positions import channel_time_positions
-from speechbrain_wavjepa.nnet.schedulers import EMADecay, WarmupCosine
 
 CASES = ("mono_tiny", "binaural_tiny")
 FLOAT64 = {"rtol": 0, "atol": 1e-10}  # against numbers stored in float64

@@ -4,13 +4,9 @@ import pytest
 import torch
 from official import read_numbers
 
-from speechbrain_wavjepa.augment.scenes import (
-    SceneMixer,
-    SceneParts,
-    convolve,
-    fit_noise,
-)
-from speechbrain_wavjepa.processing.audio import resample
+from speechbrain_wavjepa.augment import SceneMixer, SceneParts
+from speechbrain_wavjepa.augment.scenes import convolve, fit_noise
+from speechbrain_wavjepa.processing import resample
 
 FLOAT32 = {"rtol": 1e-6, "atol": 1e-6}  # against numbers stored in float32
 

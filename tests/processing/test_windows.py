@@ -3,12 +3,8 @@
 import pytest
 import torch
 
-from speechbrain_wavjepa.processing.windows import (
-    TokenGrid,
-    TokenMerger,
-    Window,
-    random_windows,
-)
+from speechbrain_wavjepa.processing import TokenGrid, random_windows
+from speechbrain_wavjepa.processing.windows import TokenMerger, Window
 
 GRID = TokenGrid(160, 240, 32160)
 

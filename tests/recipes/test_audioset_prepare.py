@@ -17,10 +17,10 @@ import soundfile
 from shard_check import clip_pool
 from shard_factory import encode, make_clip
 
+from speechbrain_wavjepa.dataio import ClipStream
 from speechbrain_wavjepa.dataio import writer as shard_writer
 from speechbrain_wavjepa.dataio.members import iterate_members
 from speechbrain_wavjepa.dataio.shards import printable
-from speechbrain_wavjepa.dataio.stream import ClipStream
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
 

@@ -11,10 +11,13 @@ import torch
 from brir_import import import_bank
 from test_brir_import import add, encode, make_responses
 
-from speechbrain_wavjepa.augment.brir import BRIRBank
-from speechbrain_wavjepa.augment.noises import NoiseFolder
-from speechbrain_wavjepa.augment.room_simulation import make_bank
-from speechbrain_wavjepa.augment.scenes import SceneMixer, SceneSampler
+from speechbrain_wavjepa.augment import (
+    BRIRBank,
+    NoiseFolder,
+    SceneMixer,
+    SceneSampler,
+    make_bank,
+)
 from speechbrain_wavjepa.utils.plots import plot_scene
 
 PLACE = {"azimuth": 40.0, "elevation": 0.0}

@@ -10,7 +10,7 @@ import pytest
 from brir_import import import_bank
 from other_processes import hold_elsewhere
 
-from speechbrain_wavjepa.augment.brir import BRIRBank
+from speechbrain_wavjepa.augment import BRIRBank
 
 
 def make_responses(seed, positions=2, taps=640):

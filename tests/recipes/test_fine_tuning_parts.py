@@ -17,9 +17,9 @@ from task_writer import (
     write_task,
 )
 
-from speechbrain_wavjepa.evaluation.hear_task import HearTask, Run
-from speechbrain_wavjepa.inference.classifiers import MultilabelClassifier
-from speechbrain_wavjepa.inference.pretrained import load_pretrained
+from speechbrain_wavjepa.evaluation import HearTask
+from speechbrain_wavjepa.evaluation.hear_task import Run
+from speechbrain_wavjepa.inference import MultilabelClassifier, load_pretrained
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "HEAR" / "fine_tuning"
 

@@ -13,7 +13,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from survey import describe_shards
 from train import WavJEPABrain, check_settings
 
-from speechbrain_wavjepa.utils.train_logger import StepLog
+from speechbrain_wavjepa.utils import StepLog
 
 
 def make_run(optimizer_step=0, step=0):

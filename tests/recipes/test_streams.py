@@ -7,7 +7,7 @@ import pytest
 from shard_factory import make_clip, write_shards
 from speechbrain.utils import distributed
 
-from speechbrain_wavjepa.dataio.stream import StreamState
+from speechbrain_wavjepa.dataio import StreamState
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "AudioSet" / "WavJEPA"
 

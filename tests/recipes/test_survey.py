@@ -7,7 +7,8 @@ import survey
 from shard_factory import make_clip, write_shards
 from survey import Survey, survey_shards
 
-from speechbrain_wavjepa.dataio.shards import Segment, expand_shards
+from speechbrain_wavjepa.dataio import expand_shards
+from speechbrain_wavjepa.dataio.shards import Segment
 
 
 def write_files(folder, lengths):

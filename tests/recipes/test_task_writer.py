@@ -13,7 +13,7 @@ from task_writer import (
     write_task,
 )
 
-from speechbrain_wavjepa.evaluation.hear_task import HearTask
+from speechbrain_wavjepa.evaluation import HearTask
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ import sys
 
 import torch
 
-from speechbrain_wavjepa.utils.checkpoints import (
-    AtomicCheckpointer,
-    find_damage,
-)
+from speechbrain_wavjepa.utils import AtomicCheckpointer
+from speechbrain_wavjepa.utils.checkpoints import find_damage
 
 # Each child replaces a checkpoint of zeros by one of ones, and is killed at
 # its first file operation, the next one at its second, and so on until one

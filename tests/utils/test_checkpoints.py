@@ -16,11 +16,8 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_wavjepa.utils.checkpoints import (
-    CHECKSUM_FILE,
-    AtomicCheckpointer,
-    find_damage,
-)
+from speechbrain_wavjepa.utils import AtomicCheckpointer
+from speechbrain_wavjepa.utils.checkpoints import CHECKSUM_FILE, find_damage
 
 # Saves without end; the same number goes into two files of every checkpoint.
 SAVER = """

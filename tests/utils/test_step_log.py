@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from speechbrain_wavjepa.utils.train_logger import StepLog
+from speechbrain_wavjepa.utils import StepLog
 
 
 @pytest.fixture

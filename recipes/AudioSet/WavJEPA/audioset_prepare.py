@@ -38,7 +38,7 @@ from speechbrain_wavjepa.dataio.writer import (
     write_manifest,
     write_shard,
 )
-from speechbrain_wavjepa.processing.audio import resample
+from speechbrain_wavjepa.processing import resample
 from speechbrain_wavjepa.utils.experiment import run_script
 from speechbrain_wavjepa.utils.files import claim, hold, path_inside
 from speechbrain_wavjepa.utils.processes import count_cores

@@ -38,7 +38,7 @@ from speechbrain_wavjepa.augment.room_simulation import (
     plan_shards,
 )
 from speechbrain_wavjepa.dataio.writer import write_shard
-from speechbrain_wavjepa.processing.audio import resample
+from speechbrain_wavjepa.processing import resample
 from speechbrain_wavjepa.utils.files import (
     MADE_WITH_FILE,
     claim,

@@ -13,17 +13,14 @@ from pathlib import Path
 import torch
 from streams import is_synthetic, make_scene_sampler
 
+from speechbrain_wavjepa.augment import SceneMixer
 from speechbrain_wavjepa.augment.brir import RECEIVERS
-from speechbrain_wavjepa.augment.scenes import SceneMixer
 from speechbrain_wavjepa.evaluation.hear_task import read_multiclass_folds
 from speechbrain_wavjepa.evaluation.quick_probe import (
     format_tables,
     learning_table,
 )
-from speechbrain_wavjepa.inference.pretrained import (
-    load_pretrained,
-    write_pretrained,
-)
+from speechbrain_wavjepa.inference import load_pretrained, write_pretrained
 from speechbrain_wavjepa.utils.environment import require
 from speechbrain_wavjepa.utils.files import atomic_file
 from speechbrain_wavjepa.utils.plots import (

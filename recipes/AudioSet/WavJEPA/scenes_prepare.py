@@ -20,8 +20,7 @@ from pathlib import Path
 
 from brir_import import import_bank
 
-from speechbrain_wavjepa.augment.brir import BRIRBank
-from speechbrain_wavjepa.augment.room_simulation import make_bank
+from speechbrain_wavjepa.augment import BRIRBank, make_bank
 from speechbrain_wavjepa.utils.experiment import run_script
 
 NAMES_PRINTED = 20

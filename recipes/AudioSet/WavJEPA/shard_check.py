@@ -12,18 +12,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechbrain_wavjepa.dataio import expand_shards
 from speechbrain_wavjepa.dataio.clips import (
     open_clip,
     read_pieces,
     read_waveform,
 )
 from speechbrain_wavjepa.dataio.members import iterate_members
-from speechbrain_wavjepa.dataio.shards import (
-    expand_shards,
-    printable,
-    shard_name,
-    shard_path,
-)
+from speechbrain_wavjepa.dataio.shards import printable, shard_name, shard_path
 from speechbrain_wavjepa.dataio.writer import (
     MANIFEST_NAME,
     find_entry,

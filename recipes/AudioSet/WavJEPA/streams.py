@@ -10,14 +10,9 @@ from pathlib import Path
 from speechbrain.utils.distributed import run_on_main
 from survey import describe_shards, hold_out, survey_shards
 
-from speechbrain_wavjepa.augment.brir import BRIRBank
-from speechbrain_wavjepa.dataio.batch import ClipCollator
-from speechbrain_wavjepa.dataio.shards import (
-    expand_shards,
-    shard_name,
-    shard_place,
-)
-from speechbrain_wavjepa.dataio.stream import ClipStream
+from speechbrain_wavjepa.augment import BRIRBank
+from speechbrain_wavjepa.dataio import ClipCollator, ClipStream, expand_shards
+from speechbrain_wavjepa.dataio.shards import shard_name, shard_place
 
 logger = logging.getLogger(__name__)
 

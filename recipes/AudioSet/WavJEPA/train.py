@@ -35,9 +35,8 @@ from streams import (
 )
 from torch.utils.data import DataLoader
 
-from speechbrain_wavjepa.lobes.wavjepa import masked_mse
-from speechbrain_wavjepa.processing.audio import standardize
-from speechbrain_wavjepa.processing.windows import random_windows
+from speechbrain_wavjepa.lobes import masked_mse
+from speechbrain_wavjepa.processing import random_windows, standardize
 from speechbrain_wavjepa.utils.collapse import (
     effective_rank,
     mean_std,

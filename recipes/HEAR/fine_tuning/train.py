@@ -32,21 +32,22 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.data_pipeline import provides, takes
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from speechbrain_wavjepa.evaluation import HearTask
 from speechbrain_wavjepa.evaluation.embeddings import SplitEmbeddings
 from speechbrain_wavjepa.evaluation.hear import SplitScorer
-from speechbrain_wavjepa.evaluation.hear_task import HearTask, find_task
+from speechbrain_wavjepa.evaluation.hear_task import find_task
 from speechbrain_wavjepa.evaluation.runs import (
     check_numbers,
     list_settings,
     name_run,
 )
-from speechbrain_wavjepa.inference.classifiers import (
+from speechbrain_wavjepa.inference import (
     LinearClassifier,
     MultilabelClassifier,
+    hash_model,
+    write_pretrained,
 )
 from speechbrain_wavjepa.inference.config import RUNTIME_SETTINGS, read_settings
-from speechbrain_wavjepa.inference.files import hash_model
-from speechbrain_wavjepa.inference.pretrained import write_pretrained
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import (
     build,

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import speechbrain as sb
 
+from speechbrain_wavjepa.evaluation import HearTask, evaluate_task
 from speechbrain_wavjepa.evaluation.embeddings import embed_task
-from speechbrain_wavjepa.evaluation.hear import evaluate_task
-from speechbrain_wavjepa.evaluation.hear_task import HearTask, find_task
+from speechbrain_wavjepa.evaluation.hear_task import find_task
 from speechbrain_wavjepa.evaluation.probes import sample_grid
 from speechbrain_wavjepa.evaluation.quick_probe import evaluate_neighbours
 from speechbrain_wavjepa.evaluation.report import HEAR_SCORES, read_score
@@ -34,7 +34,7 @@ from speechbrain_wavjepa.evaluation.runs import (
     name_run,
     run_suite,
 )
-from speechbrain_wavjepa.integrations.huggingface import hash_encoder
+from speechbrain_wavjepa.integrations import hash_encoder
 from speechbrain_wavjepa.utils.environment import find_device
 from speechbrain_wavjepa.utils.experiment import (
     build,
