@@ -115,6 +115,7 @@ def make_collator(hparams):
         channels=hparams["channels"],
         seed=hparams["seed"],
         scene_sampler=make_scene_sampler(hparams, hparams.get("receivers")),
+        find_gradient_rows=hparams["frontend"].find_gradient_rows,
     )
 
 
