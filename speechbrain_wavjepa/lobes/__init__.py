@@ -5,6 +5,11 @@ Authors
 """
 
 from speechbrain_wavjepa.lobes.embedding import WavJEPAEmbedding
+from speechbrain_wavjepa.lobes.filterbanks import (
+    LeafFrontend,
+    MelFrontend,
+    SincFrontend,
+)
 from speechbrain_wavjepa.lobes.frontends import ConvFrontend, Frontend
 from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
 from speechbrain_wavjepa.lobes.wavjepa import (
@@ -22,7 +27,10 @@ __all__ = [
     "ConvFrontend",
     "Frontend",
     "JEPAOutput",
+    "LeafFrontend",
+    "MelFrontend",
     "Predictor",
+    "SincFrontend",
     "TargetEncoder",
     "WavJEPA",
     "WavJEPAEmbedding",

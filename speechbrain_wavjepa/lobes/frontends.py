@@ -52,6 +52,15 @@ class Frontend(Protocol):
     def num_tokens(self, num_samples: int) -> int:
         """Return the number of tokens N of each channel."""
 
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments, that build it again."""
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """List the parameters that weight decay must not reach."""
+
+    def constrain(self):
+        """Bring parameters back into their bounds; called after each step."""
+
     def __call__(self, waveform: Tensor, gradient_rows: Any = None) -> Tensor:
         """Turn [B, T, C] into channel-major tokens [B, C*N, dim].
 
@@ -136,6 +145,7 @@ class ConvFrontend(nn.Module):
                 f"dim={dim}: make them equal."
             )
         self.dim = dim
+        self.layers = [list(layer) for layer in layers]
         self.channels = channels
         self.share_weights = share_weights
         self.stride = self.receptive_field = 1
@@ -157,27 +167,43 @@ class ConvFrontend(nn.Module):
         """Return how many tokens a channel of num_samples gives."""
         return max((num_samples - self.receptive_field) // self.stride + 1, 0)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments that build it again, with new weights."""
+        names = "dim", "layers", "channels", "share_weights"
+        return {name: getattr(self, name) for name in names}
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """List nothing: weight decay reaches all convolutions."""
+        return []
+
+    def constrain(self):
+        """Do nothing: convolutions have no bounds."""
+
     def forward(
         self,
         waveform: Tensor,
         gradient_rows: Optional[list[list[ActiveRows]]] = None,
     ) -> Tensor:
         """Turn windows [B, T, C] into tokens [B, C*N, dim]."""
-        if waveform.shape[2] != self.channels:
-            raise ValueError(
-                f"This front-end takes [B, T, {self.channels}] waveforms, got "
-                f"{list(waveform.shape)}: see audio.select_channels."
-            )
-        num_tokens = self.num_tokens(waveform.shape[1])
-        if num_tokens == 0:
-            raise ValueError(
-                f"{waveform.shape[1]} samples are too short for one token: "
-                "pad the waveform."
-            )
+        check_waveform(self, waveform)
         rows = gradient_rows or [None] * self.channels
         stacks = list(self.stacks) * (self.channels // len(self.stacks))
         channels = zip(stacks, waveform.unbind(dim=2), rows, strict=True)
         return torch.cat([stack(*inputs) for stack, *inputs in channels], dim=1)
+
+
+def check_waveform(frontend: Frontend, waveform: Tensor):
+    """Refuse waveforms [B, T, C] that a front-end cannot take."""
+    if waveform.shape[2] != frontend.channels:
+        raise ValueError(
+            f"This front-end takes [B, T, {frontend.channels}] waveforms, got "
+            f"{list(waveform.shape)}: see audio.select_channels."
+        )
+    if frontend.num_tokens(waveform.shape[1]) == 0:
+        raise ValueError(
+            f"{waveform.shape[1]} samples are too short for one token: "
+            "pad the waveform."
+        )
 
 
 def find_gradient_rows(

@@ -189,6 +189,33 @@ class TargetEncoder(nn.Module):
         torch._foreach_lerp_(list(old), list(new), 1 - decay)
 
 
+class TargetFrontend(nn.Module):
+    """A moving average of what lies before the encoder, without gradients.
+
+    Front-end, token norm and projection of a WavJEPAEncoder.
+    """
+
+    PARTS = ("frontend", "token_norm", "token_projection")
+
+    def __init__(self, model: WavJEPAEncoder):
+        super().__init__()
+        for name in self.PARTS:
+            part = copy.deepcopy(getattr(model, name))
+            setattr(self, name, part.requires_grad_(False))
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Turn windows [B, T, C] into the target encoder's [B, C*N, D]."""
+        tokens = self.token_norm(self.frontend(waveform))
+        return self.token_projection(tokens)
+
+    @torch.no_grad()
+    def update(self, model: WavJEPAEncoder, decay: float):
+        """Move the weights to decay * old + (1 - decay) * new."""
+        new = [p for x in self.PARTS for p in getattr(model, x).parameters()]
+        torch._foreach_lerp_(list(self.parameters()), new, 1 - decay)
+
+
 class Predictor(nn.Module):
     """Predicts the targets of each block from the context.
 
@@ -264,6 +291,15 @@ class WavJEPA(WavJEPAEncoder):
         The moving average of the context encoder.
     predictor : Predictor
         Predicts targets from the context.
+    target_frontend : str
+        "shared": the target encoder gets the tokens of the front-end that is
+        trained (the paper, data2vec). "ema": those of a moving average of it,
+        for one more forward pass of the front-end.
+
+    Raises
+    ------
+    ValueError
+        If target_frontend is neither.
 
     Example
     -------
@@ -281,10 +317,25 @@ class WavJEPA(WavJEPAEncoder):
     torch.Size([2, 200, 16])
     """
 
-    def __init__(self, frontend, context_encoder, target_encoder, predictor):
+    def __init__(
+        self,
+        frontend,
+        context_encoder,
+        target_encoder,
+        predictor,
+        target_frontend: str = "shared",
+    ):
         super().__init__(frontend, context_encoder)
+        if target_frontend not in ("shared", "ema"):
+            raise ValueError(
+                f"target_frontend={target_frontend!r} must be 'shared' or "
+                "'ema'."
+            )
         self.target_encoder = target_encoder
         self.predictor = predictor
+        self.target_frontend = None
+        if target_frontend == "ema":
+            self.target_frontend = TargetFrontend(self)
 
     def forward(self, waveform: Tensor, mask: JEPAMask) -> "JEPAOutput":
         """Predict the target blocks of standardized windows [B, T, C].
@@ -304,10 +355,25 @@ class WavJEPA(WavJEPAEncoder):
         context = self._embed(tokens, mask.context)  # [A, D]
         context = self.context_encoder(context, mask.context)
         with torch.no_grad():
-            target = self.target_encoder(self._embed(tokens))  # [B, C*N, D]
+            if self.target_frontend is None:
+                tokens = self._embed(tokens)
+            else:
+                dim = self.context_encoder.dim
+                positions = self._positions(expected[1], dim)
+                tokens = self.target_frontend(waveform) + positions
+            target = self.target_encoder(tokens)  # [B, C*N, D]
         positions = self._positions(expected[1], self.predictor.dim)
         prediction = self.predictor(context, mask, positions)  # [R, D]
         return JEPAOutput(prediction, target, mask, context)
+
+    def update_target(self, decay: float):
+        """Move target encoder, and target front-end, behind what is trained.
+
+        To decay * old + (1 - decay) * new weights.
+        """
+        self.target_encoder.update(self.context_encoder, decay)
+        if self.target_frontend is not None:
+            self.target_frontend.update(self, decay)
 
 
 class JEPAOutput(NamedTuple):
