@@ -137,9 +137,10 @@ def run_info(folder: str) -> int:
     from speechbrain_wavjepa.inference.pretrained import check_folder
 
     settings = read_settings(folder)
-    training = settings.pop("training", None)
-    if isinstance(training, Mapping):
-        settings |= {f"training: {key}": x for key, x in training.items()}
+    for part in ("frontend_options", "training"):
+        values = settings.pop(part, None)
+        if isinstance(values, Mapping):
+            settings |= {f"{part}: {key}": x for key, x in values.items()}
     for name, value in settings.items():
         if _is_plain(value):
             _print_row(name, value)

@@ -9,6 +9,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import inspect
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,12 @@ import yaml
 from ruamel.yaml.constructor import SafeConstructor
 
 from speechbrain_wavjepa.dataio.clips import MAX_RATE
-from speechbrain_wavjepa.lobes.frontends import ConvFrontend
+from speechbrain_wavjepa.lobes.filterbanks import (
+    LeafFrontend,
+    MelFrontend,
+    SincFrontend,
+)
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend, Frontend
 from speechbrain_wavjepa.lobes.wavjepa import (
     Predictor,
     TargetEncoder,
@@ -53,6 +59,23 @@ ENCODER_SETTINGS = {
     **{f"encoder_{size}": setting for size, setting in SIZES.items()},
     "encoder_norm_first": Setting(bool),
 }
+# of a front-end of filters, which has these two instead of frontend_layers
+FRONTENDS = (ConvFrontend, LeafFrontend, SincFrontend, MelFrontend)
+FRONTENDS = {kind.__name__: kind for kind in FRONTENDS}
+FILTER_SETTINGS = {
+    "frontend_class": Setting(str),
+    "frontend_options": Setting(dict),
+}
+_SAMPLES, _HZ = Setting(int, 1, 2**14), Setting(float, 1e-3, MAX_RATE)
+FILTER_OPTIONS = {
+    "num_filters": Setting(int, 1, 2**12),
+    "init": Setting(str),
+    "compression": Setting(str),
+    **dict.fromkeys(("taps", "stride", "token_samples", "frame"), _SAMPLES),
+    "filter_stride": _SAMPLES,
+    "n_fft": Setting(int, 1, 2**12),
+    **dict.fromkeys(("min_hz", "max_hz", "min_low_hz", "min_band_hz"), _HZ),
+}
 PRETRAINING_SETTINGS = {
     "top_k_layers": Setting(int),
     "target_norm": Setting(str),
@@ -72,6 +95,8 @@ RUNTIME_SETTINGS = {
     "layer_weights": Setting(bool, default=False),  # of a LayerSum
 }
 SETTINGS = {**ENCODER_SETTINGS, **PRETRAINING_SETTINGS, **RUNTIME_SETTINGS}
+SETTINGS |= {**FILTER_SETTINGS, **FILTER_OPTIONS}
+SETTINGS["target_frontend"] = Setting(str)  # "shared" where it is missing
 
 SETTINGS_FILE = "hyperparams.yaml"
 MAX_BYTES = 2**20  # of a yaml; ours have a few thousand
@@ -89,19 +114,24 @@ PLAIN_TAGS |= {f"tag:yaml.org,2002:{kind}" for kind in KINDS.split()}
 def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
     """Read the settings off a model; of a WavJEPA those of pretraining too."""
     frontend = model.frontend
-    if not isinstance(frontend, ConvFrontend):
+    kind = type(frontend)
+    if FRONTENDS.get(kind.__name__) is not kind:
         raise ValueError(
-            f"A model with a {type(frontend).__name__} cannot be written to a "
-            "folder: use a ConvFrontend, or its checkpoint."
+            f"A model with a {kind.__name__} cannot be written to a folder: "
+            f"use one of {[*FRONTENDS]}, or its checkpoint."
         )
+    options = frontend.settings()
     settings = {
-        "channels": frontend.channels,
-        "share_weights": frontend.share_weights,
-        "frontend_dim": frontend.dim,
-        "frontend_layers": [
-            [layer.out_channels, layer.kernel_size[0], layer.stride[0]]
-            for layer in frontend.stacks[0].layers
-        ],
+        "channels": options.pop("channels"),
+        "share_weights": options.pop("share_weights"),
+        "frontend_dim": options.pop("dim"),
+    }
+    if kind is ConvFrontend:
+        settings["frontend_layers"] = options["layers"]
+    else:
+        settings["frontend_class"] = kind.__name__
+        settings["frontend_options"] = options
+    settings |= {
         **_describe_transformer("encoder", model.context_encoder),
         "encoder_norm_first": model.context_encoder.layers[0].norm_first,
     }
@@ -111,6 +141,8 @@ def describe_model(model: WavJEPAEncoder) -> dict[str, Any]:
             "target_norm": model.target_encoder.target_norm,
             **_describe_transformer("predictor", model.predictor.encoder),
         }
+        if model.target_frontend is not None:
+            settings["target_frontend"] = "ema"
     return settings
 
 
@@ -123,14 +155,44 @@ def _describe_transformer(part: str, encoder: TransformerEncoder) -> dict:
     return {f"{part}_{size}": value for size, value in zip(SIZES, values)}
 
 
+def list_encoder_settings(settings: Mapping[str, Any]) -> list[str]:
+    """Name the settings that an encoder with this front-end has."""
+    if "frontend_class" not in settings:
+        return [*ENCODER_SETTINGS]
+    names = [*ENCODER_SETTINGS, *FILTER_SETTINGS]
+    names.remove("frontend_layers")
+    return names
+
+
+def build_frontend(settings: Mapping[str, Any]) -> Frontend:
+    """Build a front-end, with new weights; see ``describe_model``."""
+    names = "channels", "share_weights"
+    options = {name: settings[name] for name in names}
+    options["dim"] = settings["frontend_dim"]
+    if "frontend_class" not in settings:
+        return ConvFrontend(layers=settings["frontend_layers"], **options)
+    name, given = settings["frontend_class"], settings["frontend_options"]
+    if name not in FRONTENDS or name == "ConvFrontend":
+        raise ValueError(
+            f"frontend_class={name!r:.200} must be one of {[*FRONTENDS][1:]}."
+        )
+    known = set(inspect.signature(FRONTENDS[name]).parameters) - set(options)
+    if set(given) != known:
+        raise ValueError(
+            f"frontend_options of a {name} are {sorted(known)}, got "
+            f"{sorted(map(str, given))}."
+        )
+    check_settings(given, given)
+    return FRONTENDS[name](**given, **options)
+
+
 def build_encoder(settings: Mapping[str, Any]) -> WavJEPAEncoder:
     """Build the part that embeds, with new weights; see ``describe_model``."""
-    check_settings(settings, ENCODER_SETTINGS)
-    names = ("frontend_dim", "frontend_layers", "channels", "share_weights")
+    check_settings(settings, list_encoder_settings(settings))
     sizes = [settings[f"encoder_{size}"] for size in SIZES]
     norm_first = settings["encoder_norm_first"]
     return WavJEPAEncoder(
-        ConvFrontend(*(settings[name] for name in names)),
+        build_frontend(settings),
         TransformerEncoder(*sizes, norm_first=norm_first),
     )
 
@@ -146,6 +208,7 @@ def build_wavjepa(settings: Mapping[str, Any]) -> WavJEPA:
         part.context_encoder,
         TargetEncoder(part.context_encoder, top_k, norm),
         Predictor(settings["encoder_dim"], *sizes),
+        settings.get("target_frontend", "shared"),
     )
 
 
@@ -194,11 +257,16 @@ def check_sizes(settings: Mapping[str, Any], num_values: int) -> None:
 
     Before anything is built: even without memory that can take 20 s.
     """
-    check_settings(settings, ENCODER_SETTINGS)
+    check_settings(settings, list_encoder_settings(settings))
     check_settings(settings, [name for name in SETTINGS if name in settings])
     dim, wanted, below = settings["encoder_dim"], 0, 1
     stacks = 1 if settings["share_weights"] else settings["channels"]
-    for size, kernel, _ in settings["frontend_layers"]:
+    options = settings.get("frontend_options", {})
+    check_settings(
+        options, [name for name in FILTER_OPTIONS if name in options]
+    )
+    wanted += stacks * options.get("num_filters", 0) * settings["frontend_dim"]
+    for size, kernel, _ in settings.get("frontend_layers", ()):
         wanted, below = wanted + stacks * below * size * kernel, size
     hidden = int(dim * settings["encoder_mlp_ratio"])
     wanted += settings["encoder_depth"] * (4 * dim + 2 * hidden) * dim
@@ -229,6 +297,12 @@ def write_hyperparams(
     values = {name: _to_yaml(value) for name, value in settings.items()}
     values |= {"classifier": classifier, "num_classes": num_classes}
     values["layer_sum"] = settings["layer_weights"]
+    values.setdefault("frontend_class", None)
+    values["frontend"] = settings.get("frontend_class", "ConvFrontend")
+    values["frontend_arguments"] = "\n".join(
+        f"  {name}: !ref <frontend_options[{name}]>"
+        for name in settings.get("frontend_options", ())
+    )
     text = fill_template(SETTINGS_FILE, values)
     return text.replace(": \n", ":\n")  # before a mapping
 
@@ -367,7 +441,10 @@ def write_card(
     for name, value in settings.items():
         rows |= value if isinstance(value, Mapping) else {name: value}
     rows |= card.get("figures", {})
-    stride = math.prod(layer[2] for layer in settings["frontend_layers"])
+    if options := settings.get("frontend_options"):
+        stride = options["stride"]
+    else:
+        stride = math.prod(layer[2] for layer in settings["frontend_layers"])
     values = {"name": "WavJEPA", "training_data": "not stated", **card}
     values |= {
         "kind": "Binaural" if settings["channels"] == 2 else "Mono",

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from speechbrain_wavjepa import __version__
 from speechbrain_wavjepa.dataio.shards import AUDIO_SUFFIXES, is_clip_name
 from speechbrain_wavjepa.inference.config import (
-    ENCODER_SETTINGS,
     RUNTIME_SETTINGS,
     SETTINGS_FILE,
+    list_encoder_settings,
     read_settings,
 )
 from speechbrain_wavjepa.inference.encoder import TokenEncoder
@@ -186,8 +186,9 @@ def hash_model(folder: Union[str, Path]) -> str:
 
 def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
     """Gather all that embeddings depend on, but for the sounds."""
-    names = {*ENCODER_SETTINGS, *RUNTIME_SETTINGS}
-    kept = {k: v for k, v in read_settings(model).items() if k in names}
+    found = read_settings(model)
+    names = {*list_encoder_settings(found), *RUNTIME_SETTINGS}
+    kept = {k: v for k, v in found.items() if k in names}
     kept |= {"made_by": MADE_BY, "version": __version__}
     return {**kept, "model": hash_model(model), "timestamps": timestamps}
 

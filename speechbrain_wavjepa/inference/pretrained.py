@@ -37,7 +37,6 @@ from speechbrain_wavjepa.inference.classifiers import (
     MultilabelClassifier,
 )
 from speechbrain_wavjepa.inference.config import (
-    ENCODER_SETTINGS,
     RUNTIME_SETTINGS,
     SETTINGS_FILE,
     build_encoder,
@@ -46,6 +45,7 @@ from speechbrain_wavjepa.inference.config import (
     complete_runtime,
     describe_model,
     get_checksum,
+    list_encoder_settings,
     read_settings,
     write_card,
     write_hyperparams,
@@ -70,7 +70,7 @@ LAYER_SUM_FILE = "layer_sum.ckpt"
 PRETRAINING_FILE = "pretraining.ckpt"
 FILES = {ENCODER_FILE, LAYER_SUM_FILE, PRETRAINING_FILE, SETTINGS_FILE}
 FILES |= {"README.md", "classifier.ckpt", "example.wav", "label_encoder.ckpt"}
-PRETRAINING_PARTS = ("target_encoder.", "predictor.")
+PRETRAINING_PARTS = ("target_encoder.", "target_frontend.", "predictor.")
 
 
 def write_pretrained(
@@ -206,10 +206,11 @@ def load_pretrained(
     found = read_settings(folder)
     kept = {key: found[key] for key in RUNTIME_SETTINGS if key in found}
     runtime = complete_runtime({**kept, **changes})
-    check_settings(found, ENCODER_SETTINGS)
+    names = list_encoder_settings(found)
+    check_settings(found, names)
     path = Path(folder) / ENCODER_FILE
     check_file(path, get_checksum(folder, found, ENCODER_FILE))
-    sizes = {name: found[name] for name in ENCODER_SETTINGS}
+    sizes = {name: found[name] for name in names}
     check_sizes(sizes, os.path.getsize(path))  # a byte or more for each value
     model = build_encoder(found)
     if not random_weights:

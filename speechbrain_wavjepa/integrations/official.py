@@ -182,6 +182,11 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
             f"{folder} has no {pretrained.PRETRAINING_FILE}, which the "
             "authors' files hold: export a pretraining run."
         )
+    if {"frontend_class", "target_frontend"} & set(settings):
+        raise ValueError(
+            f"{folder} has a front-end of filters or an averaged one, for "
+            "which the authors' files have no place."
+        )
     names = [*config.ENCODER_SETTINGS, *config.PRETRAINING_SETTINGS, *RUNTIME]
     config.check_settings(settings, names)
     weights = {}
