@@ -1,4 +1,4 @@
-"""The command ``wavjepa``: embed, convert, info, export.
+"""The command ``wavjepa``: embed, convert, info, filters, export.
 
 Nothing here evaluates a yaml. What takes seconds to import is imported by the
 command that needs it, so that help and errors come at once.
@@ -85,6 +85,14 @@ def _make_parser() -> argparse.ArgumentParser:
     info.add_argument("folder")
     info.set_defaults(command=run_info)
 
+    filters = commands.add_parser(
+        "filters", help="pictures of what front-ends have learned"
+    )
+    add = filters.add_argument
+    add("folders", nargs="+", metavar="FOLDER")
+    add("--output", required=True, metavar="DIR")
+    filters.set_defaults(command=run_filters)
+
     export = commands.add_parser(
         "export", help="the encoder as a torch.export or ONNX program"
     )
@@ -150,6 +158,34 @@ def run_info(folder: str) -> int:
         print(f"  {_one_line(code)}")
     for name, value in check_folder(folder):
         _print_row(name, value)
+    return 0
+
+
+def run_filters(folders: Sequence[str], output: str) -> int:
+    """Draw the filters of pretrained folders, and their answers to tones."""
+    from speechbrain_wavjepa.evaluation import describe_filters, write_filters
+    from speechbrain_wavjepa.inference import load_pretrained
+
+    frontends, initial, rates = {}, {}, set()
+    for folder in folders:
+        name = os.path.basename(os.path.abspath(folder))
+        name = name if name not in frontends else folder.replace(os.sep, "_")
+        encoder = load_pretrained(folder)
+        frontend = encoder.embedding_model.model.frontend
+        frontends[name] = frontend
+        rates.add(encoder.sample_rate)
+        if frontend.settings().get("init") == "mel":  # not a matter of chance
+            start = type(frontend)(**frontend.settings())
+            initial[name] = describe_filters(
+                start, sample_rate=encoder.sample_rate
+            )
+    if len(rates) > 1:
+        raise ValueError(
+            f"The models have several sample rates, {sorted(rates)}: draw "
+            "those of one rate at a time."
+        )
+    write_filters(frontends, output, initial, rates.pop())
+    print(f"Wrote filters.png, filters.json and tones to {output}.")
     return 0
 
 

@@ -8,6 +8,7 @@ Authors
 """
 
 import contextlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ RAY_METRES = 5.0  # drawn where a direction is known, but no distance
 NAMES = 2.6  # inches beside the bars of s(m)
 MAX_INCHES = 40  # of a confusion matrix, whatever number of labels
 MAX_NAME = 40  # letters that are shown
+# of the parameters of filters
+MARKERS = {"alpha": "o", "delta": "s", "root": "^", "smooth": "v"}
+MARKERS |= {"exponent": "o", "pooling_ms": "o"}
 
 
 @contextlib.contextmanager
@@ -292,3 +296,108 @@ def plot_confusion(
             look = {"color": "white" if shares[place] > 0.5 else "black"}
             text = f"{counts[place]:.0f}"
             axes.text(*place[::-1], text, ha="center", va="center", **look)
+
+
+def plot_filters(
+    tables: Mapping[str, Any],
+    path: Union[str, Path],
+    initial: Optional[Mapping[str, Any]] = None,
+) -> None:
+    """Draw the FilterTable of some front-ends, and what they started from."""
+    initial = initial or {}
+    with _figure(path, 15, 8) as figure:
+        panels = figure.subplots(2, 3)
+        centers, widths, heat, sums, compression, pooling = panels.flat
+        for (name, table), colour in zip(
+            tables.items(), itertools.cycle(COLOURS)
+        ):
+            pairs = [(table, "-", name)]
+            if name in initial:
+                pairs.append((initial[name], ":", f"{name}, at the start"))
+            for drawn, style, label in pairs:
+                line = {"linestyle": style, "color": colour, "label": label}
+                centers.plot(drawn.center_hz, **line)
+                total = drawn.response.square().sum(dim=0)
+                sums.plot(drawn.frequencies, total, **line)
+                marker = {"marker": "o" if style == "-" else "x", "s": 14}
+                widths.scatter(
+                    drawn.center_hz.clamp(min=1),
+                    drawn.width_hz.clamp(min=1),
+                    color=colour,
+                    label=label,
+                    **marker,
+                )
+                for key, values in drawn.parameters.items():
+                    axes = pooling if key == "pooling_ms" else compression
+                    axes.plot(
+                        drawn.center_hz,
+                        values,
+                        linestyle=style,
+                        color=colour,
+                        marker=MARKERS[key] if style == "-" else None,
+                        markersize=3,
+                        linewidth=0.8,
+                        label=key.split(".")[-1] if style == "-" else None,
+                    )
+        table = next(iter(tables.values()))
+        count, highest = len(table.center_hz), table.frequencies[-1].item()
+        ends = 2595 * np.log10(1 + np.array([60, 7800]) / 700)
+        mel = 700 * (10 ** (np.linspace(*ends, count + 2) / 2595) - 1)
+        centers.plot(mel[1:-1], color="0.6", label="mel")
+        # where the root of a triangle, an amplitude, is half
+        mel_width = 0.75 * (mel[2:] - mel[:-2])
+        widths.plot(mel[1:-1], mel_width, "0.6", label="mel")
+        decibel = 20 * np.log10(table.response.numpy() + 1e-3)
+        image = heat.imshow(
+            decibel,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-60,
+            vmax=0,
+            extent=(0, highest, -0.5, count - 0.5),
+        )
+        figure.colorbar(image, ax=heat, label="dB")
+        hertz, number = "center in Hz", "filter, by its center"
+        centers.set(title="Centers", xlabel=number, ylabel=hertz)
+        widths.set(title="Widths at half height", xlabel=hertz, ylabel="Hz")
+        widths.set(xscale="log", yscale="log")
+        title = f"Responses: {next(iter(tables))}"
+        heat.set(title=title, xlabel="Hz", ylabel=number)
+        sums.set(title="Sum of squared responses", xlabel="Hz", yscale="log")
+        compression.set(title="Compression", xlabel=hertz)
+        pooling.set(title="Low-pass (std)", xlabel=hertz, ylabel="ms")
+        for axes in panels.flat:
+            axes.spines[["top", "right"]].set_visible(False)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False, fontsize="small")
+            elif axes is not heat:
+                axes.text(0.5, 0.5, "none", transform=axes.transAxes)
+
+
+def plot_tone_response(
+    response: Tensor, frequencies: Tensor, path: Union[str, Path]
+) -> None:
+    """Draw how features answer tones, [dim, K] at [K] Hz, best tone first."""
+    order = response.argmax(dim=1).argsort(stable=True)
+    values = response[order].numpy()
+    with _figure(path, 8, 6) as figure:
+        axes = figure.subplots()
+        limit = float(np.quantile(np.abs(values), 0.99)) or 1.0
+        image = axes.imshow(
+            values,
+            origin="lower",
+            aspect="auto",
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+        )
+        figure.colorbar(image, ax=axes, label="std in noise alone")
+        ticks = range(0, len(frequencies), max(len(frequencies) // 8, 1))
+        labels = [f"{frequencies[tick]:.0f}" for tick in ticks]
+        axes.set_xticks(list(ticks), labels)
+        axes.set(
+            title="Answers of the tokens to bursts of tones",
+            xlabel="tone in Hz",
+            ylabel="feature, by its best tone",
+        )

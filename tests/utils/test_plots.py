@@ -6,9 +6,12 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from speechbrain_wavjepa.evaluation import describe_filters
+from speechbrain_wavjepa.lobes import LeafFrontend
 from speechbrain_wavjepa.utils.plots import (
     COLOURS,
     plot_confusion,
+    plot_filters,
     plot_learning_curve,
     plot_masks,
     plot_scene,
@@ -190,3 +193,17 @@ def test_a_confusion_counts_truth_by_row(panels, tmp_path):
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3], [0, 1]])
     counts = {text.get_position(): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "2", (1, 0): "1", (1, 1): "1"}
+
+
+def test_filters_are_drawn_with_their_start(panels):
+    initial = describe_filters(LeafFrontend(8, 20))
+    tables = {"now": initial._replace(center_hz=initial.center_hz + 100)}
+    axes = panels(plot_filters, tables, initial={"now": initial})
+    centers = {line.get_label(): line for line in axes[0].lines}
+    assert set(centers) == {"now", "now, at the start", "mel"}
+    assert centers["now, at the start"].get_linestyle() == ":"
+    moved = centers["now"].get_ydata() - centers["mel"].get_ydata()
+    np.testing.assert_allclose(moved, 100, atol=0.01)
+    legend = axes[4].get_legend().get_texts()
+    names = {"alpha", "delta", "root", "smooth"}
+    assert {text.get_text() for text in legend} == names
