@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, leaky_relu, max_pool1d
+from torch.utils.checkpoint import checkpoint
 
 from speechbrain_wavjepa.lobes.frontends import check_waveform
 from speechbrain_wavjepa.nnet import filters
@@ -224,8 +225,17 @@ class LeafStack(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn padded waveforms [B, 1, T] into tokens [B, N, dim]."""
-        compressed = self.compression(self.energies(waveform))
+        if torch.is_grad_enabled():  # computed again: 12 MiB a window less
+            compressed = checkpoint(
+                self.compress, waveform, use_reentrant=False
+            )
+        else:
+            compressed = self.compress(waveform)
         return self.projection(compressed.transpose(1, 2))
+
+    def compress(self, waveform: Tensor) -> Tensor:
+        """Measure energies and compress them: [B, F, N]."""
+        return self.compression(self.energies(waveform))
 
     @torch.no_grad()
     def constrain(self):
