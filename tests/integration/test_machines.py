@@ -9,8 +9,10 @@ import subprocess
 import pytest
 import torch
 from tiny_run import (
+    DISTURBANCE,
     ENVIRONMENT,
     RECIPE,
+    change,
     make_command,
     newest_checkpoint,
     read_log,
@@ -39,7 +41,7 @@ def make_machine_command(shards, folder, machines, processes):
     return make_command(shards, folder, *options, launcher=launcher, **SHORT)
 
 
-def run_on_two(command):
+def run_on_two(command, code=0):
     """Start a command on two machines; return what both print."""
     machines = [
         subprocess.Popen(
@@ -54,7 +56,7 @@ def run_on_two(command):
     ]
     printed = [machine.communicate(timeout=300)[0] for machine in machines]
     codes = [machine.returncode for machine in machines]
-    assert codes == [0, 0], "\n".join(printed)[-5000:]
+    assert codes == [code, code], "\n".join(printed)[-5000:]
     return "".join(printed)
 
 
@@ -66,10 +68,16 @@ def shards(tmp_path_factory):
     return folder
 
 
-def test_two_machines_learn_the_same_weights_as_one(shards, tmp_path):
+def test_two_machines_end_and_resume_to_the_weights_of_one(shards, tmp_path):
     run(make_machine_command(shards, tmp_path / "one", 1, 2))
-    printed = run_on_two(make_machine_command(shards, tmp_path / "two", 2, 1))
-    assert printed.count("2 process(es)") == 1
+    two = make_machine_command(shards, tmp_path / "two", 2, 1)
+    signal = DISTURBANCE.format("fit_batch", 4, "SIGTERM").replace(
+        "count == 0", "count == 0 and os.environ['RANK'] == '1'"
+    )
+    printed = run_on_two(change(two, tmp_path / "ended.py", signal), code=1)
+    assert printed.count("Ended by SIGTERM") == 1
+    assert read_log(tmp_path / "two")[-1]["step"] == 4
+    run_on_two(two)
     ends = [newest_checkpoint(tmp_path / name) for name in ("one", "two")]
     one, two = (
         torch.load(end / "wavjepa.ckpt", weights_only=True) for end in ends
