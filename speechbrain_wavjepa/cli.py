@@ -65,9 +65,10 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu or cuda")
     others = "replace an output of another model or of other sounds"
     add("--overwrite", **flag, help=others)
-    several = "of several processes; default: torchrun's or srun's, or one"
-    add("--rank", type=int, help=f"number of this process {several}")
-    add("--world_size", type=int, help="how many embed, a part each")
+    which = "which of several processes this is, from 0"
+    add("--rank", type=int, help=which)
+    number = "how many processes embed a part each (default: as launched)"
+    add("--world_size", type=int, help=number)
     hint = "start the same command again to resume."
     embed.set_defaults(command=run_embed, hint=hint)
 
