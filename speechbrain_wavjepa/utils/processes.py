@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Optional
+from typing import Any, Optional
 
 PATIENCE = 5.0  # seconds that workers get to end what they do
 # what clusters send before they kill
@@ -69,14 +69,22 @@ def largest(number: int, device: str) -> int:
     return int(value)
 
 
+def gather(value: Any) -> list[Any]:
+    """Give the values of all processes of a distributed run, by rank."""
+    import torch
+
+    if not (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    ):
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
 def name_machines(is_meant: bool) -> str:
     """Name the machines of those processes that are meant; "" if none is."""
-    import torch  # as above
-
-    names = [socket.gethostname() if is_meant else ""]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        name, names = names[0], [""] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(names, name)
+    names = gather(socket.gethostname() if is_meant else "")
     return ", ".join(sorted({*names} - {""}))
 
 
