@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Optional
+from typing import Any, Optional
 
 PATIENCE = 5.0  # seconds that workers get to end what they do
 # what clusters send before they kill
@@ -66,6 +66,19 @@ def largest(number: int, device: str) -> int:
     value = torch.tensor(number, device=device)
     torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
     return int(value)
+
+
+def gather(value: Any) -> list[Any]:
+    """Give the values of all processes of a distributed run, by rank."""
+    import torch
+
+    if not (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    ):
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def count_cores() -> int:
@@ -131,6 +144,24 @@ def explain_dead_workers(advice: str) -> Iterator[None]:
         full = "shared memory" if "shared memory" in str(error) else "memory"
         raise ChildProcessError(
             f"{found[0]}. Most likely the {full} was full: {advice}"
+        ) from error
+
+
+@contextlib.contextmanager
+def explain_lost_process(advice: str) -> Iterator[None]:
+    """Say that another process of a distributed run has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        import torch
+
+        is_told = isinstance(error, torch.distributed.DistError)
+        if not (is_told or "gloo" in str(error)):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ConnectionError(
+            "Another process of this run has ended: it was killed, or its own "
+            f"error is printed too ({reason}). Without it: {advice}."
         ) from error
 
 
