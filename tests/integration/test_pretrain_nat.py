@@ -126,7 +126,9 @@ def write_in_single(brain, *args):
     brain.modules.float()
     write(brain, *args)
 Brain.on_fit_start, train.write_results = begin_in_double, write_in_single
-Brain.cut_windows = lambda brain, batch: cut(brain, batch).double()
+def cut_in_double(brain, batch):
+    return cut(brain, batch).to(next(brain.modules.parameters()).dtype)
+Brain.cut_windows = cut_in_double
 """
 # keeps the batches of every process, and the gradient of every step
 KEEP = """
@@ -204,14 +206,14 @@ def small_command(output_folder, *more, launcher=TWO, **settings):
 def test_one_process_takes_the_same_steps_as_two(two_processes):
     """Gradients, accumulated on one process, and the loss of validation."""
     printed, together = two_processes
-    batches = "8 clips x 2 windows = 16 windows on {}, for each {}.".format
-    assert batches("2 process(es)", "1 batch(es) of 4 clips") in printed
+    sizes = "8 clips x 2 windows = 16 windows, as {} x {} x 4 clips.".format
+    assert sizes("2 process(es)", "1 batch(es)") in printed
     folder = together.parent
     alone = folder / "alone"
     command = small_command(alone, launcher=(), probe_folds="null")
     code = DOUBLE + KEEP.format(str(folder)) + REPLAY
     printed = run(change(command, folder / "replay.py", code))
-    assert batches("1 process(es)", "2 batch(es) of 4 clips") in printed
+    assert sizes("1 process(es)", "2 batch(es)") in printed
     for step in range(8):
         names = [f"{step}-{rank}.pt" for rank in ("0", "1", "alone")]
         keys = [
@@ -238,14 +240,14 @@ def test_one_process_takes_the_same_steps_as_two(two_processes):
 KILL = """
 import os, signal
 torchrun, method, count = os.getppid(), Brain.{0}, {1}
-def killed(*args):
+def killed(*args, **kwargs):
     global count
     count -= 1
     if count == 0 and os.environ["RANK"] in {2}:
         if {2} == ["0", "1"] and os.environ["RANK"] == "0":
             os.kill(torchrun, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
-    return method(*args)
+    return method(*args, **kwargs)
 Brain.{0} = killed
 """
 

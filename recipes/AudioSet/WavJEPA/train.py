@@ -303,9 +303,9 @@ def report_settings(hparams):
     steps = hparams["steps_per_epoch"]
     logger.info(
         f"Effective batch: {clips} clips x {hparams['windows_per_clip']} "
-        f"windows = {hparams['effective_batch']} windows on "
-        f"{count_processes()} process(es), for each "
-        f"{hparams['grad_accumulation_factor']} batch(es) of "
+        f"windows = {hparams['effective_batch']} windows, as "
+        f"{count_processes()} process(es) x "
+        f"{hparams['grad_accumulation_factor']} batch(es) x "
         f"{hparams['train_dataloader_opts']['batch_size']} clips. "
         f"Nominal epoch: {steps} steps, "
         f"{clips * steps * hparams['clip_seconds'] / 3600:.1f} hours of audio. "
