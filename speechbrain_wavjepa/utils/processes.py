@@ -153,10 +153,12 @@ def explain_lost_process(advice: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        import torch
+        from torch import distributed
 
-        is_told = isinstance(error, torch.distributed.DistError)
-        if not (is_told or "gloo" in str(error)):
+        is_lost = "gloo" in str(error)
+        if distributed.is_available():  # NCCL's errors have a type
+            is_lost |= isinstance(error, distributed.DistError)
+        if not is_lost:
             raise
         reason = str(error).partition("\n")[0]
         raise ConnectionError(
