@@ -83,7 +83,11 @@ class OursStep:
 
     def masks(self, num_windows):
         """Draw the masks of a batch."""
-        mask = MASKER(num_windows, NUM_TOKENS, generator=self.generator)
+        find_gradient_rows = self.model.frontend.find_gradient_rows
+        mask = MASKER(
+            *(num_windows, NUM_TOKENS, 1),
+            *(self.generator, find_gradient_rows),
+        )
         return mask.to(self.arguments.device, non_blocking=True)
 
     def loss(self, waveform, mask):

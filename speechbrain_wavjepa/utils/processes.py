@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -79,6 +80,39 @@ def gather(value: Any) -> list[Any]:
     values = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def name_machines(is_meant: bool) -> str:
+    """Name the machines of those processes that are meant; "" if none is."""
+    names = gather(socket.gethostname() if is_meant else "")
+    return ", ".join(sorted({*names} - {""}))
+
+
+def find_rank(
+    rank: Optional[int] = None, world_size: Optional[int] = None
+) -> tuple[int, int]:
+    """Give this process's rank and their number, as told or as launched.
+
+    That is torchrun's or, in a job step of SLURM, srun's. A job array is no
+    launcher: its jobs may as well embed with other models.
+    """
+    pairs = [
+        {"--rank": rank, "--world_size": world_size},
+        {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")},
+    ]
+    # a batch script has a SLURM_PROCID as well, though it is run once
+    if number := os.environ.get("SLURM_STEP_NUM_TASKS"):
+        procid = os.environ.get("SLURM_PROCID")
+        pairs.append({"SLURM_PROCID": procid, "SLURM_STEP_NUM_TASKS": number})
+    for pair in pairs:
+        missing = [name for name, value in pair.items() if value is None]
+        if len(missing) == 1:
+            names = " and ".join(pair)
+            raise ValueError(f"{missing[0]} is missing: give {names}, or none.")
+        if not missing:
+            rank, world_size = map(int, pair.values())
+            return rank, world_size
+    return 0, 1
 
 
 def count_cores() -> int:

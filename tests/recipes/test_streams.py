@@ -1,6 +1,7 @@
 """What a pretraining run says of its data before it begins."""
 
 import logging
+import socket
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,19 @@ def test_manifest_with_data_root(make_streams, tmp_path):
     assert {len(clip.waveform) for batch in valid for clip in batch} == {800}
     with pytest.raises(ValueError, match="None of the 8 audio files"):
         make_streams(path)
+
+
+def test_machines_with_other_shards_are_refused(
+    make_streams, tmp_path, monkeypatch
+):
+    write_shards(tmp_path, [4, 4, 4])
+    import streams
+
+    make_streams(tmp_path)
+    monkeypatch.setattr(streams, "ddp_broadcast", lambda names: "others")
+    message = f"The shards on {socket.gethostname()} are others than"
+    with pytest.raises(ValueError, match=message):
+        make_streams(tmp_path)
 
 
 def test_one_process_looks_at_the_shards(make_streams, tmp_path, monkeypatch):

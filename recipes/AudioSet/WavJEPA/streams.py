@@ -8,13 +8,15 @@ import itertools
 import logging
 from pathlib import Path
 
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import ddp_broadcast, run_on_main
 from survey import describe_shards, hold_out, survey_shards
 from torch.utils.data import IterableDataset
 
 from speechbrain_wavjepa.augment import BRIRBank
 from speechbrain_wavjepa.dataio import ClipCollator, ClipStream, expand_shards
 from speechbrain_wavjepa.dataio.shards import shard_name, shard_place
+from speechbrain_wavjepa.utils.files import fingerprint
+from speechbrain_wavjepa.utils.processes import name_machines
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ def describe_data(hparams, train_stream, valid_stream):
 def make_streams(hparams):
     """Make the streams of training and held-out clips."""
     train_shards, valid_shards = list_shards(hparams)
+    check_machines(train_shards + valid_shards)
     train_stream = ClipStream(
         train_shards,
         shuffle_buffer=hparams["shuffle_buffer"],
@@ -129,6 +132,18 @@ def list_shards(hparams):
     return train_shards, valid_shards
 
 
+def check_machines(shards):
+    """Refuse machines that see other data: clips would be lost or repeated."""
+    names = [shard_name(shard).rsplit("/", 1)[-1] for shard in shards]
+    names = fingerprint(names)
+    if machines := name_machines(names != ddp_broadcast(names)):
+        raise ValueError(
+            f"The shards on {machines} are others than those of the main "
+            "process: put the data on a disk that all machines share, or the "
+            "same files on each."
+        )
+
+
 def report_sound(train_stream, valid_stream):
     """Refuse shards without clips; tell how much sound there is."""
     for name, stream in (
@@ -151,6 +166,7 @@ def make_collator(hparams):
         channels=hparams["channels"],
         seed=hparams["seed"],
         scene_sampler=make_scene_sampler(hparams, hparams.get("receivers")),
+        find_gradient_rows=hparams["frontend"].find_gradient_rows,
     )
 
 

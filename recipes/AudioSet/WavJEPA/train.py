@@ -36,7 +36,8 @@ from streams import (
 from torch.utils.data import DataLoader
 
 from speechbrain_wavjepa.lobes import masked_mse
-from speechbrain_wavjepa.processing import random_windows, standardize
+from speechbrain_wavjepa.processing import standardize
+from speechbrain_wavjepa.processing.windows import cut_windows
 from speechbrain_wavjepa.utils.collapse import (
     effective_rank,
     mean_std,
@@ -87,7 +88,8 @@ class WavJEPABrain(ResumableBrain):
     def compute_forward(self, batch, stage):
         """Cut windows out of the clips and predict their hidden blocks."""
         self.batch = batch
-        windows = self.cut_windows(batch.to(self.device))
+        batch = batch.to(self.device, non_blocking=True)
+        windows = self.cut_windows(batch)
         if stage == sb.Stage.TRAIN:
             return self.modules.wavjepa(windows, batch.mask)
         # without the wrapper, which may wait for processes that have no batch
@@ -98,12 +100,8 @@ class WavJEPABrain(ResumableBrain):
         waveform = batch.waveform
         if batch.scene is not None:
             waveform = self.hparams.scene_mixer(waveform, batch.scene)
-        windows, lengths = random_windows(
-            waveform,
-            self.hparams.window_samples,
-            self.hparams.windows_per_clip,
-            batch.lengths,
-            torch.Generator().manual_seed(batch.seed),
+        windows, lengths = cut_windows(
+            waveform, batch.lengths, batch.starts, self.hparams.window_samples
         )
         return standardize(windows, lengths)
 
@@ -207,7 +205,8 @@ class WavJEPABrain(ResumableBrain):
     @torch.no_grad()
     def log_step(self, output, loss):
         """Log a step; a collapse shows in standard deviations and rank."""
-        pooled = pool_windows(output.context.float(), output.mask.context_mask)
+        lengths = output.mask.context.lengths
+        pooled = pool_windows(output.context.float(), lengths)
         self.write_log(
             loss=loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
