@@ -196,8 +196,8 @@ def explain_lost_process(advice: str) -> Iterator[None]:
             raise
         reason = str(error).partition("\n")[0]
         raise ConnectionError(
-            "Another process of this run has ended: it was killed, or its own "
-            f"error is printed too ({reason}). Without it: {advice}."
+            "Lost another process of this run, which was killed or has printed "
+            f"an error of its own ({reason}): {advice}."
         ) from error
 
 

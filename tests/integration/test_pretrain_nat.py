@@ -261,7 +261,7 @@ def test_two_killed_processes_resume_bitwise(two_processes):
     code = DOUBLE + KILL.format("evaluate_batch", 2, ["1"])
     end, printed = run_alone(change(command, script, code))
     assert end == 1
-    assert "Another process of this run has ended" in printed
+    assert "Lost another process of this run" in printed
     assert "start the same command again to resume" in printed
     assert printed.count("Traceback") == 1, printed  # torchrun's, with the rank
     # all of them, and torchrun, two steps after the checkpoint
