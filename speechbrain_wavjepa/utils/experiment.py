@@ -40,6 +40,7 @@ from speechbrain_wavjepa.utils.files import (
 from speechbrain_wavjepa.utils.processes import (
     SignalExit,
     exit_by_signal,
+    explain_lost_process,
     name_machines,
     on_end_signals,
     shorten_worker_error,
@@ -260,7 +261,7 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     Gives the exit code: main's, 1 after an error, 128 + number after a signal.
     """
     try:
-        with on_end_signals(exit_by_signal):
+        with on_end_signals(exit_by_signal), explain_lost_process(resume):
             return main() or 0
     except (KeyboardInterrupt, SignalExit) as end:
         code, reason = 130, "Interrupted"

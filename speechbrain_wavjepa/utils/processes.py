@@ -181,6 +181,26 @@ def explain_dead_workers(advice: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def explain_lost_process(advice: str) -> Iterator[None]:
+    """Say that another process of a distributed run has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch import distributed
+
+        is_lost = "gloo" in str(error)
+        if distributed.is_available():  # NCCL's errors have a type
+            is_lost |= isinstance(error, distributed.DistError)
+        if not is_lost:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ConnectionError(
+            "Lost another process of this run, which was killed or has printed "
+            f"an error of its own ({reason}): {advice}."
+        ) from error
+
+
 def shorten_worker_error(text: str) -> str:
     """Give what was raised in a DataLoader's worker; other text as it is."""
     if "in DataLoader worker process" not in text:

@@ -21,6 +21,7 @@ PRETRAINING = {
     "top_k_layers": 2,
     "target_span": 5,
     "context_drop_span": 5,
+    "effective_batch": 4,
     "batch_size": 4,
     "windows_per_clip": 1,
     "steps_per_epoch": 4,
