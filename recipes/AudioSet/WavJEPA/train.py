@@ -51,6 +51,7 @@ from speechbrain_wavjepa.utils.experiment import (
     read_made_with,
     run_script,
 )
+from speechbrain_wavjepa.utils.processes import gather
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ NO_DATA = (
 # Run options of SpeechBrain that this recipe does not follow
 UNUSED_OPTIONS = {
     "data_parallel_backend": "start it with torchrun",
+    "grad_accumulation_factor": "set effective_batch and batch_size",
     "optimizer_step_limit": "total_steps says how long a run is",
     "remove_vector_weight_decay": "set weight_decay",
     "skip_nonfinite_grads": "steps that are not finite are skipped anyway",
@@ -88,7 +90,10 @@ class WavJEPABrain(ResumableBrain):
         self.batch = batch
         batch = batch.to(self.device, non_blocking=True)
         windows = self.cut_windows(batch)
-        return self.modules.wavjepa(windows, batch.mask)
+        if stage == sb.Stage.TRAIN:
+            return self.modules.wavjepa(windows, batch.mask)
+        # without the wrapper, which may wait for processes that have no batch
+        return self.hparams.wavjepa(windows, batch.mask)
 
     def cut_windows(self, batch):
         """Mix scenes and cut standardized windows, a function of the batch."""
@@ -136,8 +141,10 @@ class WavJEPABrain(ResumableBrain):
     def count_nonfinite_step(self):
         """Report a skipped step; stop after too many of them."""
         self.nonfinite_count += 1
-        suspects = self.suspects or [self.batch.keys]
-        clips = ", ".join(key for keys in suspects for key in keys)
+        suspects = gather(self.suspects)  # of the process that had them
+        if not any(suspects):
+            suspects = gather([self.batch.keys])
+        clips = ", ".join(key for keys in sum(suspects, []) for key in keys)
         report = (
             f"Step {self.optimizer_step}: the loss or a gradient is not "
             f"finite (time {self.nonfinite_count} in this epoch). Neither "
@@ -149,7 +156,8 @@ class WavJEPABrain(ResumableBrain):
                 f"{self.nonfinite_patience}: check these clips, lower lr, or "
                 "train with --precision fp32."
             )
-        logger.warning(report)
+        if if_main_process():
+            logger.warning(report)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the target encoder behind the context encoder; log."""
@@ -185,6 +193,7 @@ class WavJEPABrain(ResumableBrain):
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
+        stage_loss = self.average_valid_loss()
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch, "step": self.optimizer_step},
             train_stats={"loss": self.train_loss},
@@ -251,16 +260,53 @@ def check_settings(hparams):
         raise ValueError("Train with --precision bf16 or fp32, not fp16.")
 
 
+def split_effective_batch(hparams):
+    """Derive batches and accumulation of this number of processes.
+
+    A process computes its clips of a step at once, or, if they are more than
+    batch_size, in batches whose gradients are accumulated.
+    """
+    names = "effective_batch", "windows_per_clip", "batch_size"
+    windows, per_clip, at_once = sizes = [hparams[name] for name in names]
+    for name, size in zip(names, sizes):
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{name} must be 1, 2, 3 or more, got {size}.")
+    processes = count_processes()
+    clips, rest = divmod(windows, per_clip * processes)
+    if rest:
+        raise ValueError(
+            f"effective_batch={windows} windows cannot be split over "
+            f"{processes} process(es): give a multiple of {processes} x "
+            f"windows_per_clip = {per_clip * processes}."
+        )
+    batch_size = min(at_once, clips)
+    if clips % batch_size:
+        divisor = max(n for n in range(1, at_once) if clips % n == 0)
+        raise ValueError(
+            f"batch_size={at_once} does not divide the {clips} clips that "
+            f"effective_batch={windows} gives to each of {processes} "
+            f"process(es): give another, such as {divisor}."
+        )
+    hparams["grad_accumulation_factor"] = clips // batch_size
+    hparams["train_dataloader_opts"]["batch_size"] = batch_size
+
+
+def count_processes():
+    """Count the processes of this run, as torchrun does."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def report_settings(hparams):
     """Print the size of a step and of the whole run."""
-    accumulation = hparams["grad_accumulation_factor"]
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    clips = hparams["batch_size"] * processes * accumulation
+    clips = hparams["effective_batch"] // hparams["windows_per_clip"]
     steps = hparams["steps_per_epoch"]
     logger.info(
         f"Effective batch: {clips} clips x {hparams['windows_per_clip']} "
-        f"windows = {clips * hparams['windows_per_clip']} windows on "
-        f"{processes} process(es). Nominal epoch: {steps} steps, "
+        f"windows = {hparams['effective_batch']} windows, as "
+        f"{count_processes()} process(es) x "
+        f"{hparams['grad_accumulation_factor']} batch(es) x "
+        f"{hparams['train_dataloader_opts']['batch_size']} clips. "
+        f"Nominal epoch: {steps} steps, "
         f"{clips * steps * hparams['clip_seconds'] / 3600:.1f} hours of audio. "
         f"Run: {hparams['total_steps']} steps."
     )
@@ -277,6 +323,7 @@ def dataio_prepare(hparams):
     hparams["train_dataloader_opts"]["looped_nominal_epoch"] = (
         hparams["steps_per_epoch"] * hparams["grad_accumulation_factor"]
     )
+    hparams["valid_dataloader_opts"]["batch_size"] = None  # it gives batches
     return train_data, valid_data
 
 
@@ -287,11 +334,12 @@ def main():
     log_early()
     hparams, overrides = read_settings(hparams_file, run_opts, overrides)
     check_settings(hparams)
+    split_effective_batch(hparams)
 
     # all that can be wrong shows before anything is written
     train_data, valid_data = dataio_prepare(hparams)
     valid_options = hparams["valid_dataloader_opts"]
-    example = next(iter(DataLoader(valid_data, **valid_options)))
+    example = next(iter(DataLoader(valid_data, **valid_options)), None)
     brain = WavJEPABrain(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
