@@ -9,6 +9,7 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -19,8 +20,13 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from speechbrain_wavjepa.lobes.filterbanks import LeafStack, MelStack, SincStack
-from speechbrain_wavjepa.lobes.frontends import Frontend
+from speechbrain_wavjepa.lobes.filterbanks import (
+    FilterFrontend,
+    LeafStack,
+    MelStack,
+    SincStack,
+)
+from speechbrain_wavjepa.lobes.frontends import ConvFrontend, Frontend
 from speechbrain_wavjepa.nnet import filters
 from speechbrain_wavjepa.processing.audio import standardize
 from speechbrain_wavjepa.utils.files import atomic_file
@@ -55,6 +61,11 @@ class FilterTable(NamedTuple):
         return getattr(self, name)[self.number.argsort()]
 
 
+def has_filters(frontend: Frontend) -> bool:
+    """Say whether a front-end is of a kind whose filters are known."""
+    return isinstance(frontend, (ConvFrontend, FilterFrontend))
+
+
 @torch.no_grad()
 def describe_filters(
     frontend: Frontend, channel: int = 0, sample_rate: int = 16000
@@ -80,6 +91,7 @@ def describe_filters(
     torch.Size([40, 512])
     """
     stack = frontend.stacks[0 if frontend.share_weights else channel]
+    stack = copy.deepcopy(stack).cpu()
     hertz = sample_rate / (2 * math.pi)
     center = width = None
     parameters = {}
@@ -277,7 +289,8 @@ def write_filters(
     Arguments
     ---------
     frontends : Mapping[str, Frontend]
-        Of several, each has a NAME-tones.png of its own.
+        Of several, each has a NAME-tones.png of its own. Of a kind without
+        known filters there are only tones.
     folder : str or Path
     initial : Mapping[str, FilterTable], optional
         Their filters before training, where they are known.
@@ -296,8 +309,10 @@ def write_filters(
     tables = {
         name: describe_filters(frontend, sample_rate=sample_rate)
         for name, frontend in frontends.items()
+        if has_filters(frontend)
     }
-    plot_filters(tables, folder / "filters.png", initial)
+    if tables:
+        plot_filters(tables, folder / "filters.png", initial)
     for name, frontend in frontends.items():
         prefix = f"{name}-" if len(frontends) > 1 else ""
         frequencies, response = tone_response(frontend, sample_rate=sample_rate)

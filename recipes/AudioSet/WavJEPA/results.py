@@ -15,6 +15,11 @@ from streams import is_synthetic, make_scene_sampler
 
 from speechbrain_wavjepa.augment import SceneMixer
 from speechbrain_wavjepa.augment.brir import RECEIVERS
+from speechbrain_wavjepa.evaluation.filter_analysis import (
+    describe_filters,
+    has_filters,
+    write_filters,
+)
 from speechbrain_wavjepa.evaluation.hear_task import read_multiclass_folds
 from speechbrain_wavjepa.evaluation.quick_probe import (
     format_tables,
@@ -69,6 +74,14 @@ def draw_input(brain, hparams, batch):
             )
 
 
+def describe_frontend(hparams):
+    """Describe the filters of the front-end by its name, if it has any."""
+    frontend, rate = hparams["frontend"], hparams["sample_rate"]
+    if not has_filters(frontend):
+        return {}
+    return {"front-end": describe_filters(frontend, sample_rate=rate)}
+
+
 def load_probe(hparams):
     """Load labelled clips and the models of the table at the end.
 
@@ -100,7 +113,7 @@ def load_probe(hparams):
     }
 
 
-def write_results(brain, hparams, data, probe):
+def write_results(brain, hparams, data, probe, initial):
     """Write the pretrained folder, then what may fail: picture and table."""
     output_folder = Path(hparams["output_folder"])
     pretrained = output_folder / "pretrained"
@@ -113,6 +126,13 @@ def write_results(brain, hparams, data, probe):
     print(f"Model for SpeechBrain's from_hparams: {pretrained}")
     with picture(output_folder / "learning_curve.png") as path:
         plot_learning_curve(steps, path)
+    with picture(output_folder / "filters.png"):
+        write_filters(
+            {"front-end": hparams["frontend"]},
+            output_folder,
+            initial,
+            hparams["sample_rate"],
+        )
     if probe is None:
         return
     tables = measure(brain, hparams, probe)

@@ -21,7 +21,12 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from results import draw_input, load_probe, write_results
+from results import (
+    describe_frontend,
+    draw_input,
+    load_probe,
+    write_results,
+)
 from resumable_brain import ResumableBrain
 from speechbrain.utils.distributed import (
     ddp_init_group,
@@ -132,6 +137,7 @@ class WavJEPABrain(ResumableBrain):
         self.stepped = bool(torch.isfinite(self.gradient_norm))
         if self.stepped:
             self.optimizer.step()
+            self.hparams.wavjepa.frontend.constrain()
             self.optimizer_step += 1
         else:
             self.count_nonfinite_step()
@@ -165,9 +171,8 @@ class WavJEPABrain(ResumableBrain):
         if batch.scene is not None:
             self.hparams.stream_state.num_bad_scenes += batch.scene.num_bad
         if should_step and self.stepped:
-            self.hparams.wavjepa.target_encoder.update(
-                self.hparams.wavjepa.context_encoder,
-                self.hparams.ema_decay(self.optimizer_step - 1),
+            self.hparams.wavjepa.update_target(
+                self.hparams.ema_decay(self.optimizer_step - 1)
             )
             if self.optimizer_step % self.hparams.log_interval_steps == 0:
                 self.log_step(outputs, loss.item())
@@ -175,14 +180,21 @@ class WavJEPABrain(ResumableBrain):
     def init_optimizers(self):
         """Give the optimizer the trainable parameters only.
 
-        SpeechBrain's adds the frozen ones of the target encoder.
+        SpeechBrain's adds the frozen ones of the target encoder. Weight decay
+        would pull filters to 0 Hz.
         """
         self.trainable = [
             parameter
             for parameter in self.modules.parameters()
             if parameter.requires_grad
         ]
-        self.optimizer = self.opt_class(self.trainable)
+        frontend = self.hparams.wavjepa.frontend
+        undecayed = set(frontend.undecayed_parameters())
+        groups = [{"params": [p for p in self.trainable if p not in undecayed]}]
+        if undecayed:
+            spared = [p for p in self.trainable if p in undecayed]
+            groups.append({"params": spared, "weight_decay": 0.0})
+        self.optimizer = self.opt_class(groups)
         self.optimizers_dict = {"opt_class": self.optimizer}
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
         self.suspects = []
@@ -348,6 +360,8 @@ def main():
         checkpointer=hparams["checkpointer"],
     )
     probe, data = None, {}
+    # of the yaml and its seed: a checkpoint is loaded later
+    initial = describe_frontend(hparams)
     if if_main_process():
         logger.info("Looking at the data that the output folder belongs to.")
         data = describe_data(hparams, train_data, valid_data)
@@ -376,7 +390,7 @@ def main():
         )
         if if_main_process():
             # last, and without the other processes, which may have ended
-            write_results(brain, hparams, data["train_data"], probe)
+            write_results(brain, hparams, data["train_data"], probe, initial)
 
 
 if __name__ == "__main__":
