@@ -1,6 +1,7 @@
 """What no tool checks of the recipes: yaml files and the tables of recipes."""
 
 import csv
+import difflib
 import importlib
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from speechbrain.utils.run_opts import RunOptions
 
 ROOT = Path(__file__).parents[2]
+PRETRAINING = ROOT / "recipes" / "AudioSet" / "WavJEPA" / "hparams"
 YAMLS = sorted((ROOT / "recipes").glob("**/hparams/*.yaml"))
 COLUMNS = (
     "Task,Dataset,Script_file,Hparam_file,Data_prep_file,Readme_file,"
@@ -91,14 +93,40 @@ SCENE_KEYS = set(
     ],
 )
 def test_a_variant_differs_where_it_must(base, variant, more, fewer, changed):
-    folder = ROOT / "recipes" / "AudioSet" / "WavJEPA" / "hparams"
     base, variant = (
-        read_keys(folder / f"{name}.yaml") for name in (base, variant)
+        read_keys(PRETRAINING / f"{name}.yaml") for name in (base, variant)
     )
     assert set(variant) - set(base) == more
     assert set(base) - set(variant) == fewer
     found = {key for key in {*base} & {*variant} if base[key] != variant[key]}
     assert changed is None or found == changed
+
+
+@pytest.mark.parametrize("size", ["", "_mini"])
+@pytest.mark.parametrize(
+    "kind, keys",
+    [
+        ("leaf", {"num_filters", "filter_init", "compression"}),
+        ("sinc", {"num_filters", "filter_init"}),
+        ("mel", {"num_filters", "compression"}),
+    ],
+)
+def test_a_front_end_of_filters_changes_nothing_else(kind, keys, size):
+    base, variant = (
+        (PRETRAINING / f"wavjepa{name}{size}.yaml").read_text().splitlines()
+        for name in ("", f"_{kind}")
+    )
+    lines = [
+        line[2:] for line in difflib.ndiff(base, variant) if line[0] in "+-"
+    ]
+    ours = {line.split(":")[0] for line in lines if line[0] not in " #"}
+    assert ours == keys | {"frontend", "frontend_layers", "output_folder"}
+    header, *nested = [line for line in lines if line[0] in " #"]
+    options = {"layers", "init", "stride", "token_samples", "filter_stride"}
+    options |= {"num_filters", "compression", "sample_rate"}
+    for line in nested:
+        name = line.strip(" -").split(":")[0]
+        assert line[0] == "#" or name in options or name[0] == "[", line
 
 
 def test_every_yaml_has_a_row():
