@@ -299,10 +299,12 @@ def write_hyperparams(
     values["layer_sum"] = settings["layer_weights"]
     values.setdefault("frontend_class", None)
     values["frontend"] = settings.get("frontend_class", "ConvFrontend")
-    values["frontend_arguments"] = "\n".join(
+    arguments = "\n".join(
         f"  {name}: !ref <frontend_options[{name}]>"
         for name in settings.get("frontend_options", ())
     )
+    # the template has the first one's name, to be yaml by itself
+    values["num_filters_and_others"] = arguments.removeprefix("  num_filters: ")
     text = fill_template(SETTINGS_FILE, values)
     return text.replace(": \n", ":\n")  # before a mapping
 
