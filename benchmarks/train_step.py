@@ -85,8 +85,10 @@ class OursStep:
 
     def masks(self, num_windows):
         """Draw the masks of a batch."""
+        find_gradient_rows = self.model.frontend.find_gradient_rows
         mask = MASKER(
-            num_windows, NUM_TOKENS, self.arguments.channels, self.generator
+            *(num_windows, NUM_TOKENS, self.arguments.channels),
+            *(self.generator, find_gradient_rows),
         )
         return mask.to(self.arguments.device, non_blocking=True)
 

@@ -17,6 +17,7 @@ from typing import Any, Optional
 from speechbrain_wavjepa.utils.processes import (
     SignalExit,
     exit_by_signal,
+    find_rank,
     on_end_signals,
 )
 
@@ -64,6 +65,10 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu or cuda")
     others = "replace an output of another model or of other sounds"
     add("--overwrite", **flag, help=others)
+    which = "which of several processes this is, from 0"
+    add("--rank", type=int, help=which)
+    number = "how many processes embed a part each (default: as launched)"
+    add("--world_size", type=int, help=number)
     hint = "start the same command again to resume."
     embed.set_defaults(command=run_embed, hint=hint)
 
@@ -96,11 +101,28 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_embed(output: str, **options: Any) -> int:
+def run_embed(
+    output: str,
+    device: str,
+    rank: Optional[int],
+    world_size: Optional[int],
+    **options: Any,
+) -> int:
     """Embed files, options as of ``embed_files``; tell what is unreadable."""
+    rank, world_size = find_rank(rank, world_size)
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     from speechbrain_wavjepa.inference.files import embed_files
 
-    report = embed_files(output=output, **options)
+    report = embed_files(
+        output=output,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        **options,
+    )
+    if world_size > 1:
+        output += f" (rank {rank} of {world_size})"
     if report.computed or not report.embedded:
         print(f"Embedded {report.embedded} files: {output}")
     else:

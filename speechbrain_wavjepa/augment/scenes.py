@@ -42,7 +42,7 @@ class SceneParts:
     {'t60': 0.3}
     """
 
-    rows: Tensor  # [S], on the CPU: which clips become scenes
+    rows: Tensor  # [S]: which clips become scenes
     source_response: Tensor  # [S, C, R]
     noise_responses: Tensor  # [S, P, C, R], zeros where a scene has fewer
     noise: Tensor  # [S, T], zeros where it is not active
@@ -52,18 +52,18 @@ class SceneParts:
     num_bad: int = 0  # scenes and noises that could not be used
 
     def _map(self, function) -> "SceneParts":
-        """Apply a function to every tensor that the mixer computes with."""
+        """Apply a function to every tensor."""
         mapped = {
             name: function(value)
             for name, value in vars(self).items()
-            if isinstance(value, Tensor) and name != "rows"
+            if isinstance(value, Tensor)
         }
         return dataclasses.replace(self, **mapped)
 
     def to(
         self, device: Union[str, torch.device], non_blocking: bool = False
     ) -> "SceneParts":
-        """Move the tensors to a device; the rows stay on the CPU."""
+        """Move the tensors to a device."""
         return self._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "SceneParts":
@@ -201,15 +201,14 @@ class SceneMixer:
                 f"The bank's {parts.source_response.shape[1]} receivers need a "
                 f"model of as many channels, got {self.channels} channels."
             )
-        rows = parts.rows.to(waveform.device)
-        source = waveform[:, :, 0].index_select(0, rows)  # [S, T]
+        source = waveform[:, :, 0].index_select(0, parts.rows)  # [S, T]
         source = convolve(source[:, None], parts.source_response)
         # all positions play one noise: one convolution with their sum
         response = parts.noise_responses.sum(dim=1)
         noise = convolve(parts.noise[:, None], response)  # [S, C, T]
         gain = self.noise_gain(source, noise, parts)  # [S, C, 1]
         mixed = torch.addcmul(source, gain, noise)  # [S, C, T]
-        return scenes.index_copy(0, rows, mixed.transpose(1, 2))
+        return scenes.index_copy(0, parts.rows, mixed.transpose(1, 2))
 
     def noise_gain(
         self, source: Tensor, noise: Tensor, parts: SceneParts

@@ -1,8 +1,9 @@
-"""Batches of clips, complete with the masks of their windows.
+"""Batches of clips, complete with the places and masks of their windows.
 
-Masks and scenes are drawn while a batch is collated, as in I-JEPA
+Windows, masks and scenes are drawn while a batch is collated, as in I-JEPA
 (https://arxiv.org/abs/2301.08243), from a seed that depends on the place of
-its clips in the stream only.
+its clips in the stream only. So nothing has to be drawn, or looked up in what
+was drawn, where the model runs.
 
 Shapes: B clips, W windows per clip, T samples, C channels, N tokens.
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from speechbrain_wavjepa.dataio.stream import Clip, StreamPosition
 from speechbrain_wavjepa.lobes.masking import BlockMasker, JEPAMask
+from speechbrain_wavjepa.processing.windows import draw_starts
 from speechbrain_wavjepa.utils.seed import stable_seed
 
 
@@ -30,12 +32,12 @@ class ClipBatch:
     ---------
     waveform, lengths : Tensor
         Clips [B, T, C], zeros behind their ends; valid samples [B] of each.
+    starts : [B, W]
+        Where the windows of each clip begin.
     mask : JEPAMask or None
         Of B * W windows.
     keys : list of str
         Shard and member of each clip.
-    seed : int
-        Of every later random draw for this batch.
     position : StreamPosition
         Where the stream stands after it.
     num_short : int
@@ -53,9 +55,9 @@ class ClipBatch:
 
     waveform: Tensor
     lengths: Tensor
+    starts: Tensor
     mask: Optional[JEPAMask]
     keys: list[str]
-    seed: int
     position: StreamPosition
     num_short: int
     scene: Optional[Any] = None
@@ -66,7 +68,7 @@ class ClipBatch:
         return len(self.keys)
 
     def to(self, device: Union[str, torch.device], **options) -> "ClipBatch":
-        """Move waveform, the mask's indices and scenes; lengths stay."""
+        """Move all tensors but the masks themselves."""
         return self._change("to", device, **options)
 
     def pin_memory(self) -> "ClipBatch":
@@ -75,7 +77,7 @@ class ClipBatch:
 
     def _change(self, method: str, *arguments, **options) -> "ClipBatch":
         """Call a method of all that moves to a GPU, in place."""
-        for name in ("waveform", "mask", "scene"):
+        for name in ("waveform", "lengths", "starts", "mask", "scene"):
             if (value := getattr(self, name)) is not None:
                 changed = getattr(value, method)(*arguments, **options)
                 setattr(self, name, changed)
@@ -100,6 +102,8 @@ class ClipCollator:
         Seed of the run.
     scene_sampler : callable, optional
         Draws scenes: an ``augment.SceneSampler``.
+    find_gradient_rows : callable, optional
+        The front-end's, as of ``JEPAMask``.
 
     Example
     -------
@@ -117,6 +121,7 @@ class ClipCollator:
     channels: int = 1
     seed: int = 0
     scene_sampler: Optional[Callable] = None
+    find_gradient_rows: Optional[Callable] = None
 
     def __post_init__(self):
         if self.window_samples > self.clip_samples:
@@ -130,7 +135,9 @@ class ClipCollator:
         """Draw the masks of windows, if there is a masker."""
         generator = torch.Generator().manual_seed(seed)
         size = num_windows, self.num_tokens, self.channels
-        return self.masker and self.masker(*size, generator)
+        return self.masker and self.masker(
+            *size, generator, self.find_gradient_rows
+        )
 
     def __call__(self, clips: list[Clip]) -> ClipBatch:
         """Make a batch, a pure function of its clips and the seed."""
@@ -145,13 +152,16 @@ class ClipCollator:
         if self.scene_sampler is not None:
             generator = torch.Generator().manual_seed(stable_seed(seed, 1))
             scene = self.scene_sampler(len(clips), self.clip_samples, generator)
+        # another seed, or the draws would repeat those of the masks
+        generator = torch.Generator().manual_seed(stable_seed(seed))
         return ClipBatch(
             waveform=waveform,
             lengths=lengths,
+            starts=draw_starts(
+                lengths, self.window_samples, self.windows_per_clip, generator
+            ),
             mask=self._draw_masks(len(clips) * self.windows_per_clip, seed),
             keys=[clip.key for clip in clips],
-            # another seed, or the draws would repeat those of the masks
-            seed=stable_seed(seed),
             position=last,
             num_short=int((lengths < self.window_samples).sum()),
             scene=scene,

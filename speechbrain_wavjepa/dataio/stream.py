@@ -19,7 +19,7 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -110,6 +110,9 @@ class ClipStream(IterableDataset):
         False keeps the order of the shards and of the clips in them.
     rank, world_size : int, optional
         This process and their number (default: torch.distributed, torchrun).
+    wanted : callable, optional
+        Says whether the clip at a place, counted from 0, is decoded; the
+        others are left out (default: all are).
 
     Example
     -------
@@ -134,6 +137,7 @@ class ClipStream(IterableDataset):
         shuffle: bool = True,
         rank: Optional[int] = None,
         world_size: Optional[int] = None,
+        wanted: Optional[Callable[[int], bool]] = None,
     ):
         for name, value, low, high in (
             ("sample_rate", sample_rate, 1, math.inf),
@@ -159,7 +163,7 @@ class ClipStream(IterableDataset):
         }
         self.block_size = shuffle_buffer if shuffle else 1
         self.seed, self.passes, self.shuffle = seed, passes, shuffle
-        self.max_bad_fraction = max_bad_fraction
+        self.max_bad_fraction, self.wanted = max_bad_fraction, wanted
         found = os.environ.get("RANK", 0), os.environ.get("WORLD_SIZE", 1)
         if distributed.is_distributed_initialized():
             group = torch.distributed  # without it, what torchrun sets
@@ -218,9 +222,15 @@ class ClipStream(IterableDataset):
     def _clips(self, position: StreamPosition) -> Iterator[Clip]:
         """Decode the clips behind a position, leaving out the bad ones."""
         bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
+        unwanted = 0  # clips that are seen, not judged
         while self.passes is None or position.passes < self.passes:
-            first = position
+            first, first_unwanted = position, unwanted
             for shard, member, place in self._members(position):
+                if not (member.problem or self._is_wanted(position.seen)):
+                    seen, bad = position.seen + 1, position.bad
+                    position = replace(place, seen=seen, bad=bad)
+                    unwanted += 1
+                    continue
                 key = printable(f"{shard_name(shard)}::{member.name}")
                 num_bad = 0
                 try:
@@ -232,15 +242,17 @@ class ClipStream(IterableDataset):
                 seen = position.seen + max(num_bad, 1)
                 bad = position.bad + num_bad
                 position = replace(place, seen=seen, bad=bad)
-                if seen >= MIN_CLIPS_TO_JUDGE:
-                    self._judge(seen, bad, bad_keys, self.max_bad_fraction)
+                tried = seen - unwanted
+                if tried >= MIN_CLIPS_TO_JUDGE:
+                    self._judge(tried, bad, bad_keys, self.max_bad_fraction)
                 if not (num_bad or member.problem):
                     yield Clip(waveform, key, position)
-            seen, bad = position.seen, position.bad
-            self._judge(seen, bad, bad_keys, self.max_bad_fraction)
+            tried, bad = position.seen - unwanted, position.bad
+            self._judge(tried, bad, bad_keys, self.max_bad_fraction)
             if first.shard == first.member == first.offset == 0:
                 # a whole pass without a clip: a disk is gone
-                self._judge(seen - first.seen, bad - first.bad, bad_keys, 1)
+                tried -= first.seen - first_unwanted
+                self._judge(tried, bad - first.bad, bad_keys, 1)
             position = replace(position, passes=position.passes + 1)
             position = replace(position, shard=0, member=0, offset=0)
 
@@ -279,6 +291,10 @@ class ClipStream(IterableDataset):
         draw = stable_seed(self.seed, zlib.crc32(os.fsencode(name))), passes
         part = {"start": member.start, "stop": member.stop, "draw": draw}
         return decode_clip(member.data, **self.decode_settings, **part)
+
+    def _is_wanted(self, place: int) -> bool:
+        """Say whether the clip at a place is decoded."""
+        return self.wanted is None or self.wanted(place)
 
     def _judge(self, seen: int, bad: int, bad_keys, allowed: float) -> None:
         """Stop if too many clips failed, or all of them."""

@@ -3,12 +3,15 @@
 An output holds one model's embeddings of sounds of known content. Each sound
 is a piece of its own until all are there, so that a run resumes; one file is
 then written piece by piece, so that memory does not grow with their number.
+Several processes write a part each, and share nothing but the folder of parts.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import contextlib
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +47,7 @@ from speechbrain_wavjepa.utils.files import (
     atomic_file,
     claim,
     compare,
+    fingerprint,
     fingerprint_files,
     hash_file,
     hold,
@@ -117,26 +121,46 @@ def embed_files(
     timestamps: bool = False,
     device: str = "cpu",
     overwrite: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> EmbeddingReport:
     """Embed files and folders with a pretrained folder, or resume to do so.
 
     The output is a .npz or .parquet, or without a suffix a folder of one .npz
     a sound; with timestamps it holds each token and its time. One of another
     model, of other settings or sounds is refused, or with overwrite replaced.
+    Of several processes each embeds other sounds: the output is a folder that
+    holds a part of each, .parquet or a folder.
     """
     output = Path(output)
+    if not 0 <= rank < world_size:
+        raise ValueError(
+            f"rank={rank} of world_size={world_size}: ranks count from 0 to "
+            "world_size - 1."
+        )
+    if world_size > 1:
+        output = _name_part(output, rank, world_size)
     if output.suffix not in ("", *GATHER) or output.suffix and output.is_dir():
         raise ValueError(
-            f"{output} must be a file .npz or .parquet, or a folder without "
-            "a suffix."
+            f"{output} must be a file .npz or .parquet, a folder without a "
+            "suffix, or of several processes (--world_size) a folder .parquet."
         )
     if output.suffix == ".parquet":
         require("pyarrow.parquet", "data")
-    files = find_audio(places)
+    # by the name alone, so that a new file moves no other to another part
+    files = [
+        (name, path)
+        for name, path in find_audio(places)
+        if int(fingerprint(name), 16) % world_size == rank
+    ]
     encoder = load_pretrained(model).to(find_device(device))
     made_with = _describe(model, timestamps)
-    is_file = bool(output.suffix)
-    pieces = Path(f"{output}{'.unfinished' * is_file}")
+    is_file, pieces = bool(output.suffix), output
+    if is_file:  # readers of a folder of parts pass over what begins with _
+        hidden = "_" * (world_size > 1)
+        pieces = output.with_name(f"{hidden}{output.name}.unfinished")
+    if world_size > 1 and not overwrite:
+        _check_other_parts(output, made_with)
     with hold(pieces):
         if is_file and output.exists():
             finished = _read_finished(output)
@@ -184,6 +208,44 @@ def hash_model(folder: Union[str, Path]) -> str:
     return fingerprint_files(folder, [SETTINGS_FILE, ENCODER_FILE, *optional])
 
 
+def _name_part(folder: Path, rank: int, world_size: int) -> Path:
+    """Name a process's part; refuse a folder that holds anything else."""
+    if folder.suffix not in ("", ".parquet"):
+        raise ValueError(
+            f"{folder} cannot be written by {world_size} processes: choose a "
+            ".parquet or a folder without a suffix, to be a folder of parts."
+        )
+    ending = f"-of-{world_size:05}{folder.suffix}"
+    part = rf"_?part-\d{{5}}{re.escape(ending)}(\.unfinished)?"
+    for path in [folder] if folder.is_file() else folder.glob("[!.]*"):
+        if not re.fullmatch(part, path.name):
+            raise ValueError(
+                f"{path} is no part of {world_size} processes: go back to the "
+                "world_size that it was made with, choose another output, or "
+                f"delete {folder}."
+            )
+    return folder / f"part-{rank:05}{ending}"
+
+
+def _check_other_parts(part: Path, made_with: Mapping[str, Any]) -> None:
+    """Refuse a model or settings that the other parts were not made with."""
+    for path in sorted(part.parent.glob("*part-*")):
+        if part.name in path.name:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # it has just finished
+            if path.is_file():
+                with _explain_foreign(path):
+                    before = _read_metadata(path)
+                    before.pop("unreadable")
+            else:
+                before = read_note(path / MADE_WITH_FILE)
+            if different := compare(before, made_with):
+                raise ValueError(
+                    f"{path} was made with {different}: go back to the former, "
+                    f"choose another output, or delete {part.parent}."
+                )
+
+
 def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
     """Gather all that embeddings depend on, but for the sounds."""
     names = {*ENCODER_SETTINGS, *RUNTIME_SETTINGS}
@@ -192,28 +254,40 @@ def _describe(model: Union[str, Path], timestamps: bool) -> dict[str, Any]:
     return {**kept, "model": hash_model(model), "timestamps": timestamps}
 
 
+@contextlib.contextmanager
+def _explain_foreign(output: Path) -> Iterator[None]:
+    """Say that a file of any origin is none of ours."""
+    try:
+        yield
+    except Exception as error:  # KeyError, BadZipFile, ArrowInvalid, ...
+        raise ValueError(
+            f"{output} was not written by `{MADE_BY}`: choose another output, "
+            "or delete it."
+        ) from error
+
+
 def _read_finished(output: Path) -> _Contents:
     """Read which sounds are in an output and what it was made with."""
-    try:
+    with _explain_foreign(output):
         if output.suffix == ".npz":
             with np.load(output) as arrays:
                 metadata = json.loads(str(arrays[METADATA]))
                 keys = ("names", "sha256", "doubtful")
                 columns = [arrays[key].tolist() for key in keys]
         else:
+            metadata = _read_metadata(output)
             with require("pyarrow.parquet", "data").ParquetFile(output) as file:
                 table = file.read(["name", "sha256", "doubtful"])
-            metadata = json.loads(table.schema.metadata[METADATA.encode()])
             columns = [column.to_pylist() for column in table.columns]
         unreadable = metadata.pop("unreadable")
-    # a file of any origin: KeyError, BadZipFile, ArrowInvalid, ...
-    except Exception as error:
-        raise ValueError(
-            f"{output} was not written by `{MADE_BY}`: choose another output, "
-            "or delete it."
-        ) from error
     names, *sounds = columns
     return _Contents(metadata, dict(zip(names, zip(*sounds))), unreadable)
+
+
+def _read_metadata(output: Path) -> dict[str, Any]:
+    """Read what no column of a .parquet holds."""
+    schema = require("pyarrow.parquet", "data").read_schema(output)
+    return json.loads(schema.metadata[METADATA.encode()])
 
 
 def _compare_sounds(

@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -165,9 +166,9 @@ class WavJEPAEmbedding(StrictModule):
         channels = self.model.frontend.channels
         keep = None
         if self.grid.padded:
-            place = torch.arange(self.grid.num_tokens(waveform.shape[1]))
-            kept = torch.tensor([window.num_tokens for window in windows])
-            keep = (place < kept[:, None]).repeat(1, channels)
+            place = np.arange(self.grid.num_tokens(waveform.shape[1]))
+            kept = np.array([window.num_tokens for window in windows])
+            keep = np.tile(place < kept[:, None], channels)
         learns = torch.is_grad_enabled() and not self.freeze
         autocast = contextlib.nullcontext()  # the caller's, if it has one
         if self.precision == "bf16":

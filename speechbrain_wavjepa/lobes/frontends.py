@@ -9,13 +9,18 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from collections.abc import Sequence
-from typing import Optional, Protocol
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Optional, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.nnet.sparse_conv import SparseGradientStack
+from speechbrain_wavjepa.nnet.sparse_conv import (
+    ActiveRows,
+    SparseGradientStack,
+    find_active_rows,
+)
 
 # [dim, kernel, stride] of each layer: 200 tokens of 10 ms from 2.01 s
 WAVJEPA_LAYERS = ((512, 10, 5), *4 * ((512, 3, 2),), (512, 2, 2))
@@ -40,17 +45,18 @@ class Frontend(Protocol):
     channels: int
     stride: int
     receptive_field: int
+    # What of its layers the tokens of a mask [B, C*N] depend on, nested lists
+    # and tuples of indices; found where masks are drawn. None: not needed.
+    find_gradient_rows: Optional[Callable[[Tensor], Any]]
 
     def num_tokens(self, num_samples: int) -> int:
         """Return the number of tokens N of each channel."""
 
-    def __call__(
-        self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
-    ) -> Tensor:
+    def __call__(self, waveform: Tensor, gradient_rows: Any = None) -> Tensor:
         """Turn [B, T, C] into channel-major tokens [B, C*N, dim].
 
-        ``gradient_mask`` [B, C*N], on the CPU, is the caller's promise that
-        no other tokens will send gradients back.
+        ``gradient_rows``, on the device, are the caller's promise that no
+        token outside the mask they were found for will send gradients back.
         """
 
 
@@ -72,13 +78,15 @@ class ConvStack(nn.Module):
             nn.init.kaiming_normal_(layer.weight)
 
     def forward(
-        self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
+        self,
+        waveform: Tensor,
+        gradient_rows: Optional[list[ActiveRows]] = None,
     ) -> Tensor:
         """Turn waveforms [B, T] into tokens [B, N, dim]."""
-        if gradient_mask is not None and torch.is_grad_enabled():
+        if gradient_rows is not None and torch.is_grad_enabled():
             return SparseGradientStack.apply(
                 waveform,
-                gradient_mask,
+                gradient_rows,
                 [layer.stride[0] for layer in self.layers],
                 self.norm.eps,
                 self.norm.weight,
@@ -137,13 +145,22 @@ class ConvFrontend(nn.Module):
         self.stacks = nn.ModuleList(
             ConvStack(layers) for _ in range(1 if share_weights else channels)
         )
+        # without the weights: it travels to the workers of a loader
+        self.find_gradient_rows = functools.partial(
+            find_gradient_rows,
+            channels=channels,
+            kernels=[kernel for _, kernel, _ in layers[1:]],
+            strides=[stride for _, _, stride in layers[1:]],
+        )
 
     def num_tokens(self, num_samples: int) -> int:
         """Return how many tokens a channel of num_samples gives."""
         return max((num_samples - self.receptive_field) // self.stride + 1, 0)
 
     def forward(
-        self, waveform: Tensor, gradient_mask: Optional[Tensor] = None
+        self,
+        waveform: Tensor,
+        gradient_rows: Optional[list[list[ActiveRows]]] = None,
     ) -> Tensor:
         """Turn windows [B, T, C] into tokens [B, C*N, dim]."""
         if waveform.shape[2] != self.channels:
@@ -157,11 +174,17 @@ class ConvFrontend(nn.Module):
                 f"{waveform.shape[1]} samples are too short for one token: "
                 "pad the waveform."
             )
-        masks = [None] * self.channels
-        if gradient_mask is not None:
-            masks = gradient_mask.split(num_tokens, dim=1)
+        rows = gradient_rows or [None] * self.channels
         stacks = list(self.stacks) * (self.channels // len(self.stacks))
-        channels = zip(stacks, waveform.unbind(dim=2), masks)
-        return torch.cat(
-            [stack(channel, mask) for stack, channel, mask in channels], dim=1
-        )
+        channels = zip(stacks, waveform.unbind(dim=2), rows, strict=True)
+        return torch.cat([stack(*inputs) for stack, *inputs in channels], dim=1)
+
+
+def find_gradient_rows(
+    mask: Tensor, channels: int, kernels: Sequence[int], strides: Sequence[int]
+) -> list[list[ActiveRows]]:
+    """Find the active rows of each channel for tokens of mask [B, C*N]."""
+    return [
+        find_active_rows(part, kernels, strides)
+        for part in mask.chunk(channels, dim=1)
+    ]

@@ -16,13 +16,17 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechbrain_wavjepa.nnet.transformer import Packing, find_true
+from speechbrain_wavjepa.nnet.transformer import (
+    Packing,
+    find_true,
+    map_tensors,
+)
 
 # draws before the settings count as impossible to meet
 MAX_DRAWS = 1000
@@ -42,6 +46,10 @@ class JEPAMask:
     target_masks : [B, K, C*N] bool
         True for tokens that are predicted, per target block.
 
+    find_gradient_rows : callable, optional
+        The front-end's: what of its layers the context depends on. Without it
+        the gradient is the same, and takes longer.
+
     Raises
     ------
     ValueError
@@ -56,7 +64,12 @@ class JEPAMask:
     (tensor([0]), tensor([1]))
     """
 
-    def __init__(self, context_mask: Tensor, target_masks: Tensor):
+    def __init__(
+        self,
+        context_mask: Tensor,
+        target_masks: Tensor,
+        find_gradient_rows: Optional[Callable[[Tensor], Any]] = None,
+    ):
         boolean = context_mask.dtype == target_masks.dtype == torch.bool
         if not boolean or target_masks.shape[::2] != context_mask.shape:
             raise ValueError(
@@ -83,6 +96,10 @@ class JEPAMask:
         self.loss_rows = source[self.target_rows]  # [R]
         order = context_mask.flatten().cumsum(0) - 1  # [B*C*N]
         self.context_source = order[source[self.context_rows]]  # [M - R]
+        # rows of the front-end's layers that send gradients
+        self.gradient_rows = None
+        if find_gradient_rows is not None:
+            self.gradient_rows = find_gradient_rows(context_mask)
 
     def to(self, device: torch.device, non_blocking=False) -> "JEPAMask":
         """Copy it with its indices on a device."""
@@ -96,10 +113,8 @@ class JEPAMask:
         """Apply a function to all indices of a copy."""
         mapped = copy.copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Packing):
-                setattr(mapped, name, value.map(function))
-            elif not name.endswith(("_mask", "_masks")):
-                setattr(mapped, name, function(value))
+            if not name.endswith(("_mask", "_masks")):
+                setattr(mapped, name, map_tensors(function, value))
         return mapped
 
 
@@ -173,6 +188,7 @@ class BlockMasker:
         num_tokens: int,
         channels: int = 1,
         generator: Optional[torch.Generator] = None,
+        find_gradient_rows: Optional[Callable[[Tensor], Any]] = None,
     ) -> JEPAMask:
         """Draw the masks of batch_size windows of C * num_tokens tokens."""
         self._check(num_tokens)
@@ -197,7 +213,7 @@ class BlockMasker:
         else:
             context = context.repeat_interleave(channels, dim=1)
             targets = targets.repeat_interleave(channels, dim=2)
-        return JEPAMask(context, targets)
+        return JEPAMask(context, targets, find_gradient_rows)
 
     def _check(self, num_tokens):
         """Refuse settings that no draw can meet with this many tokens."""

@@ -17,8 +17,9 @@ Authors
 
 import copy
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,7 +67,9 @@ class WavJEPAEncoder(StrictModule):
         self.context_encoder = context_encoder
 
     def encode(
-        self, waveform: Tensor, keep_mask: Optional[Tensor] = None
+        self,
+        waveform: Tensor,
+        keep_mask: Optional[Union[Tensor, np.ndarray]] = None,
     ) -> Tensor:
         """Encode standardized windows [B, T, C] to tokens [B, C*N, D].
 
@@ -76,11 +79,10 @@ class WavJEPAEncoder(StrictModule):
         tokens = self.frontend(waveform)
         if keep_mask is None:
             return self.context_encoder(self._embed(tokens))
-        packing = Packing.from_mask(keep_mask)
-        packing = packing.map(lambda index: index.to(tokens.device))
+        packing = Packing.from_mask(keep_mask).to(tokens.device)
         encoded = self.context_encoder(self._embed(tokens, packing), packing)
-        grid = encoded.new_zeros(keep_mask.numel(), encoded.shape[1])
-        grid = grid.index_copy(0, packing.rows, encoded)
+        grid = encoded.new_zeros(*keep_mask.shape, encoded.shape[1])
+        grid = grid.flatten(0, 1).index_copy(0, packing.rows, encoded)
         return grid.view(*keep_mask.shape, -1)
 
     def encode_layers(self, waveform: Tensor) -> Iterator[Tensor]:
@@ -298,7 +300,7 @@ class WavJEPA(WavJEPAEncoder):
                 f"num_tokens={num_tokens}, channels={self.frontend.channels}."
             )
         # targets are detached: only context tokens need the gradient
-        tokens = self.frontend(waveform, gradient_mask=mask.context_mask)
+        tokens = self.frontend(waveform, mask.gradient_rows)
         context = self._embed(tokens, mask.context)  # [A, D]
         context = self.context_encoder(context, mask.context)
         with torch.no_grad():

@@ -3,7 +3,8 @@
 The target encoder's input is detached, so only context tokens, a fifth of
 all, send gradients into the front-end. All tokens are computed as usual; of
 the layers' outputs only the rows that a context token depends on are kept,
-and the backward pass works on these alone. It is exact.
+and the backward pass works on these alone. It is exact. Which rows these are
+is found once, on the CPU, where the masks are drawn.
 
 Shapes: B windows, T samples, T' positions of the first layer's output, R rows
 (the positions of all windows that matter), N tokens, D dim.
@@ -12,59 +13,71 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
-from typing import NamedTuple, Optional
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv1d, gelu
 
 
-class LayerCache(NamedTuple):
-    """A layer at the positions of its output that wanted tokens depend on."""
+class ActiveRows(NamedTuple):
+    """Positions of a layer's output that wanted tokens depend on, int32."""
 
     window: Tensor  # [R]
     position: Tensor  # [R], in its window
     inputs: Tensor  # [R, kernel], rows of the layer below; [0] in the lowest
-    weight: Optional[Tensor] = None  # [D', D, kernel]
-    output: Optional[Tensor] = None  # [R, D'], before the GELU
 
 
 def find_active_rows(
-    token_mask: Tensor, kernels: list[int], strides: list[int]
-) -> list[LayerCache]:
+    token_mask: Tensor, kernels: Sequence[int], strides: Sequence[int]
+) -> list[ActiveRows]:
     """Find what the tokens of token_mask [B, N] depend on, lowest layer first.
 
     ``kernels`` and ``strides`` are those of all layers but the lowest.
     """
-    mask, layers = token_mask, []
+    mask, layers = token_mask.numpy(), []
     for kernel, stride in zip(kernels[::-1], strides[::-1]):
-        window, position = mask.nonzero(as_tuple=True)
-        inputs = position[:, None] * stride + torch.arange(kernel)
+        window, position = np.divmod(np.flatnonzero(mask), mask.shape[1])
         reach = (mask.shape[1] - 1) * stride + kernel  # no row lies beyond
-        mask = torch.zeros(len(mask), reach, dtype=torch.bool)
-        mask[window[:, None], inputs] = True
-        row = (mask.flatten().cumsum(0) - 1).view(mask.shape)
-        inputs = row[window[:, None], inputs]
-        layers.append(LayerCache(window, position, inputs))
-    lowest = mask.nonzero(as_tuple=True)
-    layers.append(LayerCache(*lowest, inputs=torch.arange(0)))
-    return layers[::-1]
+        inputs = (window * reach + position * stride)[:, None]
+        inputs = inputs + np.arange(kernel)  # [R, kernel]
+        mask = np.zeros((len(mask), reach), dtype=bool)
+        mask.ravel()[inputs] = True
+        row = mask.ravel().cumsum(dtype=np.int32) - 1
+        layers.append((window, position, row[inputs]))
+    lowest = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    layers.append((*lowest, np.arange(0)))
+    # int32: half as much to move
+    return [
+        ActiveRows(*(torch.from_numpy(i.astype(np.int32)) for i in layer))
+        for layer in layers[::-1]
+    ]
+
+
+class LayerCache(NamedTuple):
+    """A layer at its active rows, for the backward pass."""
+
+    rows: ActiveRows
+    weight: Tensor  # [D', D, kernel]
+    output: Tensor  # [R, D'], before the GELU
 
 
 class SparseGradientStack(torch.autograd.Function):
     """The front-end of one channel, with gradients computed on rows.
 
-    ``SparseGradientStack.apply(waveform, token_mask, strides, epsilon,
+    ``SparseGradientStack.apply(waveform, active_rows, strides, epsilon,
     norm_weight, norm_bias, *weights)``: convolution and GroupNorm (one group
     for each feature), then GELU and convolution for every further layer, then
     GELU: [B, N, D]. waveform is [B, T] and gets no gradient; weights are
     [D', D, kernel]. The caller promises that no gradient arrives for tokens
-    outside token_mask [B, N] (on the CPU): it would be dropped.
+    outside the mask that active_rows were found for: it would be dropped.
     """
 
     @staticmethod
-    def forward(context, waveform, token_mask, strides, epsilon, *parameters):
+    def forward(context, waveform, active_rows, strides, epsilon, *parameters):
         """Compute all tokens; keep the rows that the gradient needs."""
         norm_weight, norm_bias, *weights = parameters
         first = conv1d(waveform[:, None], weights[0], stride=strides[0])
@@ -72,45 +85,39 @@ class SparseGradientStack(torch.autograd.Function):
         hidden, mean, inverse_std = torch.native_group_norm(
             first, norm_weight, norm_bias, *first.shape, len(norm_bias), epsilon
         )
-        kernels = [weight.shape[2] for weight in weights[1:]]
-        layers = [
-            LayerCache(*(index.to(first.device) for index in rows[:3]))
-            for rows in find_active_rows(token_mask, kernels, strides[1:])
-        ]
         kept = []
-        for weight, stride, rows in zip(weights[1:], strides[1:], layers[1:]):
+        above = zip(weights[1:], strides[1:], active_rows[1:])
+        for weight, stride, rows in above:
             hidden = conv1d(gelu(hidden), weight, stride=stride)
             kept.append(hidden.transpose(1, 2)[rows.window, rows.position])
         tensors = waveform, mean, inverse_std, *parameters, *kept
         context.save_for_backward(*tensors)
-        context.layers, context.stride = layers, strides[0]
+        context.active_rows, context.stride = active_rows, strides[0]
         return gelu(hidden).transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(context, grad_tokens):
         """Walk down the layers on the kept rows."""
-        layers = context.layers
         waveform, mean, inverse_std, norm_weight, norm_bias, *saved = (
             context.saved_tensors
         )
-        weights, kept = saved[: len(layers)], saved[len(layers) :]
+        depth = len(context.active_rows)
+        weights, kept = saved[:depth], saved[depth:]
 
         # the lowest layer is cheaper to compute again than to keep
         matrix = weights[0][:, 0]  # [D, kernel]
         patches = waveform.to(matrix)
         patches = patches.unfold(1, matrix.shape[1], context.stride)
-        window = layers[0].window
-        inputs = patches[window, layers[0].position]  # [R, kernel]
+        window, position, _ = context.active_rows[0]
+        inputs = patches[window, position]  # [R, kernel]
         normed = inputs @ matrix.T - mean[window]
         normed *= inverse_std[window]  # [R, D]
         kept = [normed * norm_weight + norm_bias, *kept]
-        layers = [
-            rows._replace(weight=weight, output=output)
-            for rows, weight, output in zip(layers, weights, kept)
-        ]
-        top = layers[-1]
-        grad = grad_tokens[top.window, top.position].to(top.output)  # [R, D]
+        layers = list(map(LayerCache, context.active_rows, weights, kept))
+        window_of_tokens, position_of_tokens, _ = layers[-1].rows
+        grad = grad_tokens[window_of_tokens, position_of_tokens]  # [R, D]
+        grad = grad.to(layers[-1].output)
         grad_weights = []
         for layer, below in zip(layers[:0:-1], layers[-2::-1]):
             grad = torch.ops.aten.gelu_backward(grad, layer.output)
@@ -130,11 +137,12 @@ class SparseGradientStack(torch.autograd.Function):
 def convolution_backward(grad, layer, below):
     """Take grad [R, D'] of its output to its weight and its input [R', D]."""
     matrix = layer.weight.to(grad).transpose(1, 2).flatten(1)  # [D', kernel*D]
-    inputs = below.to(grad)[layer.inputs].flatten(1)  # [R, kernel*D]
+    rows = layer.rows.inputs
+    inputs = below.to(grad)[rows].flatten(1)  # [R, kernel*D]
     grad_weight = (grad.T @ inputs).view(len(matrix), -1, below.shape[1])
     grad_inputs = (grad @ matrix).view(-1, below.shape[1]).to(below)
     grad_below = torch.zeros_like(below).index_add_(
-        0, layer.inputs.flatten(), grad_inputs
+        0, rows.flatten(), grad_inputs
     )
     return grad_weight.transpose(1, 2).to(layer.weight), grad_below
 

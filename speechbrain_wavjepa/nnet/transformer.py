@@ -12,7 +12,7 @@ Authors
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
@@ -33,25 +33,31 @@ class Packing(NamedTuple):
     longest: int
     rows: Optional[Tensor] = None  # [M], of each token among the S * N
     places: Optional[Tensor] = None  # [M], of each token in its sequence
+    lengths: Optional[Tensor] = None  # [S], tokens of each sequence
+    # [S + 1], int32: where in the flat matrix each sequence begins, and M
+    boundaries: Optional[Tensor] = None
     # None where all sequences keep L tokens: the flat matrix is the grid
     grid_rows: Optional[Tensor] = None  # [M], of each token in the grid
     key_mask: Optional[Tensor] = None  # [S, 1, 1, L], True at a token
 
     @classmethod
-    def from_mask(cls, mask: Tensor) -> "Packing":
+    def from_mask(cls, mask: Union[Tensor, np.ndarray]) -> "Packing":
         """Pack the True tokens of mask [S, N], on the CPU."""
-        rows, lengths = find_true(mask), mask.sum(dim=1)
+        kept = np.asarray(mask)
+        rows, lengths = np.flatnonzero(kept), kept.sum(axis=1)
         longest = int(lengths.max())
-        packing = cls(len(mask), longest, rows, rows % mask.shape[1])
-        if len(rows) == len(mask) * longest:
-            return packing
-        grid = torch.arange(longest) < lengths[:, None]  # [S, L]
-        return cls(*packing[:4], find_true(grid), grid[:, None, None])
+        boundaries = np.append(0, lengths.cumsum()).astype(np.int32)
+        indices = [rows, rows % kept.shape[1], lengths, boundaries]
+        if len(rows) < len(kept) * longest:
+            grid = np.arange(longest) < lengths[:, None]  # [S, L]
+            indices += [np.flatnonzero(grid), grid[:, None, None]]
+        return cls(len(kept), longest, *map(torch.from_numpy, indices))
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Packing":
-        """Apply a function, such as a move to a device, to all indices."""
-        indices = (i if i is None else function(i) for i in self[2:])
-        return Packing(*self[:2], *indices)
+    def to(self, device: torch.device) -> "Packing":
+        """Move it from the CPU; a GPU need not wait for it."""
+        if device.type == "cuda":
+            self = map_tensors(Tensor.pin_memory, self)
+        return map_tensors(lambda i: i.to(device, non_blocking=True), self)
 
     def to_grid(self, tokens: Tensor) -> Tensor:
         """Lay flat tokens [M, D] out as [S, L, D], zeros in the gaps."""
@@ -65,6 +71,17 @@ class Packing(NamedTuple):
         """Take the tokens [M, D] out of a grid [S, L, D]."""
         tokens, rows = grid.flatten(0, 1), self.grid_rows
         return tokens if rows is None else tokens.index_select(0, rows)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to all tensors in nested lists and named tuples."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, list):
+        return [map_tensors(function, part) for part in value]
+    if isinstance(value, tuple):
+        return type(value)(*(map_tensors(function, part) for part in value))
+    return value
 
 
 def find_true(mask: Tensor) -> Tensor:

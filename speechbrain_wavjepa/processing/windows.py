@@ -54,18 +54,42 @@ def random_windows(
             f"A window of {window_samples} samples does not fit into clips "
             f"of {num_samples}: pad the clips or lower window_samples."
         )
-    full = torch.full((num_clips,), num_samples)
-    lengths = full if lengths is None else lengths.cpu()
+    if lengths is None:
+        lengths = torch.full((num_clips,), num_samples)
+    starts = draw_starts(
+        lengths.cpu(), window_samples, windows_per_clip, generator
+    )
+    device = waveform.device
+    return cut_windows(
+        waveform, lengths.to(device), starts.to(device), window_samples
+    )
+
+
+def draw_starts(
+    lengths: Tensor,
+    window_samples: int,
+    windows_per_clip: int,
+    generator: Optional[torch.Generator] = None,
+) -> Tensor:
+    """Draw where the windows [B, W] of clips of lengths [B] begin."""
     num_starts = (lengths - window_samples).clamp(min=0) + 1  # [B]
-    shape = num_clips, windows_per_clip
+    shape = len(lengths), windows_per_clip
     draws = torch.rand(shape, generator=generator, dtype=torch.float64)
-    starts = (draws * num_starts[:, None]).long().to(waveform.device)
-    clip = torch.arange(num_clips, device=waveform.device)[:, None]
-    views = waveform.unfold(1, window_samples, 1)  # [B, starts, C, window]
+    return (draws * num_starts[:, None]).long()
+
+
+def cut_windows(
+    waveform: Tensor, lengths: Tensor, starts: Tensor, window_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Cut the windows that begin at starts [B, W] of clips [B, T, C].
+
+    Gives windows [B * W, window_samples, C] and their valid samples.
+    """
+    clip = torch.arange(len(waveform), device=waveform.device)[:, None]
+    views = waveform.unfold(1, window_samples, 1)  # [B, places, C, window]
     windows = views[clip, starts].flatten(0, 1).transpose(1, 2)
     window_lengths = lengths.clamp(max=window_samples)
-    window_lengths = window_lengths.repeat_interleave(windows_per_clip)
-    return windows, window_lengths.to(waveform.device)
+    return windows, window_lengths.repeat_interleave(starts.shape[1])
 
 
 class Window(NamedTuple):

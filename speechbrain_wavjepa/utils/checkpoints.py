@@ -119,16 +119,36 @@ class AtomicCheckpointer(Checkpointer):
         super().save_and_keep_only(*args, **kwargs)
 
     def recover_if_possible(self, *args, **kwargs) -> Optional[Checkpoint]:
-        """Load the best checkpoint that is not damaged, if there is any."""
+        """Load the best checkpoint that is not damaged, if there is any.
+
+        The main process chooses for all: a disk may show others older files.
+        """
+        name, error = "", None
+        if if_main_process():
+            try:
+                name = self._find_whole(*args, **kwargs)
+            except (OSError, ValueError) as caught:
+                error = caught
+        name, error = ddp_broadcast((name, error))
+        if error is not None:
+            raise error
+        if not name:
+            logger.info("No checkpoint yet: starting from the beginning.")
+            return None
+        path = self.checkpoints_dir / name
+        [checkpoint] = self._construct_checkpoint_objects([path])
+        self.load_checkpoint(checkpoint)
+        return checkpoint
+
+    def _find_whole(self, *args, **kwargs) -> str:
+        """Name the best checkpoint that is not damaged; "" if there is none."""
         paths = self._list_checkpoint_dirs()
         paths = [path for path in paths if find_damage(path, quick=True)]
         found, damaged = self.find_checkpoints(*args, **kwargs), []
         for path in [*paths, *(checkpoint.path for checkpoint in found)]:
             damage = find_damage(path)
             if damage is None:
-                [checkpoint] = self._construct_checkpoint_objects([path])
-                self.load_checkpoint(checkpoint)
-                return checkpoint
+                return path.name
             damaged.append(f"{path}: {damage}")
             logger.warning(f"Passed over a checkpoint, {damaged[-1]}.")
         if damaged:
@@ -136,8 +156,7 @@ class AtomicCheckpointer(Checkpointer):
                 f"All {len(damaged)} checkpoints are damaged "
                 f"({'; '.join(damaged)}): restore one, or delete them."
             )
-        logger.info("No checkpoint yet: starting from the beginning.")
-        return None
+        return ""
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Load a checkpoint; explain why if it is of another model."""

@@ -27,7 +27,6 @@ def mean_std(tokens: Tensor) -> float:
     return tokens.detach().float().std(dim=0).mean().item()
 
 
-def pool_windows(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Average each window's flat tokens [A, D], kept by mask [B, N]: [B, D]."""
-    lengths = mask.sum(dim=1).to(tokens.device)
+def pool_windows(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Average the flat tokens [A, D] of windows of lengths [B]: [B, D]."""
     return torch.segment_reduce(tokens, "mean", lengths=lengths)

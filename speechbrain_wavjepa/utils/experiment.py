@@ -17,6 +17,7 @@ import logging.handlers
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from signal import Signals
@@ -39,6 +40,8 @@ from speechbrain_wavjepa.utils.files import (
 from speechbrain_wavjepa.utils.processes import (
     SignalExit,
     exit_by_signal,
+    explain_lost_process,
+    name_machines,
     on_end_signals,
     shorten_worker_error,
 )
@@ -151,6 +154,7 @@ def experiment(
 
     If either is refused, nothing is written and all processes end. A ``fresh``
     start, a dry run, deletes what the one before left. Yields hold's check.
+    Several machines must share the folder: they resume from what is in it.
     """
     folder, refusal, check = Path(output_folder), None, lambda: None
     with contextlib.ExitStack() as stack:
@@ -163,7 +167,7 @@ def experiment(
                 claim(folder, made_with)
             except (OSError, ValueError) as error:
                 refusal = error
-        refusal = ddp_broadcast(refusal)
+        refusal = ddp_broadcast(refusal) or _refuse_unshared(folder)
         if refusal is not None:
             raise refusal if if_main_process() else SystemExit(1)
         with _calm_logs():
@@ -185,6 +189,23 @@ def experiment(
                         _early.setTarget(handler)
                 _early.flush()
         yield check
+
+
+def _refuse_unshared(folder: Path) -> Optional[ValueError]:
+    """Look for a file of the main process from the other machines."""
+    with contextlib.ExitStack() as stack:
+        name = None
+        if if_main_process():
+            mark = tempfile.NamedTemporaryFile(prefix=".", dir=folder)
+            name = Path(stack.enter_context(mark).name).name
+        name = ddp_broadcast(name)
+        machines = name_machines(not (folder / name).exists())
+    if not machines:
+        return None
+    return ValueError(
+        f"{folder} on {machines} is another folder than that of the main "
+        "process: choose an output_folder on a disk that all machines share."
+    )
 
 
 def _empty(folder: Path) -> None:
@@ -240,7 +261,7 @@ def run_script(main: Callable[[], Optional[int]], resume: str = RESUME) -> int:
     Gives the exit code: main's, 1 after an error, 128 + number after a signal.
     """
     try:
-        with on_end_signals(exit_by_signal):
+        with on_end_signals(exit_by_signal), explain_lost_process(resume):
             return main() or 0
     except (KeyboardInterrupt, SignalExit) as end:
         code, reason = 130, "Interrupted"

@@ -16,10 +16,11 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Optional
+from typing import Any, Optional
 
 PATIENCE = 5.0  # seconds that workers get to end what they do
 # what clusters send before they kill
@@ -66,6 +67,52 @@ def largest(number: int, device: str) -> int:
     value = torch.tensor(number, device=device)
     torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
     return int(value)
+
+
+def gather(value: Any) -> list[Any]:
+    """Give the values of all processes of a distributed run, by rank."""
+    import torch
+
+    if not (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    ):
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def name_machines(is_meant: bool) -> str:
+    """Name the machines of those processes that are meant; "" if none is."""
+    names = gather(socket.gethostname() if is_meant else "")
+    return ", ".join(sorted({*names} - {""}))
+
+
+def find_rank(
+    rank: Optional[int] = None, world_size: Optional[int] = None
+) -> tuple[int, int]:
+    """Give this process's rank and their number, as told or as launched.
+
+    That is torchrun's or, in a job step of SLURM, srun's. A job array is no
+    launcher: its jobs may as well embed with other models.
+    """
+    pairs = [
+        {"--rank": rank, "--world_size": world_size},
+        {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")},
+    ]
+    # a batch script has a SLURM_PROCID as well, though it is run once
+    if number := os.environ.get("SLURM_STEP_NUM_TASKS"):
+        procid = os.environ.get("SLURM_PROCID")
+        pairs.append({"SLURM_PROCID": procid, "SLURM_STEP_NUM_TASKS": number})
+    for pair in pairs:
+        missing = [name for name, value in pair.items() if value is None]
+        if len(missing) == 1:
+            names = " and ".join(pair)
+            raise ValueError(f"{missing[0]} is missing: give {names}, or none.")
+        if not missing:
+            rank, world_size = map(int, pair.values())
+            return rank, world_size
+    return 0, 1
 
 
 def count_cores() -> int:
@@ -131,6 +178,26 @@ def explain_dead_workers(advice: str) -> Iterator[None]:
         full = "shared memory" if "shared memory" in str(error) else "memory"
         raise ChildProcessError(
             f"{found[0]}. Most likely the {full} was full: {advice}"
+        ) from error
+
+
+@contextlib.contextmanager
+def explain_lost_process(advice: str) -> Iterator[None]:
+    """Say that another process of a distributed run has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch import distributed
+
+        is_lost = "gloo" in str(error)
+        if distributed.is_available():  # NCCL's errors have a type
+            is_lost |= isinstance(error, distributed.DistError)
+        if not is_lost:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ConnectionError(
+            "Lost another process of this run, which was killed or has printed "
+            f"an error of its own ({reason}): {advice}."
         ) from error
 
 

@@ -50,7 +50,8 @@ def test_response_longer_than_the_clip_needs_no_care():
 
 def test_mixer_equals_a_loop_over_clips_ears_and_positions(device):
     waveform = torch.randn(3, 3000, 1, dtype=torch.float64)
-    parts = make_parts(rows=torch.tensor([2, 0]))._map(torch.Tensor.double)
+    parts = make_parts()._map(torch.Tensor.double)
+    parts.rows = torch.tensor([2, 0])
     mixed = SceneMixer()(waveform.to(device), parts.to(device)).cpu()
     assert torch.equal(mixed[1], waveform[1].expand(-1, 2))  # a clean clip
     for scene, row in enumerate([2, 0]):

@@ -70,7 +70,7 @@ SCENE_KEYS = set(
             "wavjepa_nat",
             SCENE_KEYS | {"noise_folder"},
             set(),
-            {"output_folder", "channels", "batch_size"},
+            {"output_folder", "channels", "batch_size", "effective_batch"},
         ),
         (
             "wavjepa_mini",
@@ -79,7 +79,7 @@ SCENE_KEYS = set(
             | {"compare_with", "synthetic_rooms", "synthetic_rooms_folder"},
             set(),
             set("output_folder channels batch_size total_steps".split())
-            | {"steps_per_epoch"},
+            | {"effective_batch", "steps_per_epoch"},
         ),
         (
             "wavjepa",

@@ -33,7 +33,7 @@ def make_loader(stream, num_workers, batch_size=3):
 
 def assert_equal_batches(batch, other):
     assert batch.keys == other.keys
-    assert batch.seed == other.seed
+    assert batch.starts.equal(other.starts)
     assert batch.position == other.position
     assert batch.waveform.equal(other.waveform)
     assert batch.lengths.equal(other.lengths)

@@ -11,10 +11,17 @@ import soundfile
 from official_factory import make_model, official_weights, write_checkpoint
 
 from speechbrain_wavjepa.cli import main
-from speechbrain_wavjepa.inference import export, load_pretrained, pretrained
+from speechbrain_wavjepa.inference import (
+    export,
+    files,
+    load_pretrained,
+    pretrained,
+)
 from speechbrain_wavjepa.integrations import official
 from speechbrain_wavjepa.lobes import WavJEPAEncoder
 from speechbrain_wavjepa.utils.processes import END_SIGNALS
+
+EMBED = ["embed", "nowhere", "--model", "a", "--output", "b.npz"]
 
 
 def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):
@@ -52,8 +59,17 @@ def test_info_evaluates_nothing(tmp_path, capsys):
         ),
         (["convert", "nowhere.ckpt", "folder"], "no file nowhere.ckpt"),
         (
-            ["embed", "nowhere", "--model", "a", "--output", "b.npz"],
+            EMBED,
             "nowhere is neither a file",
+        ),
+        ([*EMBED, "--rank", "1"], "--world_size is missing: give --rank and"),
+        ([*EMBED, "--world_size", "4"], "--rank is missing: give --rank and"),
+        ([*EMBED, "--rank", "4", "--world_size", "4"], "count from 0 to"),
+        ([*EMBED, "--rank", "-1", "--world_size", "4"], "count from 0 to"),
+        ([*EMBED, "--rank", "0", "--world_size", "0"], "count from 0 to"),
+        (
+            [*EMBED, "--rank", "0", "--world_size", "4"],
+            "b.npz cannot be written by 4 processes: choose a .parquet",
         ),
     ],
 )
@@ -143,6 +159,40 @@ def test_embed_says_when_nothing_is_to_do(pretrained_folder, tmp_path, capsys):
         printed = capsys.readouterr()
         assert words in printed.out
         assert "warning: silent.wav is digital silence" in printed.err
+
+
+def test_embed_takes_its_part_from_the_launcher(
+    pretrained_folder, tmp_path, capsys, monkeypatch
+):
+    soundfile.write(tmp_path / "a.wav", np.ones(16000), 16000)
+    arguments = ["embed", str(tmp_path), "--model", str(pretrained_folder)]
+    arguments += ["--output", str(tmp_path / "out.parquet")]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    counts = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        assert main(arguments) == 0
+        printed = capsys.readouterr().out
+        counts += [printed.split(" files: ")[0]]
+        assert f"out.parquet (rank {rank} of 2)" in printed
+    assert sorted(counts) == ["Embedded 0", "Embedded 1"]
+
+
+@pytest.mark.parametrize(
+    ("device", "used"), [("cuda", "cuda:3"), ("cuda:1", "cuda:1")]
+)
+def test_torchrun_gives_each_process_a_gpu(
+    pretrained_folder, tmp_path, capsys, monkeypatch, device, used
+):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    asked = []
+    monkeypatch.setattr(
+        files, "find_device", lambda x: asked.append(x) or "cpu"
+    )
+    output = str(tmp_path / "out.npz")
+    arguments = ["embed", str(pretrained_folder), "--output", output]
+    main([*arguments, "--model", str(pretrained_folder), "--device", device])
+    assert asked == [used]
 
 
 def test_convert_replaces_nothing_unasked(tmp_path, capsys):

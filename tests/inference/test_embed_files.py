@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from official_factory import make_model
-from pyarrow import parquet
+from pyarrow import dataset, parquet
 
 from speechbrain_wavjepa.inference import files as module
 from speechbrain_wavjepa.inference import load_pretrained, write_pretrained
@@ -492,3 +492,113 @@ def test_odd_names_are_embedded_or_told(pretrained_folder, tmp_path):
 def test_a_device_that_is_not_there(sounds, pretrained_folder, tmp_path):
     with pytest.raises(ValueError, match="--device gpu cannot be used here"):
         embed_files([sounds], pretrained_folder, tmp_path / "a", device="gpu")
+
+
+def embed_parts(sounds, model, output, ranks=(0, 1), **options):
+    """Embed as several processes do, one after the other."""
+    return [
+        embed_files([sounds], model, output, rank=rank, world_size=2, **options)
+        for rank in ranks
+    ]
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_parts_are_read_together_as_one_data_set(
+    sounds, pretrained_folder, tmp_path, timestamps
+):
+    folder, one = tmp_path / "parts.parquet", tmp_path / "one.parquet"
+    options = {"timestamps": timestamps}
+    reports = embed_parts(sounds, pretrained_folder, folder, **options)
+    assert [report.embedded for report in reports] == [2, 1]
+    assert sorted(len(report.unreadable) for report in reports) == [0, 1]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "part-00000-of-00002.parquet",
+        "part-00001-of-00002.parquet",
+    ]
+    embed_files([sounds], pretrained_folder, one, **options)
+    expected_rows = parquet.read_table(one).to_pylist()
+    for table in (
+        parquet.read_table(folder),  # which is what pandas calls
+        dataset.dataset(folder).to_table(),
+    ):
+        rows = sorted(table.to_pylist(), key=lambda row: row["name"])
+        assert rows == expected_rows
+
+
+def test_an_unfinished_part_is_not_read_and_resumes(
+    sounds, pretrained_folder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "parts.parquet"
+    embed_parts(sounds, pretrained_folder, folder, ranks=[1])
+    with monkeypatch.context() as patch:
+        interrupt(patch, number=2)
+        with pytest.raises(KeyboardInterrupt):
+            embed_parts(sounds, pretrained_folder, folder, ranks=[0])
+    assert len(list(folder.iterdir())) == 2
+    assert parquet.read_table(folder).num_rows == 1
+    assert dataset.dataset(folder).count_rows() == 1
+    [report] = embed_parts(sounds, pretrained_folder, folder, ranks=[0])
+    assert report.computed == 1 and report.embedded == 2
+    assert parquet.read_table(folder).num_rows == 3
+
+
+def test_a_new_file_moves_no_other_to_another_part(
+    sounds, pretrained_folder, tmp_path
+):
+    folder = tmp_path / "parts.parquet"
+    embed_parts(sounds, pretrained_folder, folder, ranks=[0])
+    (sounds / "a_first.wav").write_bytes((sounds / "b.wav").read_bytes())
+    embed_parts(sounds, pretrained_folder, folder, ranks=[1])
+    names = parquet.read_table(folder)["name"].to_pylist()
+    assert set(NAMES) <= set(names) and len(names) == len(set(names))
+
+
+def test_more_processes_than_files(sounds, pretrained_folder, tmp_path):
+    for name in ("out.parquet", "out"):
+        for rank in range(9):
+            embed_files(
+                [sounds],
+                pretrained_folder,
+                tmp_path / name,
+                rank=rank,
+                world_size=9,
+            )
+        assert len(list((tmp_path / name).iterdir())) == 9
+    table = dataset.dataset(tmp_path / "out.parquet").to_table()
+    assert sorted(table["name"].to_pylist()) == NAMES
+    pieces = (tmp_path / "out").glob("part-*-of-00009/**/*.npz")
+    assert sorted(path.name for path in pieces) == [
+        "a.flac.npz",
+        "b.wav.npz",
+        "c.ogg.npz",
+    ]
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_parts_of_another_split_or_model_are_refused(
+    sounds, pretrained_folder, other_folder, tmp_path, name
+):
+    output = tmp_path / name
+    embed_parts(sounds, pretrained_folder, output, ranks=[0])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="-of-00002.* no part of 4 processes"):
+        embed_files([sounds], pretrained_folder, output, rank=3, world_size=4)
+    with pytest.raises(ValueError, match="part-00000.* made with .*model="):
+        embed_parts(sounds, other_folder, output, ranks=[1])
+    with pytest.raises(ValueError, match="holds something else|--world_size"):
+        embed_files([sounds], pretrained_folder, output)
+    assert sorted(tmp_path.rglob("*")) == before
+    embed_parts(sounds, other_folder, output, overwrite=True)
+    [report] = embed_parts(sounds, other_folder, output, ranks=[1])
+    assert report.computed == 0
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_parts_are_not_put_into_another_output(
+    sounds, pretrained_folder, tmp_path, name
+):
+    embed_files([sounds], pretrained_folder, tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="is no part of 2 processes: go back"):
+        embed_parts(sounds, pretrained_folder, tmp_path / name, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before

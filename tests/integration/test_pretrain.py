@@ -13,6 +13,7 @@ from tiny_run import (
     DISTURBANCE,
     ENVIRONMENT,
     RECIPE,
+    TWO,
     change,
     make_command,
     newest_checkpoint,
@@ -89,7 +90,7 @@ LAST_LINES = {
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_disturbed_run_resumes_bitwise(shards, tmp_path, num_workers):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    settings = {"num_workers": num_workers, "grad_accumulation_factor": 2}
+    settings = {"num_workers": num_workers, "effective_batch": 16}
     settings |= {"total_steps": 30, "steps_per_epoch": 15}
     settings |= {"ckpt_interval_steps": 6}
     run(make_command(shards, straight, **settings))
@@ -149,7 +150,7 @@ ClipCollator.__call__ = wait
 
 
 def test_a_run_that_waits_for_data_saves_at_once(shards, tmp_path):
-    settings = {"num_workers": 0, "grad_accumulation_factor": 2}
+    settings = {"num_workers": 0, "effective_batch": 16}
     settings |= {"total_steps": 4, "warmup_steps": 2, "log_interval_steps": 1}
     run(make_command(shards, tmp_path / "straight", **settings))
     command = make_command(shards, tmp_path / "waiting", **settings)
@@ -264,7 +265,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_shortens_nothing(
     command = make_command(
         shards,
         tmp_path / "run",
-        grad_accumulation_factor=2,
+        effective_batch=16,
         total_steps=10,
         steps_per_epoch=4,
         ckpt_interval_steps=2,
@@ -292,23 +293,41 @@ def test_a_step_that_is_not_finite_changes_nothing_and_shortens_nothing(
     assert position["seen"] == 11 * 2 * 4
 
 
+# the second batch of one of two processes gives a loss that is not finite
+POISON_ONE = """
+import os
+measure = train.WavJEPABrain.compute_objectives
+def poisoned(brain, output, batch, stage):
+    loss = measure(brain, output, batch, stage)
+    if brain.step != 2 or os.environ["RANK"] != "1":
+        return loss
+    sys.stderr.write(f"poisoned: {', '.join(batch.keys)}.\\n")
+    return loss * float("nan")
+train.WavJEPABrain.compute_objectives = poisoned
+"""
+
+
 def test_a_signal_ends_all_processes_with_one_checkpoint(shards, tmp_path):
+    """Before, the clips of one make both skip a step, and are named."""
     command = make_command(
         shards,
         tmp_path / "run",
         "--distributed_backend=gloo",
         "--device=cpu",
-        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
-                  "--master_port=29513"),
+        launcher=TWO,
         num_workers=1,
-    )  # fmt: skip
+    )
     to_one = DISTURBANCE.format("fit_batch", 3, "SIGTERM").replace(
         "count == 0", "count == 0 and os.environ['RANK'] == '1'"
     )
-    code, printed = run_alone(change(command, tmp_path / "one.py", to_one))
+    script = tmp_path / "one.py"
+    code, printed = run_alone(change(command, script, to_one + POISON_ONE))
     assert code != 0
+    assert printed.count("Neither weights nor target encoder") == 1
+    (clips,) = re.findall("poisoned: (.*)", printed)
+    assert f"Clips: {clips}\n" in printed
     assert printed.count("Ended by SIGTERM") == 1
-    assert read_step(tmp_path / "run") == 3
+    assert read_step(tmp_path / "run") == 2
     state = newest_checkpoint(tmp_path / "run") / "stream_state.ckpt"
     assert len(json.loads(state.read_text())["processes"]) == 2
 
@@ -330,8 +349,7 @@ def test_a_compiled_run_on_two_processes_resumes_eager(shards, tmp_path):
         tmp_path / "run",
         "--distributed_backend=gloo",
         "--device=cpu",
-        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
-                  "--master_port=29517"),
+        launcher=TWO,
         num_workers=1,
         log_interval_steps=1,
         total_steps=4,
@@ -339,7 +357,7 @@ def test_a_compiled_run_on_two_processes_resumes_eager(shards, tmp_path):
         warmup_steps=2,
         encoder_depth=1,
         top_k_layers=1,
-    )  # fmt: skip
+    )
     end = DISTURBANCE.format("fit_batch", 2, "SIGTERM")
     script = tmp_path / "compiled.py"
     code, printed = run_alone(

@@ -9,11 +9,13 @@ import torch
 from pictures import is_drawn
 from tiny_run import (
     RECIPE,
+    TWO,
     change,
     make_command,
     newest_checkpoint,
     read_log,
     run,
+    run_alone,
     write_corpus,
 )
 
@@ -113,30 +115,46 @@ def test_two_runs_hear_the_same_scenes(data, tmp_path):
     assert read_log(tmp_path / "a") == read_log(tmp_path / "b")
 
 
-# in every step the gradient is compared with that of a single process which
-# would have the clips of both
-COMPARE = """
-import torch
-from speechbrain_wavjepa.lobes.wavjepa import masked_mse
-step = train.WavJEPABrain.optimizers_step
-def compare_and_step(brain):
-    batch, distributed = brain.batch, torch.distributed
-    output = brain.hparams.wavjepa(brain.cut_windows(batch), batch.mask)
-    loss = masked_mse(output.prediction, output.target, output.mask)
-    alone = torch.autograd.grad(loss, brain.trainable)
-    alone = torch.cat([gradient.flatten() for gradient in alone])
-    together = torch.cat([p.grad.flatten() for p in brain.trainable])
-    mean = alone / 2
-    distributed.all_reduce(mean)
-    keys = [None, None]
-    distributed.all_gather_object(keys, batch.keys)
-    assert not set(keys[0]) & set(keys[1]), keys
-    assert not torch.allclose(alone, mean, rtol=0.01, atol=1e-5)
-    assert torch.allclose(together, mean, rtol=1e-3, atol=1e-7)
-    # in one write, since both processes print
-    sys.stdout.write("the mean gradient\\n")
+# training in float64
+DOUBLE = """
+Brain, write = train.WavJEPABrain, train.write_results
+begin, cut = Brain.on_fit_start, Brain.cut_windows
+def begin_in_double(brain):
+    brain.modules.double()
+    begin(brain)
+def write_in_single(brain, *args):
+    brain.modules.float()
+    write(brain, *args)
+Brain.on_fit_start, train.write_results = begin_in_double, write_in_single
+def cut_in_double(brain, batch):
+    return cut(brain, batch).to(next(brain.modules.parameters()).dtype)
+Brain.cut_windows = cut_in_double
+"""
+# keeps the batches of every process, and the gradient of every step
+KEEP = """
+import os, pathlib, torch
+folder, rank = pathlib.Path({!r}), os.environ.get("RANK", "alone")
+fit, step = Brain.fit_batch, Brain.optimizers_step
+batches = []
+def keep_batch(brain, batch):
+    torch.save(batch, folder / f"batch-{{len(batches)}}-{{rank}}.pt")
+    batches.append(batch.keys)
+    return fit(brain, batch)
+def keep_gradient(brain):
+    gradient = torch.cat([p.grad.flatten() for p in brain.trainable])
+    name = f"gradient-{{brain.optimizer_step}}-{{rank}}.pt"
+    torch.save(gradient, folder / name)
     step(brain)
-train.WavJEPABrain.optimizers_step = compare_and_step
+Brain.fit_batch, Brain.optimizers_step = keep_batch, keep_gradient
+"""
+# a single process is given the batches of both in turn
+REPLAY = """
+keep = Brain.fit_batch
+def replay(brain, batch):
+    step, rank = divmod(len(batches), 2)
+    path = folder / f"batch-{step}-{rank}.pt"
+    return keep(brain, torch.load(path, weights_only=False))
+Brain.fit_batch = replay
 """
 
 
@@ -146,7 +164,7 @@ def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     yaml = (RECIPE / "hparams" / PLAIN["yaml"]).read_text(encoding="utf-8")
     for name, large, small in (
-        ("num_clips", 3000, 215),
+        ("num_clips", 3000, 211),
         ("num_clips", 960, 60),
         ("num_clips", 480, 30),
         ("num_rooms", 10, 2),
@@ -155,34 +173,121 @@ def two_processes(tmp_path_factory):
         assert f"{name}: {large}\n" in yaml
         yaml = yaml.replace(f"{name}: {large}\n", f"{name}: {small}\n")
     (folder / "small.yaml").write_text(yaml)
-    command = make_command(
+    command = small_command(folder / "run")
+    code = DOUBLE + KEEP.format(str(folder))
+    printed = run(change(command, folder / "keep.py", code))
+    return printed, folder / "run"
+
+
+def small_command(output_folder, *more, launcher=TWO, **settings):
+    """Build the command of the small recipe, on two processes or on one."""
+    folder = output_folder.parent
+    return make_command(
         folder / "shards",
-        folder / "run",
+        output_folder,
         "--distributed_backend=gloo",
         "--device=cpu",
-        launcher=("-m", "torch.distributed.run", "--nproc_per_node=2",
-                  "--master_port=29511"),
+        *more,
+        launcher=launcher,
         yaml=folder / "small.yaml",
         synthetic_folder=folder / "shards",
         synthetic_rooms_folder=folder / "rooms",
         clip_seconds=None,
         num_workers=1,
+        effective_batch=16,
+        num_valid_clips=10,
         total_steps=8,
         steps_per_epoch=5,
-        ckpt_interval_steps=5,
-    )  # fmt: skip
-    printed = run(change(command, folder / "compare.py", COMPARE))
-    return printed, folder / "run"
-
-
-def test_two_processes_train_on_the_mean_gradient_of_their_clips(two_processes):
-    printed, folder = two_processes
-    assert printed.count("the mean gradient") == 2 * 8
-    assert "8 clips x 2 windows = 16 windows on 2 process(es)" in printed
-    state = json.loads(
-        (newest_checkpoint(folder) / "stream_state.ckpt").read_text()
+        ckpt_interval_steps=2,
+        **settings,
     )
-    assert len(state["processes"]) == 2
+
+
+def test_one_process_takes_the_same_steps_as_two(two_processes):
+    """Gradients, accumulated on one process, and the loss of validation."""
+    printed, together = two_processes
+    sizes = "8 clips x 2 windows = 16 windows, as {} x {} x 4 clips.".format
+    assert sizes("2 process(es)", "1 batch(es)") in printed
+    folder = together.parent
+    alone = folder / "alone"
+    command = small_command(alone, launcher=(), probe_folds="null")
+    code = DOUBLE + KEEP.format(str(folder)) + REPLAY
+    printed = run(change(command, folder / "replay.py", code))
+    assert sizes("1 process(es)", "2 batch(es)") in printed
+    for step in range(8):
+        names = [f"{step}-{rank}.pt" for rank in ("0", "1", "alone")]
+        keys = [
+            torch.load(folder / f"batch-{name}", weights_only=False).keys
+            for name in names[:2]
+        ]
+        assert not set(keys[0]) & set(keys[1])
+        gradients = [torch.load(folder / f"gradient-{name}") for name in names]
+        assert torch.equal(*gradients[:2])
+        assert gradients[2].dtype == torch.float64
+        assert gradients[2].norm() > 0.01
+        torch.testing.assert_close(*gradients[1:], rtol=1e-10, atol=1e-10)
+    losses = [
+        [line for line in read_log(run) if "valid_loss" in line]
+        for run in (together, alone)
+    ]
+    assert [line["step"] for line in losses[0]] == [5, 8]
+    for pair in zip(*losses, strict=True):
+        one, other = (line["valid_loss"] for line in pair)
+        assert one == pytest.approx(other, rel=1e-10)
+
+
+# kills processes, by rank, when they call a method for the n-th time
+KILL = """
+import os, signal
+torchrun, method, count = os.getppid(), Brain.{0}, {1}
+def killed(*args, **kwargs):
+    global count
+    count -= 1
+    if count == 0 and os.environ["RANK"] in {2}:
+        if {2} == ["0", "1"] and os.environ["RANK"] == "0":
+            os.kill(torchrun, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return method(*args, **kwargs)
+Brain.{0} = killed
+"""
+
+
+def test_two_killed_processes_resume_bitwise(two_processes):
+    _, straight = two_processes
+    killed, script = straight.with_name("killed"), straight.parent / "kill.py"
+    command = small_command(killed, probe_folds="null")
+
+    # one of them, in validation, where it has a batch less than the other
+    code = DOUBLE + KILL.format("evaluate_batch", 2, ["1"])
+    end, printed = run_alone(change(command, script, code))
+    assert end == 1
+    assert "Lost another process of this run" in printed
+    assert "start the same command again to resume" in printed
+    assert printed.count("Traceback") == 1, printed  # torchrun's, with the rank
+    # all of them, and torchrun, two steps after the checkpoint
+    code = DOUBLE + KILL.format("fit_batch", 3, ["0", "1"])
+    end, printed = run_alone(change(command, script, code))
+    assert end == -9, printed
+    run(change(command, script, DOUBLE))
+
+    ends = [newest_checkpoint(folder) for folder in (straight, killed)]
+    for name in ("wavjepa.ckpt", "optimizer.ckpt"):
+        states = [torch.load(end / name, weights_only=True) for end in ends]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+    assert read_log(straight) == read_log(killed)
+    positions = [(end / "stream_state.ckpt").read_text() for end in ends]
+    assert positions[0] == positions[1]
+    assert len(json.loads(positions[0])["processes"]) == 2
+
+
+def test_another_number_of_processes_is_refused(two_processes):
+    _, folder = two_processes
+    command = small_command(folder, launcher=(), probe_folds="null")
+    last_line = run(command, fails=True).strip().split("\n")[-1]
+    message = (
+        "was made with processes=2, not processes=1: go back to the former"
+    )
+    assert message in last_line and "another output folder" in last_line
 
 
 def test_two_processes_come_to_their_end_with_model_and_table(two_processes):

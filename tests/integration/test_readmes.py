@@ -27,6 +27,8 @@ COMMANDS = {
     "torchrun": f'{PYTHON} -m torch.distributed.run "$@"',
     "wavjepa": f'{PYTHON} -c "import sys; from speechbrain_wavjepa.cli import '
     'main; sys.exit(main())" "$@"',
+    "srun": 'exec "$@"',
+    "scontrol": "echo localhost",
     # what would install, download or test all again
     **dict.fromkeys(
         "pip hf ruff lint-imports yamllint codespell lychee pytest".split(),
@@ -39,6 +41,19 @@ NAMES = {
     r"\bFOLDER\b": "{0}/pretrained",
     r"\bRESULTS_DIR\b": "{0}/results",
     r"\b(facebook|microsoft)/[\w-]+": "{0}/wav2vec2",
+    # machines and their GPUs
+    r"(MACHINE|\$first):29500": "localhost:0",
+    r"--nnodes 2": "--nnodes 1",
+    r"--nproc_per_node 8": "--nproc_per_node 2",
+    r"--device cuda": "--device cpu",
+}
+# what SLURM tells the scripts that it starts
+SLURM = {
+    "SLURM_ARRAY_TASK_ID": "3",
+    "SLURM_CPUS_PER_TASK": "1",
+    "SLURM_JOB_ID": "1",
+    "SLURM_JOB_NODELIST": "localhost",
+    "SLURM_NNODES": "1",
 }
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -136,6 +151,7 @@ def test_every_command_runs(page, house):
     assert blocks
     environment = {
         **os.environ,
+        **SLURM,
         "OMP_NUM_THREADS": "1",
         "PATH": f"{house / '.venv' / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

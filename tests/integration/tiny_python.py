@@ -21,6 +21,7 @@ PRETRAINING = {
     "top_k_layers": 2,
     "target_span": 5,
     "context_drop_span": 5,
+    "effective_batch": 4,
     "batch_size": 4,
     "windows_per_clip": 1,
     "steps_per_epoch": 4,
@@ -35,7 +36,13 @@ PRETRAINING = {
 }
 SIZES = {
     "train.py hparams/wavjepa*": PRETRAINING,
-    "train.py hparams/wavjepa*mini*": {"probe_folds": "null"},
+    "train.py hparams/wavjepa*mini*": {
+        "probe_folds": "null",
+        "synthetic_corpus": "{num_clips: 200}",
+    },
+    "train.py hparams/wavjepa_nat_mini*": {
+        "synthetic_rooms": "{num_rooms: 4, scenes_per_room: 1}",
+    },
     "torch.distributed.run *": {"distributed_backend": "gloo"},
     "scenes_prepare.py --output*": {
         "num_rooms": 2,

@@ -21,6 +21,7 @@ TINY = {
     "frontend_layers": "[[16, 20, 10], [32, 16, 16], [32, 2, 2]]",
     "target_span": 5,
     "context_drop_span": 5,
+    "effective_batch": 8,
     "batch_size": 4,
     "windows_per_clip": 2,
     "steps_per_epoch": 30,
@@ -31,6 +32,14 @@ TINY = {
     "shuffle_buffer": 16,
     "num_valid_clips": 15,
 }
+# starts two processes, at a port that is free
+TWO = (
+    "-m",
+    "torch.distributed.run",
+    "--nproc_per_node=2",
+    "--rdzv_backend=c10d",
+    "--rdzv_endpoint=localhost:0",
+)
 CORPUS = """
 import sys
 from speechbrain_wavjepa.dataio.synthetic import SyntheticCorpus

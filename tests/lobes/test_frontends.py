@@ -5,6 +5,7 @@ import torch
 
 from speechbrain_wavjepa.lobes import ConvFrontend
 from speechbrain_wavjepa.nnet.sparse_conv import find_active_rows
+from speechbrain_wavjepa.nnet.transformer import map_tensors
 
 SMALL = [[8, 10, 5], [12, 3, 2], [16, 3, 2], [16, 2, 2]]
 
@@ -87,9 +88,10 @@ def test_sparse_gradient_is_exact(channels, density, device):
     weight = torch.randn(3, num_tokens, 16, device=device).double()
     weight = weight * mask.to(device)[:, :, None]
     gradients = []
-    for gradient_mask in (None, mask):
+    found = frontend.find_gradient_rows(mask)
+    for rows in (None, map_tensors(lambda index: index.to(device), found)):
         frontend.zero_grad()
-        tokens = frontend(waveform, gradient_mask=gradient_mask)
+        tokens = frontend(waveform, rows)
         (tokens * weight).sum().backward()
         gradients.append([p.grad.clone() for p in frontend.parameters()])
     for dense, sparse in zip(*gradients):
@@ -106,7 +108,7 @@ def test_sparse_gradient_under_bf16_is_close():
     for enabled in (False, True):
         frontend.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            tokens = frontend(waveform, gradient_mask=mask)
+            tokens = frontend(waveform, frontend.find_gradient_rows(mask))
         tokens[mask].float().square().mean().backward()
         gradients.append([p.grad.clone() for p in frontend.parameters()])
     for exact, rounded in zip(*gradients):

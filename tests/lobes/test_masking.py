@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.distributed.utils import _recursive_to
 
-from speechbrain_wavjepa.lobes import BlockMasker, JEPAMask
+from speechbrain_wavjepa.lobes import BlockMasker, ConvFrontend, JEPAMask
 from speechbrain_wavjepa.lobes.masking import sample_spans
+from speechbrain_wavjepa.nnet.transformer import map_tensors
 
 TABLE = json.loads(
     (Path(__file__).parents[1] / "parity" / "mask_statistics.json").read_text()
@@ -165,17 +166,20 @@ def test_indices_equal_a_loop_over_tokens():
 
 
 def list_indices(mask):
-    """List the indices of a mask, those of its packings included."""
-    parts = [*vars(mask).values(), *mask.context, *mask.predictor]
-    return [part for part in parts if getattr(part, "dtype", 0) == torch.long]
+    """List the indices of a mask, those within its parts included."""
+    found = []
+    parts = [x for name, x in vars(mask).items() if "_mask" not in name]
+    map_tensors(found.append, parts)
+    return found
 
 
 def test_indices_move_and_masks_stay(device):
-    mask = JEPAMask(*draw(num_windows=3))
-    assert len(list_indices(mask)) == 10
+    frontend = ConvFrontend(8, [[8, 160, 160], [8, 3, 1], [8, 3, 1]])
+    mask = JEPAMask(*draw(num_windows=3), frontend.find_gradient_rows)
+    # its own, those of two packings, those of three layers of the front-end
+    assert len(list_indices(mask)) == 4 + 2 * 6 + 3 * 3
     moved = mask.to("meta")
     assert all(i.device.type == "meta" for i in list_indices(moved))
-    assert moved.predictor.key_mask.device.type == "meta"
     for kept in (*list_indices(mask), moved.context_mask, moved.target_masks):
         assert kept.device.type == "cpu"
     if device.type == "cuda":

@@ -40,7 +40,10 @@ def make_batch(channels=1, device="cpu", num_windows=5):
     """Make windows and masks."""
     generator = torch.Generator().manual_seed(2)
     masker = BlockMasker(target_span=5, context_drop_span=5)
-    mask = masker(num_windows, 60, channels, generator)
+    frontend = ConvFrontend(8, LAYERS, channels)
+    mask = masker(
+        num_windows, 60, channels, generator, frontend.find_gradient_rows
+    )
     waveform = torch.randn(
         num_windows, SAMPLES, channels, generator=generator
     ).double()
@@ -115,7 +118,7 @@ def test_hidden_sound_cannot_change_the_prediction():
         def num_tokens(self, num_samples):
             return 60
 
-        def forward(self, waveform, gradient_mask=None):
+        def forward(self, waveform, gradient_rows=None):
             return tokens
 
     model.frontend = Fixed()

@@ -26,7 +26,7 @@ def close(ours, theirs, atol=1e-12):
 @pytest.fixture
 def packed(device):
     """Random packed tokens and where each sequence starts and stops."""
-    packing = Packing.from_mask(KEPT).map(lambda index: index.to(device))
+    packing = Packing.from_mask(KEPT).to(device)
     tokens = torch.randn(int(LENGTHS.sum()), 24, device=device).double()
     stops = LENGTHS.cumsum(0).tolist()
     return tokens, packing, list(zip([0, *stops], stops))

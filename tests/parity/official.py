@@ -62,8 +62,10 @@ def select(numbers, prefix):
     return map_official_state(chosen)
 
 
-def read_masks(numbers):
+def read_masks(numbers, model):
     """Turn the authors' masks into ours."""
     return JEPAMask(
-        ~numbers["input.ctx_masks"], numbers["input.target_indices"]
+        ~numbers["input.ctx_masks"],
+        numbers["input.target_indices"],
+        model.frontend.find_gradient_rows,
     )

@@ -29,7 +29,7 @@ def measure(name):
     model.load_state_dict(select(numbers, "state."))
     model.double()
     waveform = numbers["input.audio"].double().transpose(1, 2)
-    masks = read_masks(numbers)
+    masks = read_masks(numbers, model)
     start = {key: value.clone() for key, value in model.state_dict().items()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(

@@ -33,7 +33,7 @@ def test_numbers_of_a_converted_checkpoint(name, tmp_path):
     write_lightning(path, numbers, settings)
     whole, _ = load_official(path)
     waveform = numbers["input.audio"].transpose(1, 2)
-    mask = read_masks(numbers)
+    mask = read_masks(numbers, whole)
     output = whole.double()(waveform.double(), mask)
     loss = masked_mse(output.prediction, output.target, output.mask)
     assert loss.item() == pytest.approx(

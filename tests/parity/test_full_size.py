@@ -74,7 +74,7 @@ def test_full_size_model():
     assert torch.equal(waveform[:8], numbers["audio_first8"])
     waveform = waveform.double().view(1, -1, 1)
 
-    output = model(waveform, read_masks(numbers))
+    output = model(waveform, read_masks(numbers, model))
     loss = masked_mse(output.prediction, output.target, output.mask)
     loss.backward()
 

@@ -41,7 +41,7 @@ def case(request):
 def run(numbers, model):
     """Run one forward pass on the stored batch."""
     waveform = numbers["input.audio"].double().transpose(1, 2)
-    output = model(waveform, read_masks(numbers))
+    output = model(waveform, read_masks(numbers, model))
     loss = masked_mse(output.prediction, output.target, output.mask)
     return waveform, output, loss
 
@@ -130,7 +130,7 @@ def test_float32_is_close_to_float64(name):
     model = build_model(read_json(name))
     model.load_state_dict(select(numbers, "state."))
     waveform = numbers["input.audio"].transpose(1, 2)
-    output = model(waveform, read_masks(numbers))
+    output = model(waveform, read_masks(numbers, model))
     assert output.target.dtype == torch.float32
     close(
         output.prediction.detach(),

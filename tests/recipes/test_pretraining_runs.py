@@ -11,7 +11,7 @@ import survey
 from results import picture
 from speechbrain.utils.epoch_loop import EpochCounter
 from survey import describe_shards
-from train import WavJEPABrain, check_settings
+from train import WavJEPABrain, check_settings, split_effective_batch
 
 from speechbrain_wavjepa.utils import StepLog
 
@@ -153,3 +153,51 @@ def test_checkpoints_belong_to_their_output_folder(save_folder):
     check_settings({**settings, "save_folder": "a/save"})
     with pytest.raises(ValueError, match="must lie in output_folder=a"):
         check_settings({**settings, "save_folder": save_folder})
+
+
+def split(monkeypatch, processes, effective_batch, batch_size):
+    """Clips of a batch and batches of a step, with 8 windows to a clip."""
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    hparams = {
+        "effective_batch": effective_batch,
+        "batch_size": batch_size,
+        "windows_per_clip": 8,
+        "train_dataloader_opts": {},
+    }
+    split_effective_batch(hparams)
+    derived = hparams["train_dataloader_opts"]["batch_size"]
+    return derived, hparams["grad_accumulation_factor"]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "expected"),
+    [
+        (32, {1: (32, 1), 2: (16, 1), 4: (8, 1)}),
+        (16, {1: (16, 2), 2: (16, 1), 4: (8, 1)}),
+        (4, {1: (4, 8), 2: (4, 4), 4: (4, 2)}),
+    ],
+)
+def test_a_step_has_as_many_windows_on_any_number_of_processes(
+    monkeypatch, batch_size, expected
+):
+    for processes, derived in expected.items():
+        assert split(monkeypatch, processes, 256, batch_size) == derived
+        assert processes * derived[0] * derived[1] * 8 == 256
+
+
+@pytest.mark.parametrize(
+    ("processes", "effective_batch", "batch_size", "message"),
+    [
+        (3, 256, 32, "over 3 process.* multiple of 3 x windows_per_clip = 24"),
+        (1, 100, 4, "effective_batch=100 windows cannot be split"),
+        (2, 8, 4, "effective_batch=8 windows cannot be split over 2"),
+        (2, 256, 6, "batch_size=6 does not divide the 16 .* such as 4"),
+        (1, 256, 0, "batch_size must be 1, 2, 3 or more, got 0"),
+        (1, "256", 8, "effective_batch must be 1, 2, 3 or more, got 256"),
+    ],
+)
+def test_what_does_not_divide_is_refused(
+    monkeypatch, processes, effective_batch, batch_size, message
+):
+    with pytest.raises(ValueError, match=message):
+        split(monkeypatch, processes, effective_batch, batch_size)

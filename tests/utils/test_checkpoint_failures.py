@@ -108,6 +108,8 @@ except OSError as error:
     print("failed", "No space left on device" in str(error))
 del checkpointer.custom_save_hooks["b"]
 checkpointer.save_and_keep_only(meta={"last": True})
+if rank == 1:  # as a disk that shows new files late
+    checkpointer._list_checkpoint_dirs = list
 print("recovered", checkpointer.recover_if_possible().meta["last"])
 # without this, gloo's threads may abort a process that ends
 torch.distributed.destroy_process_group()

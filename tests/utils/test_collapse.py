@@ -22,6 +22,6 @@ def test_mean_std_is_zero_for_equal_tokens():
 
 
 def test_windows_are_pooled_over_their_kept_tokens():
-    mask = torch.tensor([[True, True], [False, True]])
-    pooled = pool_windows(torch.tensor([[1.0], [3.0], [5.0]]), mask)
+    lengths = torch.tensor([2, 1])
+    pooled = pool_windows(torch.tensor([[1.0], [3.0], [5.0]]), lengths)
     assert pooled.tolist() == [[2.0], [5.0]]

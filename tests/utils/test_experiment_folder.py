@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import logging
+import os
 import shutil
+import socket
+import subprocess
 import sys
 
 import pytest
@@ -136,3 +139,44 @@ def test_what_was_logged_early_is_in_the_log(hparams_file):
             pass
     text = (hparams_file.parent / "run" / "log.txt").read_text()
     assert text.count("hours of sound: 3") == 1
+
+
+MACHINE = """
+import sys, torch
+from speechbrain_wavjepa.utils.experiment import experiment, run_script
+rank, meet, yaml, folder = sys.argv[1:]
+torch.distributed.init_process_group(
+    "gloo", init_method=meet, rank=int(rank), world_size=2
+)
+def main():
+    with experiment(folder, yaml, "", {}):
+        print("it began")
+sys.exit(run_script(main))
+"""
+
+
+def test_machines_that_do_not_share_the_folder_are_refused(
+    hparams_file, tmp_path
+):
+    """Each has the note of an earlier run, but in a folder of its own."""
+    machines = []
+    for rank in "01":
+        folder = tmp_path / rank
+        folder.mkdir()
+        (folder / "made_with.json").write_text("{}")
+        machines.append(
+            subprocess.Popen(
+                [sys.executable, "-c", MACHINE, rank,
+                 f"file://{tmp_path / 'meet'}", hparams_file, folder],
+                env={**os.environ, "RANK": rank},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )  # fmt: skip
+    main, other = (m.communicate(timeout=120)[0] for m in machines)
+    assert [machine.returncode for machine in machines] == [1, 1]
+    message = f"0 on {socket.gethostname()} is another folder than that of the"
+    assert message in main and "a disk that all machines share" in main
+    assert "it began" not in main + other
+    assert os.listdir(tmp_path / "0") == ["made_with.json"]

@@ -17,6 +17,7 @@ from speechbrain_wavjepa.utils.processes import (
     LoaderWorkers,
     count_cores,
     explain_dead_workers,
+    find_rank,
     shorten_worker_error,
     worker_map,
 )
@@ -269,22 +270,61 @@ def test_an_error_that_torch_cannot_make_again_is_its_message_alone():
 
 RANKS = """
 import sys, torch
-from speechbrain_wavjepa.utils.processes import largest
+from speechbrain_wavjepa.utils import processes
+processes.socket.gethostname = lambda: f"machine{sys.argv[2]}"
+largest, name_machines = processes.largest, processes.name_machines
 torch.distributed.init_process_group(
     "gloo", init_method=sys.argv[1], rank=int(sys.argv[2]), world_size=2
 )
 print([largest(number * int(sys.argv[2]), "cpu") for number in (0, 15)])
+print([name_machines(sys.argv[2] in ranks) for ranks in ("", "1", "01")])
 """
 
 
-def test_a_signal_to_one_process_reaches_the_others(tmp_path):
+def test_what_holds_for_one_process_reaches_the_others(tmp_path):
     command = [sys.executable, "-c", RANKS, f"file://{tmp_path / 'meet'}"]
     processes = [
         subprocess.Popen([*command, rank], stdout=subprocess.PIPE, text=True)
         for rank in "01"
     ]
     printed = [process.communicate(timeout=120)[0] for process in processes]
-    assert printed == ["[0, 15]\n"] * 2
+    lines = ["[0, 15]", "['', 'machine1', 'machine0, machine1']"]
+    assert [text.splitlines() for text in printed] == [lines] * 2
+
+
+@pytest.fixture
+def unlaunched(monkeypatch):
+    """Forget who has launched the tests."""
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    return monkeypatch.setenv
+
+
+def test_a_process_knows_its_rank_from_options_torchrun_or_srun(unlaunched):
+    assert find_rank() == (0, 1)
+    unlaunched("SLURM_PROCID", "0")  # as in a batch script of many tasks
+    unlaunched("SLURM_NTASKS", "4")
+    unlaunched("SLURM_ARRAY_TASK_ID", "3")
+    unlaunched("SLURM_ARRAY_TASK_COUNT", "5")
+    assert find_rank() == (0, 1)
+    unlaunched("SLURM_STEP_NUM_TASKS", "4")
+    unlaunched("SLURM_PROCID", "2")
+    assert find_rank() == (2, 4)
+    unlaunched("RANK", "1")
+    unlaunched("WORLD_SIZE", "8")
+    assert find_rank() == (1, 8)
+    assert find_rank(0, 3) == (0, 3)
+    assert find_rank(0, 1) == (0, 1)
+
+
+def test_half_a_rank_is_refused(unlaunched):
+    for pair in ((3, None), (None, 3)):
+        with pytest.raises(ValueError, match="--rank and --world_size, or"):
+            find_rank(*pair)
+    unlaunched("RANK", "3")
+    with pytest.raises(ValueError, match="WORLD_SIZE is missing: give RANK"):
+        find_rank()
 
 
 def test_a_worker_whose_parent_hung_up_says_nothing():

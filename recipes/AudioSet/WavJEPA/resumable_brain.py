@@ -2,15 +2,18 @@
 
 SpeechBrain's Brain counts epochs and knows no signals. This one counts
 optimizer steps, saves between them only, and saves and ends on SIGTERM and
-SIGUSR1, on all processes together.
+SIGUSR1, on all processes together. Each process validates on batches of its
+own.
 
 Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import itertools
 import logging
 
 import speechbrain as sb
+import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_wavjepa.utils.experiment import RESUME
@@ -18,6 +21,7 @@ from speechbrain_wavjepa.utils.processes import (
     LoaderWorkers,
     exit_by_signal,
     explain_dead_workers,
+    gather,
     largest,
     on_end_signals,
 )
@@ -43,7 +47,7 @@ class ResumableBrain(sb.Brain):
             f"{RESUME}. If it happens again, lower num_workers "
             f"({self.hparams.num_workers}), shuffle_buffer "
             f"({self.hparams.shuffle_buffer}) or batch_size "
-            f"({self.hparams.batch_size}) and begin in another "
+            f"({train_loader_kwargs['batch_size']}) and begin in another "
             "output_folder."
         )
         try:
@@ -101,6 +105,30 @@ class ResumableBrain(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Note that no batch is waited for yet."""
         self.waiting_after = None
+        self.valid_losses = []
+
+    def _fit_valid(self, valid_set, epoch, enable):
+        """Validate until no process has a batch left."""
+        super()._fit_valid(self.in_step(valid_set), epoch, enable)
+
+    def in_step(self, batches):
+        """Give batches, and None as long as only other processes have any."""
+        batches = iter(batches)
+        while True:
+            batch = next(batches, None)
+            if not largest(int(batch is not None), self.device):
+                return
+            yield batch
+
+    def average_valid_loss(self):
+        """Average the losses of all processes, in the order of one alone."""
+        rounds = itertools.zip_longest(*gather(self.valid_losses))
+        losses = [loss for row in rounds for loss in row if loss is not None]
+        average = 0.0
+        for self.step, loss in enumerate(losses, 1):
+            average = self.update_average(loss, average)
+        self.step = 0
+        return average
 
     def evaluate_batch(self, batch, stage):
         """Compute the loss of a held-out batch, unless a signal asks to end.
@@ -113,7 +141,11 @@ class ResumableBrain(sb.Brain):
             self.step = options["looped_nominal_epoch"]
             self.avg_train_loss = self.train_loss
             self.save_checkpoint(end_of_epoch=False, meta={})
-        return super().evaluate_batch(batch, stage)
+        if batch is None:
+            return torch.tensor(torch.nan)  # which no average counts
+        loss = super().evaluate_batch(batch, stage)
+        self.valid_losses.append(loss)
+        return loss
 
     def _should_save_intra_epoch_ckpt(self, *args):
         """Decide as SpeechBrain, but between optimizer steps only.

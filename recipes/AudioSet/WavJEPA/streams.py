@@ -4,15 +4,19 @@ Authors
  * The speechbrain_wavjepa developers 2026
 """
 
+import itertools
 import logging
 from pathlib import Path
 
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import ddp_broadcast, run_on_main
 from survey import describe_shards, hold_out, survey_shards
+from torch.utils.data import IterableDataset
 
 from speechbrain_wavjepa.augment import BRIRBank
 from speechbrain_wavjepa.dataio import ClipCollator, ClipStream, expand_shards
 from speechbrain_wavjepa.dataio.shards import shard_name, shard_place
+from speechbrain_wavjepa.utils.files import fingerprint
+from speechbrain_wavjepa.utils.processes import name_machines
 
 logger = logging.getLogger(__name__)
 
@@ -53,24 +57,59 @@ def describe_data(hparams, train_stream, valid_stream):
 def make_streams(hparams):
     """Make the streams of training and held-out clips."""
     train_shards, valid_shards = list_shards(hparams)
+    check_machines(train_shards + valid_shards)
     train_stream = ClipStream(
         train_shards,
         shuffle_buffer=hparams["shuffle_buffer"],
         **hparams["clip_options"],
     )
-    # every process validates on the same clips
-    valid_stream = ClipStream(
+    valid_stream = HeldOutBatches(
         valid_shards,
-        passes=1,
-        shuffle=False,
-        rank=0,
-        world_size=1,
-        **hparams["clip_options"],
+        hparams["valid_dataloader_opts"]["batch_size"],
+        train_stream.rank,
+        train_stream.world_size,
+        hparams["clip_options"],
     )
     train_stream.check_split(hparams["num_workers"])
     run_on_main(report_sound, args=[train_stream, valid_stream])
     hparams["stream_state"].attach(train_stream, hparams["num_workers"])
     return train_stream, valid_stream
+
+
+class HeldOutBatches(IterableDataset):
+    """Every world_size-th batch of held-out clips.
+
+    Each process reads all of them, since a single shard may hold them, and
+    decodes its own. Batches lie at fixed places, so masks and losses are the
+    same for any number of processes.
+    """
+
+    def __init__(self, shards, batch_size, rank, world_size, clip_options):
+        self.batch_size = batch_size
+        self.rank, self.world_size = rank, world_size
+        self.stream = ClipStream(
+            shards,
+            passes=1,
+            shuffle=False,
+            rank=0,
+            world_size=1,
+            wanted=self.is_own,
+            **clip_options,
+        )
+        self.shards = self.stream.shards
+
+    def is_own(self, place):
+        """Say whether this process validates on the clip at a place."""
+        return place // self.batch_size % self.world_size == self.rank
+
+    def __iter__(self):
+        """Give the clips of each batch; unreadable ones are missing."""
+
+        def number(clip):
+            return (clip.position.seen - 1) // self.batch_size
+
+        for _, clips in itertools.groupby(self.stream, number):
+            yield list(clips)
 
 
 def list_shards(hparams):
@@ -93,11 +132,23 @@ def list_shards(hparams):
     return train_shards, valid_shards
 
 
+def check_machines(shards):
+    """Refuse machines that see other data: clips would be lost or repeated."""
+    names = [shard_name(shard).rsplit("/", 1)[-1] for shard in shards]
+    names = fingerprint(names)
+    if machines := name_machines(names != ddp_broadcast(names)):
+        raise ValueError(
+            f"The shards on {machines} are others than those of the main "
+            "process: put the data on a disk that all machines share, or the "
+            "same files on each."
+        )
+
+
 def report_sound(train_stream, valid_stream):
     """Refuse shards without clips; tell how much sound there is."""
     for name, stream in (
         ("Training", train_stream),
-        ("Validation", valid_stream),
+        ("Validation", valid_stream.stream),
     ):
         options = stream.decode_settings
         seconds = options["clip_samples"] / options["sample_rate"]
@@ -115,6 +166,7 @@ def make_collator(hparams):
         channels=hparams["channels"],
         seed=hparams["seed"],
         scene_sampler=make_scene_sampler(hparams, hparams.get("receivers")),
+        find_gradient_rows=hparams["frontend"].find_gradient_rows,
     )
 
 

@@ -36,7 +36,8 @@ from streams import (
 from torch.utils.data import DataLoader
 
 from speechbrain_wavjepa.lobes import masked_mse
-from speechbrain_wavjepa.processing import random_windows, standardize
+from speechbrain_wavjepa.processing import standardize
+from speechbrain_wavjepa.processing.windows import cut_windows
 from speechbrain_wavjepa.utils.collapse import (
     effective_rank,
     mean_std,
@@ -50,6 +51,7 @@ from speechbrain_wavjepa.utils.experiment import (
     read_made_with,
     run_script,
 )
+from speechbrain_wavjepa.utils.processes import gather
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ UNUSED_OPTIONS = {
     "auto_mix_prec": "give --precision bf16",
     "bfloat16_mix_prec": "give --precision bf16",
     "data_parallel_backend": "start it with torchrun",
+    "grad_accumulation_factor": "set effective_batch and batch_size",
     "jit": "give --compile",
     "jit_module_keys": "give --compile --compile_module_keys",
     "optimizer_step_limit": "total_steps says how long a run is",
@@ -91,20 +94,20 @@ class WavJEPABrain(ResumableBrain):
     def compute_forward(self, batch, stage):
         """Cut windows out of the clips and predict their hidden blocks."""
         self.batch = batch
-        windows = self.cut_windows(batch.to(self.device))
-        return self.modules.wavjepa(windows, batch.mask)
+        batch = batch.to(self.device, non_blocking=True)
+        windows = self.cut_windows(batch)
+        if stage == sb.Stage.TRAIN:
+            return self.modules.wavjepa(windows, batch.mask)
+        # without the wrapper, which may wait for processes that have no batch
+        return self.hparams.wavjepa(windows, batch.mask)
 
     def cut_windows(self, batch):
         """Mix scenes and cut standardized windows, a function of the batch."""
         waveform = batch.waveform
         if batch.scene is not None:
             waveform = self.hparams.scene_mixer(waveform, batch.scene)
-        windows, lengths = random_windows(
-            waveform,
-            self.hparams.window_samples,
-            self.hparams.windows_per_clip,
-            batch.lengths,
-            torch.Generator().manual_seed(batch.seed),
+        windows, lengths = cut_windows(
+            waveform, batch.lengths, batch.starts, self.hparams.window_samples
         )
         return standardize(windows, lengths)
 
@@ -144,8 +147,10 @@ class WavJEPABrain(ResumableBrain):
     def count_nonfinite_step(self):
         """Report a skipped step; stop after too many of them."""
         self.nonfinite_count += 1
-        suspects = self.suspects or [self.batch.keys]
-        clips = ", ".join(key for keys in suspects for key in keys)
+        suspects = gather(self.suspects)  # of the process that had them
+        if not any(suspects):
+            suspects = gather([self.batch.keys])
+        clips = ", ".join(key for keys in sum(suspects, []) for key in keys)
         report = (
             f"Step {self.optimizer_step}: the loss or a gradient is not "
             f"finite (time {self.nonfinite_count} in this epoch). Neither "
@@ -157,7 +162,8 @@ class WavJEPABrain(ResumableBrain):
                 f"{self.nonfinite_patience}: check these clips, lower lr, or "
                 "train with --precision fp32."
             )
-        logger.warning(report)
+        if if_main_process():
+            logger.warning(report)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the target encoder behind the context encoder; log."""
@@ -210,6 +216,7 @@ class WavJEPABrain(ResumableBrain):
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
+        stage_loss = self.average_valid_loss()
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch, "step": self.optimizer_step},
             train_stats={"loss": self.train_loss},
@@ -221,7 +228,8 @@ class WavJEPABrain(ResumableBrain):
     @torch.no_grad()
     def log_step(self, output, loss):
         """Log a step; a collapse shows in standard deviations and rank."""
-        pooled = pool_windows(output.context.float(), output.mask.context_mask)
+        lengths = output.mask.context.lengths
+        pooled = pool_windows(output.context.float(), lengths)
         self.write_log(
             loss=loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
@@ -294,16 +302,53 @@ def check_compile(run_opts):
         )
 
 
+def split_effective_batch(hparams):
+    """Derive batches and accumulation of this number of processes.
+
+    A process computes its clips of a step at once, or, if they are more than
+    batch_size, in batches whose gradients are accumulated.
+    """
+    names = "effective_batch", "windows_per_clip", "batch_size"
+    windows, per_clip, at_once = sizes = [hparams[name] for name in names]
+    for name, size in zip(names, sizes):
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{name} must be 1, 2, 3 or more, got {size}.")
+    processes = count_processes()
+    clips, rest = divmod(windows, per_clip * processes)
+    if rest:
+        raise ValueError(
+            f"effective_batch={windows} windows cannot be split over "
+            f"{processes} process(es): give a multiple of {processes} x "
+            f"windows_per_clip = {per_clip * processes}."
+        )
+    batch_size = min(at_once, clips)
+    if clips % batch_size:
+        divisor = max(n for n in range(1, at_once) if clips % n == 0)
+        raise ValueError(
+            f"batch_size={at_once} does not divide the {clips} clips that "
+            f"effective_batch={windows} gives to each of {processes} "
+            f"process(es): give another, such as {divisor}."
+        )
+    hparams["grad_accumulation_factor"] = clips // batch_size
+    hparams["train_dataloader_opts"]["batch_size"] = batch_size
+
+
+def count_processes():
+    """Count the processes of this run, as torchrun does."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def report_settings(hparams):
     """Print the size of a step and of the whole run."""
-    accumulation = hparams["grad_accumulation_factor"]
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    clips = hparams["batch_size"] * processes * accumulation
+    clips = hparams["effective_batch"] // hparams["windows_per_clip"]
     steps = hparams["steps_per_epoch"]
     logger.info(
         f"Effective batch: {clips} clips x {hparams['windows_per_clip']} "
-        f"windows = {clips * hparams['windows_per_clip']} windows on "
-        f"{processes} process(es). Nominal epoch: {steps} steps, "
+        f"windows = {hparams['effective_batch']} windows, as "
+        f"{count_processes()} process(es) x "
+        f"{hparams['grad_accumulation_factor']} batch(es) x "
+        f"{hparams['train_dataloader_opts']['batch_size']} clips. "
+        f"Nominal epoch: {steps} steps, "
         f"{clips * steps * hparams['clip_seconds'] / 3600:.1f} hours of audio. "
         f"Run: {hparams['total_steps']} steps."
     )
@@ -320,6 +365,7 @@ def dataio_prepare(hparams):
     hparams["train_dataloader_opts"]["looped_nominal_epoch"] = (
         hparams["steps_per_epoch"] * hparams["grad_accumulation_factor"]
     )
+    hparams["valid_dataloader_opts"]["batch_size"] = None  # it gives batches
     return train_data, valid_data
 
 
@@ -331,11 +377,12 @@ def main():
     hparams, overrides = read_settings(hparams_file, run_opts, overrides)
     check_settings(hparams)
     check_compile(run_opts)
+    split_effective_batch(hparams)
 
     # all that can be wrong shows before anything is written
     train_data, valid_data = dataio_prepare(hparams)
     valid_options = hparams["valid_dataloader_opts"]
-    example = next(iter(DataLoader(valid_data, **valid_options)))
+    example = next(iter(DataLoader(valid_data, **valid_options)), None)
     brain = WavJEPABrain(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
