@@ -121,7 +121,11 @@ def compare_batches(device, rounds):
         make_encoder(device, precision="bf16"),
     ]
     theirs = make_encoder(device, **authors).embed(clip)[0, 0]
-    torch.testing.assert_close(encoders[0].embed(clip), theirs)
+    # SpeechBrain lets GPUs multiply in TF32
+    tolerance = 1e-5 if device == "cpu" else 1e-2
+    torch.testing.assert_close(
+        encoders[0].embed(clip), theirs, rtol=tolerance, atol=tolerance
+    )
     reference = encoders[1].embed(clip)
     seconds = median_seconds(
         [lambda e=encoder: e.embed(clip) for encoder in encoders],

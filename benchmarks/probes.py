@@ -49,7 +49,7 @@ def build_probe(point, dim, num_labels):
 def train_alone(point, train, valid_rows, validate):
     """Train one probe; return its best validation score and its logits."""
     sizes = train.embeddings.shape[1], train.targets.shape[1]
-    probe = build_probe(point, *sizes)
+    probe = build_probe(point, *sizes).to(train.embeddings.device)
     optimizer = torch.optim.Adam(probe.parameters(), lr=point.lr)
     labels = train.targets.argmax(dim=1)
     best, state, waited = -math.inf, None, 0
@@ -77,7 +77,7 @@ def train_alone(point, train, valid_rows, validate):
     return best, probe.eval()
 
 
-def run_seed(seed, task, splits, precision):
+def run_seed(seed, task, splits, precision, device):
     """Search the grid both ways: seconds and test scores."""
     run = task.runs()[0]
     points = sample_grid(
@@ -88,13 +88,13 @@ def run_seed(seed, task, splits, precision):
         return torch.from_numpy(make_targets(task, split, splits[split]))
 
     train = Rows(
-        torch.cat([splits[split].read() for split in run.train]),
-        torch.cat([targets(split) for split in run.train]),
+        torch.cat([splits[split].read() for split in run.train]).to(device),
+        torch.cat([targets(split) for split in run.train]).to(device),
     )
     valid = SplitScorer(task, run.valid, splits[run.valid])
     test = SplitScorer(task, run.test, splits[run.test])
-    test_rows = splits[run.test].read()
-    valid_rows = splits[run.valid].read()
+    test_rows = splits[run.test].read().to(device)
+    valid_rows = splits[run.valid].read().to(device)
 
     start = time.perf_counter()
     probes = train_probes(
@@ -126,17 +126,18 @@ def main():
     parser.add_argument(
         "--precision", default="fp32", help="of those trained together"
     )
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     task = HearTask(options.task)
-    encoder = load_pretrained(options.pretrained)
+    encoder = load_pretrained(options.pretrained).to(options.device)
     splits = embed_task(
         task,
-        lambda clips: encoder.embed(clips)[:, 0],
+        lambda clips: encoder.embed(clips.to(options.device))[:, 0],
         hash_model(options.pretrained),
         options.cache,
     )
     rows = [
-        run_seed(seed, task, splits, options.precision)
+        run_seed(seed, task, splits, options.precision, options.device)
         for seed in range(options.seeds)
     ]
     print("| seed | together s | one by one s | ratio | test | test, alone |")

@@ -94,6 +94,8 @@ def write_table(encoder, hparams):
 def main():
     """Check everything, then probe the data sets."""
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "precision" in run_opts.overridden_args:
+        raise ValueError("ARCH trains probes in fp32: leave --precision out.")
     settings, overrides = name_run(hparams_file, overrides, "data_folder")
     datasets = find_datasets(
         settings["data_folder"], settings["dataset"], settings["folders"]

@@ -9,6 +9,7 @@ Authors
 """
 
 import collections
+import contextlib
 from collections.abc import Sequence
 from typing import Optional
 
@@ -47,7 +48,7 @@ class WavJEPAEmbedding(StrictModule):
         Learns how to sum all layers (default: the last one is taken).
     freeze : bool
         False lets gradients into the model, for fine-tuning.
-    precision : "fp32", or "bf16" for speed
+    precision : "bf16" for speed, or "fp32": what the caller's autocast says
     sample_rate : int, in Hz, for the times of tokens
 
     Example
@@ -169,8 +170,9 @@ class WavJEPAEmbedding(StrictModule):
             kept = np.array([window.num_tokens for window in windows])
             keep = np.tile(place < kept[:, None], channels)
         learns = torch.is_grad_enabled() and not self.freeze
-        kind, is_half = waveform.device.type, self.precision == "bf16"
-        autocast = torch.autocast(kind, torch.bfloat16, enabled=is_half)
+        autocast = contextlib.nullcontext()  # the caller's, if it has one
+        if self.precision == "bf16":
+            autocast = torch.autocast(waveform.device.type, torch.bfloat16)
         with torch.set_grad_enabled(learns), autocast:
             if self.layer_sum is None:
                 tokens = self.model.encode(waveform, keep)

@@ -26,8 +26,8 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def find_device(device: Optional[str]) -> str:
-    """Return the device that a user asks for (default: "cpu"), if usable."""
-    device = device or "cpu"
+    """Return the device that a user asks for, if usable (default: any GPU)."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(0, device=device)
     except (AssertionError, RuntimeError) as error:  # CUDA's is an assertion

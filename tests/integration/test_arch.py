@@ -144,3 +144,10 @@ def test_a_folder_without_any_data_set(tmp_path):
     arch_factory.write_us8k(tmp_path / "city")
     printed = run("arch_prepare.py", tmp_path, "--dataset=us8k", folders)
     assert "20 clips of   8732" in printed
+
+
+def test_a_precision_that_would_not_be_followed():
+    options = ("--precision=bf16", "--data_folder=x", "--pretrained=x")
+    printed = run("evaluate.py", "hparams/arch.yaml", *options, code=1)
+    *_, line = printed.splitlines()
+    assert line == "error: ARCH trains probes in fp32: leave --precision out."

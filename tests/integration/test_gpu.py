@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from speechbrain import Stage
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -155,8 +156,8 @@ def test_nothing_in_a_step_waits_for_the_gpu(gpu, channels, scenes):
             with torch.autocast(
                 "cuda", torch.bfloat16, torch.cuda.is_available()
             ):
-                output = brain.compute_forward(batch, None)
-                loss = brain.compute_objectives(output, batch, None)
+                output = brain.compute_forward(batch, Stage.TRAIN)
+                loss = brain.compute_objectives(output, batch, Stage.TRAIN)
             model.target_encoder.update(model.context_encoder, 0.999)
             return output, loss
 

@@ -332,6 +332,44 @@ def test_a_signal_ends_all_processes_with_one_checkpoint(shards, tmp_path):
     assert len(json.loads(state.read_text())["processes"]) == 2
 
 
+# compiles without a C++ compiler, and lets DDP reduce in many small buckets
+COMPILE = """
+import functools, os, torch
+import speechbrain.core as core
+import torch.distributed as distributed
+torch.compile = functools.partial(torch.compile, backend="aot_eager")
+distributed._DEFAULT_FIRST_BUCKET_BYTES = 2000
+core.DDP = functools.partial(core.DDP, bucket_cap_mb=0.005)
+"""
+
+
+def test_a_compiled_run_on_two_processes_resumes_eager(shards, tmp_path):
+    command = make_command(
+        shards,
+        tmp_path / "run",
+        "--distributed_backend=gloo",
+        "--device=cpu",
+        launcher=TWO,
+        num_workers=1,
+        log_interval_steps=1,
+        total_steps=4,
+        steps_per_epoch=4,
+        warmup_steps=2,
+        encoder_depth=1,
+        top_k_layers=1,
+    )
+    end = DISTURBANCE.format("fit_batch", 2, "SIGTERM")
+    script = tmp_path / "compiled.py"
+    code, printed = run_alone(
+        change([*command, "--compile"], script, COMPILE + end)
+    )
+    assert "Ended by SIGTERM" in printed, printed
+    assert read_step(tmp_path / "run") == 2
+    run(command)
+    log = [line for line in read_log(tmp_path / "run") if "loss" in line]
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+
+
 def test_too_many_steps_that_are_not_finite_end_the_run(shards, tmp_path):
     command = make_command(
         shards,
@@ -363,6 +401,7 @@ def test_too_many_steps_that_are_not_finite_end_the_run(shards, tmp_path):
         ({"encoder_heads": 5}, "num_heads=5"),
         ({"total_steps": 6}, "warmup_steps=6 must be less than total_steps=6"),
         ({"optimizer_step_limit": 5}, "total_steps says how long"),
+        ({"compile_mode": "default"}, "['compile_mode'] need --compile"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,5 +1,6 @@
 """What the Brain of the fine-tuning recipe does, step by step."""
 
+import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ import speechbrain as sb
 import torch
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import DropChunk, DropFreq
+from speechbrain.utils.autocast import AMPConfig
 from task_writer import (
     LabelledFile,
     write_task,
@@ -148,6 +150,44 @@ def test_a_loss_that_is_not_finite(recipe, brain, prediction_type):
     logits[1, 0] = torch.nan
     with pytest.raises(ValueError, match="loss is nan after 3 steps: lower lr"):
         objective(brain, predictions, None, sb.Stage.TRAIN)
+
+
+def test_a_step_obeys_the_precision(recipe, brain, events):
+    """Activations and gradients inside the encoder are of half precision."""
+    embedding = brain.modules.encoder.embedding_model
+    embedding.freeze = False
+    projection = embedding.model.context_encoder.layers[0].mlp[0]
+    classifier = copy.deepcopy(brain.modules.classifier.state_dict())
+    settings = {"warmup_steps": 4, "total_steps": 9, "mixup_alpha": 0}
+    losses, found = {}, set()
+
+    def note(module, inputs, output):
+        found.add(output.dtype)
+        output.register_hook(lambda gradient: found.add(gradient.dtype))
+
+    projection.register_forward_hook(note)
+    state = copy.deepcopy(brain.modules.encoder.state_dict())
+    for precision in ("fp32", "bf16"):
+        brain.modules.encoder.load_state_dict(state)
+        brain.modules.classifier.load_state_dict(classifier)
+        found.clear()
+        trainer = recipe.FineTuneBrain(
+            vars(brain.modules),
+            torch.optim.SGD,
+            {**vars(brain.hparams), **settings},
+            {"precision": precision, "device": "cpu"},
+        )
+        trainer.augment = brain.augment
+        trainer.checkpointer = brain.checkpointer
+        trainer.init_optimizers()
+        batch = make_batch(recipe, events, ["train"])
+        losses[precision] = trainer.fit_batch(batch)
+        assert trainer.optimizer_step == 1
+        expected = AMPConfig.from_name(precision).dtype
+        assert found == {expected}
+    assert losses["bf16"].dtype == torch.float32
+    exact, near = losses["fp32"].item(), losses["bf16"].item()
+    assert near != exact and near == pytest.approx(exact, rel=0.02)
 
 
 def test_learning_rates(recipe, brain):

@@ -28,6 +28,15 @@ def test_a_device_that_is_not_there(device):
         find_device(device)
 
 
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device(None) == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: device)
+    assert find_device(None) == "cuda"
+    assert find_device("cpu") == "cpu"
+
+
 def test_seeds_depend_on_the_order_and_on_nothing_else():
     assert stable_seed(1, 2) == 7777801250388762567
     assert stable_seed(2, 1) != stable_seed(1, 2)

@@ -78,13 +78,19 @@ NO_DATA = (
 )
 # Run options of SpeechBrain that this recipe does not follow
 UNUSED_OPTIONS = {
+    "auto_mix_prec": "give --precision bf16",
+    "bfloat16_mix_prec": "give --precision bf16",
     "data_parallel_backend": "start it with torchrun",
     "grad_accumulation_factor": "set effective_batch and batch_size",
+    "jit": "give --compile",
+    "jit_module_keys": "give --compile --compile_module_keys",
     "optimizer_step_limit": "total_steps says how long a run is",
     "remove_vector_weight_decay": "set weight_decay",
     "skip_nonfinite_grads": "steps that are not finite are skipped anyway",
     "test_only": "the table at the end comes with every start",
 }
+# The parts of the model that --compile compiles
+COMPILED = ("context_encoder", "target_encoder", "predictor")
 
 
 class WavJEPABrain(ResumableBrain):
@@ -176,6 +182,23 @@ class WavJEPABrain(ResumableBrain):
             )
             if self.optimizer_step % self.hparams.log_interval_steps == 0:
                 self.log_step(outputs, loss.item())
+
+    def _compile(self):
+        """Compile parts of the model in place, for any number of tokens.
+
+        SpeechBrain's wraps whole modules, which renames their weights, and
+        compiles anew for each number of tokens.
+        """
+        if not self.compile:
+            return
+        # it splits graphs between DDP's buckets, not those of changing sizes
+        torch._dynamo.config.optimize_ddp = False
+        for name in self.compile_module_keys or COMPILED:
+            getattr(self.hparams.wavjepa, name).compile(
+                mode=self.compile_mode,
+                fullgraph=self.compile_using_fullgraph,
+                dynamic=True,
+            )
 
     def init_optimizers(self):
         """Give the optimizer the trainable parameters only.
@@ -272,6 +295,25 @@ def check_settings(hparams):
         raise ValueError("Train with --precision bf16 or fp32, not fp16.")
 
 
+def check_compile(run_opts):
+    """Check the options of --compile, which nothing else would before."""
+    given = {name for name in run_opts.overridden_args if "compile_" in name}
+    if given and not run_opts.compile:
+        raise ValueError(f"{sorted(given)} need --compile.")
+    unknown = set(run_opts.compile_module_keys or ()) - set(COMPILED)
+    if unknown:
+        raise ValueError(
+            f"--compile_module_keys {sorted(unknown)} must be among {COMPILED}."
+        )
+    if not run_opts.compile:
+        return
+    modes = list(torch._inductor.list_mode_options())
+    if run_opts.compile_mode not in modes:
+        raise ValueError(
+            f"--compile_mode {run_opts.compile_mode} must be one of {modes}."
+        )
+
+
 def split_effective_batch(hparams):
     """Derive batches and accumulation of this number of processes.
 
@@ -346,6 +388,7 @@ def main():
     log_early()
     hparams, overrides = read_settings(hparams_file, run_opts, overrides)
     check_settings(hparams)
+    check_compile(run_opts)
     split_effective_batch(hparams)
 
     # all that can be wrong shows before anything is written

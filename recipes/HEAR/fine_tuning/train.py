@@ -62,9 +62,9 @@ logger = logging.getLogger(__name__)
 RATES = ("lr", "classifier_lr", "layer_decay", "weight_decay", "mixup_alpha")
 # SpeechBrain's run options that change what is learned
 RUN_OPTIONS = (
-    "auto_mix_prec", "eval_precision", "grad_accumulation_factor",
-    "max_grad_norm", "nonfinite_patience", "optimizer_step_limit",
-    "precision", "skip_nonfinite_grads",
+    "auto_mix_prec", "bfloat16_mix_prec", "eval_precision",
+    "grad_accumulation_factor", "max_grad_norm", "nonfinite_patience",
+    "optimizer_step_limit", "precision", "skip_nonfinite_grads",
 )  # fmt: skip
 
 
@@ -133,9 +133,10 @@ class FineTuneBrain(sb.Brain):
     def compute_objectives(self, predictions, batch, stage):
         """Compare with the labels; keep what is scored at the end."""
         logits, targets, times, counts = predictions
+        logits = logits.float()  # half precision ends here
         if stage != sb.Stage.TRAIN:
             self.names += batch.name
-            self.logits.append(logits.float().cpu())
+            self.logits.append(logits.cpu())
             self.counts += counts
             if times is not None:
                 self.times += [times[:count] for count in counts]
