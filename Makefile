@@ -27,9 +27,11 @@ demo: $(INSTALLED)
 		"$(RUN)/python" train.py hparams/wavjepa_mini.yaml && \
 		"$(RUN)/python" train.py hparams/wavjepa_nat_mini.yaml
 
-# one process for each core, up to four, with one thread each
+# one process for each core, up to four, with one thread each; the many
+# programs that they start share bytecode
 test: lint
-	OMP_NUM_THREADS=1 "$(RUN)/python" -m pytest -q \
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= "$(RUN)/python" -m pytest -q \
+		--durations=10 \
 		-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)

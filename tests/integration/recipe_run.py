@@ -30,12 +30,13 @@ def start_script(folder, *command, path=()):
     )
 
 
-def run_script(folder, *command, code=0, path=()):
+def run_script(folder, *command, code=0, path=(), alone=False):
     """Run a script in a recipe's folder; return what it prints.
 
-    ``path`` stands before the repository where Python looks for modules.
+    With ``alone`` in a process of its own; so does ``path``, which stands
+    before the repository where Python looks for modules.
     """
-    if path:
+    if alone or path:
         with start_script(folder, *command, path=path) as process:
             printed, _ = process.communicate()
             returned = process.returncode

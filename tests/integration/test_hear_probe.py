@@ -13,7 +13,7 @@ from recipe_run import read_files, run_script
 from speechbrain_wavjepa.utils.files import hold
 
 
-def probe(task_folder, pretrained, output, *more, fails=False):
+def probe(task_folder, pretrained, output, *more, fails=False, alone=False):
     """Run the recipe; return what it prints."""
     command = [
         "evaluate.py",
@@ -23,7 +23,9 @@ def probe(task_folder, pretrained, output, *more, fails=False):
         f"--output_folder={output}",
         *more,
     ]
-    return run_script("HEAR/linear_probe", *command, code=int(fails))
+    return run_script(
+        "HEAR/linear_probe", *command, code=int(fails), alone=alone
+    )
 
 
 def test_a_suite(task_folder, pretrained_folder, binaural_folder, tmp_path):
@@ -77,7 +79,12 @@ def test_other_settings_and_models_are_refused_in_the_same_folder(
     with hold(tmp_path):
         options = [*small, "--precision=bf16"]
         printed = probe(
-            task_folder, pretrained_folder, tmp_path, *options, fails=True
+            task_folder,
+            pretrained_folder,
+            tmp_path,
+            *options,
+            fails=True,
+            alone=True,
         )
         (line,) = printed.splitlines()
         assert f"is in use by process {os.getpid()} on" in line

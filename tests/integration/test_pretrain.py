@@ -210,6 +210,9 @@ def test_a_second_run_in_the_same_folder_is_refused(shards, tmp_path):
         assert re.search(
             rf"in use by process {first.pid} on .+: wait", last_line
         )
+        while len(read_log(tmp_path / "run")) == len(before):
+            assert first.poll() is None
+            time.sleep(0.05)
         first.terminate()
     printed = (tmp_path / "printed.txt").read_text()
     assert first.returncode == 143, printed  # it was not harmed
