@@ -229,9 +229,8 @@ def moving_average(energy: Tensor, smooth: Tensor) -> Tensor:
     time = torch.arange(energy.shape[2], device=energy.device)
     age = time[:, None] - time  # [N, N]
     decay = torch.log1p(-smooth)[:, None, None]  # [F, 1, 1]
-    weights = torch.exp(decay * age.clamp(min=0)) * (age >= 0)
-    start = torch.where(time == 0, 1, smooth[:, None])  # [F, N]
-    weights = weights * start[:, None]  # [F, N, N]
+    weights = torch.exp(decay * age.clamp(min=0)).tril()  # [F, N, N]
+    energy = energy * torch.where(time == 0, 1, smooth[:, None])
     return torch.einsum("fnk,bfk->bfn", weights, energy)
 
 
