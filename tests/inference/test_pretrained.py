@@ -21,6 +21,10 @@ from speechbrain_wavjepa.inference import (
     write_pretrained,
 )
 from speechbrain_wavjepa.inference.config import (
+    ENCODER_SETTINGS,
+    FRONTENDS,
+    PRETRAINING_SETTINGS,
+    RUNTIME_SETTINGS,
     SETTINGS,
     Tagged,
     build_encoder,
@@ -196,7 +200,8 @@ def test_settings_are_plain_json(tmp_path, model):
     """So that other tools can read them as well."""
     write_pretrained(tmp_path / "folder", model)
     settings = read_settings(tmp_path / "folder")
-    json.dumps({name: settings[name] for name in {*SETTINGS, "checksums"}})
+    names = {*ENCODER_SETTINGS, *PRETRAINING_SETTINGS, *RUNTIME_SETTINGS}
+    json.dumps({name: settings[name] for name in {*names, "checksums"}})
 
 
 def test_a_model_survives_its_settings(tmp_path):
@@ -216,8 +221,9 @@ def test_templates_are_installed_and_name_what_is_public(tmp_path):
     text = (installed / "hyperparams.yaml").read_text()
     assert (installed / "model_card.md").exists()
     names = set(re.findall(r":speechbrain_wavjepa\.([\w.$]+)", text))
-    names.remove("inference.$classifier")
+    names -= {"inference.$classifier", "lobes.$frontend"}
     names |= {f"inference.{kind.__name__}" for kind in CLASSIFIERS}
+    names |= {f"lobes.{kind}" for kind in FRONTENDS}
     for room, name in (name.split(".") for name in names):
         public = importlib.import_module(f"speechbrain_wavjepa.{room}").__all__
         assert name in public, name
