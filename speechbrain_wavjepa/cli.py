@@ -142,6 +142,8 @@ def run_embed(
         print(f"warning: {_one_line(name)} is {reason}", file=sys.stderr)
     for reason in report.unreadable.values():
         print(f"skipped: {_one_line(reason)}", file=sys.stderr)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return 0  # torchrun would end the other processes
     return 1 if report.unreadable else 0
 
 

@@ -222,14 +222,12 @@ class ClipStream(IterableDataset):
     def _clips(self, position: StreamPosition) -> Iterator[Clip]:
         """Decode the clips behind a position, leaving out the bad ones."""
         bad_keys = collections.deque(maxlen=NAMES_IN_ERROR)
-        unwanted = 0  # clips that are seen, not judged
         while self.passes is None or position.passes < self.passes:
-            first, first_unwanted = position, unwanted
+            first = position
             for shard, member, place in self._members(position):
                 if not (member.problem or self._is_wanted(position.seen)):
                     seen, bad = position.seen + 1, position.bad
                     position = replace(place, seen=seen, bad=bad)
-                    unwanted += 1
                     continue
                 key = printable(f"{shard_name(shard)}::{member.name}")
                 num_bad = 0
@@ -242,17 +240,15 @@ class ClipStream(IterableDataset):
                 seen = position.seen + max(num_bad, 1)
                 bad = position.bad + num_bad
                 position = replace(place, seen=seen, bad=bad)
-                tried = seen - unwanted
-                if tried >= MIN_CLIPS_TO_JUDGE:
-                    self._judge(tried, bad, bad_keys, self.max_bad_fraction)
+                if seen >= MIN_CLIPS_TO_JUDGE:
+                    self._judge(seen, bad, bad_keys, self.max_bad_fraction)
                 if not (num_bad or member.problem):
                     yield Clip(waveform, key, position)
-            tried, bad = position.seen - unwanted, position.bad
-            self._judge(tried, bad, bad_keys, self.max_bad_fraction)
+            seen, bad = position.seen, position.bad
+            self._judge(seen, bad, bad_keys, self.max_bad_fraction)
             if first.shard == first.member == first.offset == 0:
                 # a whole pass without a clip: a disk is gone
-                tried -= first.seen - first_unwanted
-                self._judge(tried, bad - first.bad, bad_keys, 1)
+                self._judge(seen - first.seen, bad - first.bad, bad_keys, 1)
             position = replace(position, passes=position.passes + 1)
             position = replace(position, shard=0, member=0, offset=0)
 

@@ -161,13 +161,18 @@ def experiment(
         if if_main_process():
             try:
                 check = stack.enter_context(hold(folder))
+            except (OSError, ValueError) as error:
+                refusal = error
+        refusal = ddp_broadcast(refusal) or _refuse_unshared(folder)
+        if refusal is None and if_main_process():
+            try:
                 if fresh:
                     made_with = {**made_with, "dry_run": True}
                     _empty(folder)
                 claim(folder, made_with)
             except (OSError, ValueError) as error:
                 refusal = error
-        refusal = ddp_broadcast(refusal) or _refuse_unshared(folder)
+        refusal = ddp_broadcast(refusal)
         if refusal is not None:
             raise refusal if if_main_process() else SystemExit(1)
         with _calm_logs():

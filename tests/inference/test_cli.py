@@ -24,7 +24,9 @@ from speechbrain_wavjepa.utils.processes import END_SIGNALS
 EMBED = ["embed", "nowhere", "--model", "a", "--output", "b.npz"]
 
 
-def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):
+def test_embed_tells_what_it_skipped(
+    pretrained_folder, tmp_path, capsys, monkeypatch
+):
     soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16000)
     (tmp_path / "b.wav").write_bytes(b"")
     output = tmp_path / "out.npz"
@@ -33,6 +35,10 @@ def test_embed_tells_what_it_skipped(pretrained_folder, tmp_path, capsys):
     printed = capsys.readouterr()
     assert f"Embedded 1 files: {output}" in printed.out
     assert "skipped: " in printed.err and "b.wav" in printed.err
+    with monkeypatch.context() as torchrun:  # it would end the others
+        torchrun.setenv("TORCHELASTIC_RUN_ID", "none")
+        assert main([*arguments, "--output", str(output)]) == 0
+    assert "b.wav" in capsys.readouterr().err
     (tmp_path / "b.wav").unlink()
     assert main([*arguments, "--output", str(output)]) == 0
 

@@ -36,9 +36,10 @@ PRETRAINING = {
 }
 SIZES = {
     "train.py hparams/wavjepa*": PRETRAINING,
+    "train.py hparams/wavjepa_leaf*": {"frontend_layers": None},
     "train.py hparams/wavjepa*mini*": {
         "probe_folds": "null",
-        "synthetic_corpus": "{num_clips: 200}",
+        "synthetic_corpus": "{num_clips: 104}",  # the last shard has 4
     },
     "train.py hparams/wavjepa_nat_mini*": {
         "synthetic_rooms": "{num_rooms: 4, scenes_per_room: 1}",
@@ -71,6 +72,7 @@ def shrink(arguments):
                 arguments.pop(0)  # its value
             continue
         kept.append(argument)
+    sizes = {name: value for name, value in sizes.items() if value is not None}
     return [*kept, *(f"--{name}={value}" for name, value in sizes.items())]
 
 

@@ -83,7 +83,8 @@ def test_processes_validate_on_the_batches_of_one(
     broken = data.index(make_clip(405))
     data = data[:broken] + bytes(100) + data[broken + 100 :]
     (tmp_path / "shard-000004.tar").write_bytes(data)
-    monkeypatch.setitem(OPTIONS, "max_bad_fraction", 0.5)
+    # one of nine: as much on any number of processes
+    monkeypatch.setitem(OPTIONS, "max_bad_fraction", 0.12)
     alone = read_batches(make_streams, tmp_path, monkeypatch, 0, 1)
     assert [len(batch) for batch in alone] == [4, 3, 1]
     decoded = []

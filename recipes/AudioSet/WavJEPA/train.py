@@ -431,8 +431,11 @@ def main():
             },
             valid_loader_kwargs=valid_options,
         )
-        if if_main_process():
-            # last, and without the other processes, which may have ended
+        is_main = if_main_process()
+        if brain.distributed_launch:
+            torch.distributed.destroy_process_group()
+        if is_main:
+            # last, and without the other processes, which end meanwhile
             write_results(brain, hparams, data["train_data"], probe, initial)
 
 
