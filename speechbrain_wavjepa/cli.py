@@ -96,6 +96,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add = filters.add_argument
     add("folders", nargs="+", metavar="FOLDER")
     add("--output", required=True, metavar="DIR")
+    add("--overwrite", **flag, help="replace pictures that are there")
     filters.set_defaults(command=run_filters)
 
     export = commands.add_parser(
@@ -185,28 +186,32 @@ def run_info(folder: str) -> int:
     return 0
 
 
-def run_filters(folders: Sequence[str], output: str) -> int:
+def run_filters(folders: Sequence[str], output: str, overwrite: bool) -> int:
     """Draw the filters of pretrained folders, and their answers to tones."""
-    from speechbrain_wavjepa.evaluation import describe_filters, write_filters
+    _refuse_existing(os.path.join(output, "filters.json"), overwrite)
+    from speechbrain_wavjepa.evaluation import write_filters
+    from speechbrain_wavjepa.evaluation.filter_analysis import (
+        describe_channels,
+    )
     from speechbrain_wavjepa.inference import load_pretrained
 
+    # results/leaf/pretrained is told as results_leaf_pretrained
+    names = {path: os.path.normpath(path) for path in folders}
+    if len(names) > 1:
+        names = {path: x.replace(os.sep, "_") for path, x in names.items()}
     frontends, initial, rates = {}, {}, set()
-    for folder in folders:
-        name = os.path.basename(os.path.abspath(folder))
-        name = name if name not in frontends else folder.replace(os.sep, "_")
+    for folder, name in names.items():
         encoder = load_pretrained(folder)
         frontend = encoder.embedding_model.model.frontend
         frontends[name] = frontend
-        rates.add(encoder.sample_rate)
+        rates.add(rate := encoder.sample_rate)
         if frontend.settings().get("init") == "mel":  # not a matter of chance
             start = type(frontend)(**frontend.settings())
-            initial[name] = describe_filters(
-                start, sample_rate=encoder.sample_rate
-            )
-    if len(rates) > 1:
+            initial |= describe_channels(name, start, rate)
+    if len(rates) > 1 or len(frontends) < len(folders):
         raise ValueError(
-            f"The models have several sample rates, {sorted(rates)}: draw "
-            "those of one rate at a time."
+            f"Give folders of one sample rate, and each once: {folders} have "
+            f"{sorted(rates)} Hz."
         )
     write_filters(frontends, output, initial, rates.pop())
     print(f"Wrote filters.png, filters.json and tones to {output}.")

@@ -36,6 +36,7 @@ NUM_FREQUENCIES = 512  # at which responses are measured
 LOW_HZ, HIGH_HZ = 60.0, 7800.0  # of mel scales to compare with
 BOUND_HZ = 10.0
 TONES = 64
+MAX_SAMPLES = 2**24  # of a window; a stranger's folder cannot ask for more
 
 
 class FilterTable(NamedTuple):
@@ -68,7 +69,7 @@ def has_filters(frontend: Frontend) -> bool:
 
 @torch.no_grad()
 def describe_filters(
-    frontend: Frontend, channel: int = 0, sample_rate: int = 16000
+    frontend: Frontend, channel: int = 0, sample_rate: Optional[int] = None
 ) -> FilterTable:
     """Measure the filters of a channel.
 
@@ -78,7 +79,7 @@ def describe_filters(
     ---------
     frontend : Frontend
     channel : int
-    sample_rate : int, in Hz
+    sample_rate : int, optional, in Hz (default: the front-end's own, or 16,000)
 
     Returns
     -------
@@ -90,6 +91,7 @@ def describe_filters(
     >>> describe_filters(MelFrontend(num_filters=40)).response.shape
     torch.Size([40, 512])
     """
+    sample_rate = sample_rate or _find_rate(frontend)
     stack = frontend.stacks[0 if frontend.share_weights else channel]
     stack = copy.deepcopy(stack).cpu()
     hertz = sample_rate / (2 * math.pi)
@@ -137,6 +139,26 @@ def describe_filters(
     )
 
 
+def describe_channels(
+    name: str, frontend: Frontend, sample_rate: Optional[int] = None
+) -> dict[str, FilterTable]:
+    """Describe all filters of a front-end by its name, and their channel's."""
+    if not has_filters(frontend):
+        return {}
+    names = [name]
+    if (count := len(frontend.stacks)) > 1:
+        names = [f"{name}, channel {channel + 1}" for channel in range(count)]
+    return {
+        name: describe_filters(frontend, channel, sample_rate)
+        for channel, name in enumerate(names)
+    }
+
+
+def _find_rate(frontend: Frontend) -> int:
+    """Find the sample rate that a front-end was made for."""
+    return frontend.settings().get("sample_rate", 16000)
+
+
 def _respond(kernels: Tensor) -> Tensor:
     """Measure kernels [F, K] at frequencies up to half the rate: [F, 512]."""
     taps = torch.arange(kernels.shape[1], dtype=torch.float64)
@@ -162,7 +184,7 @@ def tone_response(
     frequencies: Optional[Tensor] = None,
     snr_db: float = 20.0,
     seed: int = 0,
-    sample_rate: int = 16000,
+    sample_rate: Optional[int] = None,
 ) -> tuple[Tensor, Tensor]:
     """Measure how each feature of the tokens answers bursts of tones in noise.
 
@@ -178,7 +200,7 @@ def tone_response(
         Level of a tone over the noise.
     seed : int
         Of the noise, the same under each tone.
-    sample_rate : int, in Hz
+    sample_rate : int, optional, in Hz (default: as of describe_filters)
 
     Returns
     -------
@@ -193,32 +215,39 @@ def tone_response(
     >>> response.shape
     torch.Size([16, 64])
     """
+    sample_rate = sample_rate or _find_rate(frontend)
     if frequencies is None:
-        frequencies = filters.mel_points(TONES, LOW_HZ, HIGH_HZ)
+        highest = min(HIGH_HZ, HIGH_HZ / 16000 * sample_rate)
+        frequencies = filters.mel_points(TONES, LOW_HZ, highest)
     num_tokens, stride = 100, frontend.stride
     size = frontend.receptive_field + (num_tokens - 1) * stride
+    if size > MAX_SAMPLES:
+        raise ValueError(
+            f"{num_tokens} tokens of this front-end take {size} samples: no "
+            "model of sound has tokens that far apart."
+        )
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(size, generator=generator, dtype=torch.float64)
     time = torch.arange(size, dtype=torch.float64) / sample_rate
-    waves = torch.sin(2 * math.pi * frequencies.double()[:, None] * time)
     start, stop = size * 3 // 8, size * 5 // 8  # the middle quarter
-    waves[:, :start] = waves[:, stop:] = 0
-    bursts = noise + math.sqrt(2 * 10 ** (snr_db / 10)) * waves
-    windows = torch.cat((noise[None], bursts))  # [1 + K, T]
     weight = next(frontend.parameters())
-    response = []
-    for window in windows.to(weight).split(1):
-        window = window[:, :, None].expand(-1, -1, frontend.channels)
-        response.append(frontend(standardize(window))[0, :num_tokens])
-    alone, *with_tone = response
     middle = torch.arange(num_tokens) * stride + frontend.receptive_field / 2
     inside = ((start <= middle) & (middle < stop)).to(weight.device)
-    contrast = [
-        tokens[inside].mean(dim=0) - tokens[~inside].mean(dim=0)
-        for tokens in with_tone
-    ]
-    spread = alone.std(dim=0).clamp(min=1e-12)
-    return frequencies, (torch.stack(contrast) / spread).T.cpu()
+
+    def encode(waveform):
+        window = waveform.to(weight)[None, :, None]
+        window = window.expand(-1, -1, frontend.channels)
+        return frontend(standardize(window))[0, :num_tokens]
+
+    spread = encode(noise).std(dim=0).clamp(min=1e-12)
+    amplitude, response = math.sqrt(2 * 10 ** (snr_db / 10)), []
+    for frequency in frequencies.tolist():
+        burst = amplitude * torch.sin(2 * math.pi * frequency * time)
+        burst[:start] = burst[stop:] = 0
+        tokens = encode(noise + burst)
+        contrast = tokens[inside].mean(dim=0) - tokens[~inside].mean(dim=0)
+        response.append((contrast / spread).cpu())
+    return frequencies, torch.stack(response, dim=1)
 
 
 def filter_figures(
@@ -282,7 +311,7 @@ def write_filters(
     frontends: Mapping[str, Frontend],
     folder: Union[str, Path],
     initial: Optional[Mapping[str, FilterTable]] = None,
-    sample_rate: int = 16000,
+    sample_rate: Optional[int] = None,
 ) -> None:
     """Draw front-ends by their names: filters.png, filters.json, tones.png.
 
@@ -293,8 +322,9 @@ def write_filters(
         known filters there are only tones.
     folder : str or Path
     initial : Mapping[str, FilterTable], optional
-        Their filters before training, where they are known.
-    sample_rate : int, in Hz
+        Their filters before training, as of ``describe_channels``, where
+        they are known.
+    sample_rate : int, optional, in Hz (default: as of describe_filters)
 
     Example
     -------
@@ -305,22 +335,20 @@ def write_filters(
     ['filters.json', 'filters.png', 'tones.png']
     """
     folder, initial = Path(folder), initial or {}
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {
-        name: describe_filters(frontend, sample_rate=sample_rate)
-        for name, frontend in frontends.items()
-        if has_filters(frontend)
-    }
-    if tables:
-        plot_filters(tables, folder / "filters.png", initial)
+    tables, tones = {}, {}
     for name, frontend in frontends.items():
-        prefix = f"{name}-" if len(frontends) > 1 else ""
-        frequencies, response = tone_response(frontend, sample_rate=sample_rate)
-        path = folder / f"{prefix}tones.png"
-        plot_tone_response(response, frequencies, path)
+        tables |= describe_channels(name, frontend, sample_rate)
+        tones[name] = tone_response(frontend, sample_rate=sample_rate)
     figures = {
         name: filter_figures(table, initial.get(name))
         for name, table in tables.items()
     }
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "filters.json") as aside:
         aside.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if tables:
+        plot_filters(tables, folder / "filters.png", initial)
+    for name, (frequencies, response) in tones.items():
+        prefix = f"{name}-" if len(tones) > 1 else ""
+        path = folder / f"{prefix}tones.png"
+        plot_tone_response(response, frequencies, path)

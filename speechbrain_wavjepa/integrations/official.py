@@ -182,7 +182,8 @@ def write_official(folder: Union[str, Path], path: Union[str, Path]) -> int:
             f"{folder} has no {pretrained.PRETRAINING_FILE}, which the "
             "authors' files hold: export a pretraining run."
         )
-    if {"frontend_class", "target_frontend"} & set(settings):
+    target_frontend = settings.get("target_frontend", "shared")
+    if "frontend_class" in settings or target_frontend != "shared":
         raise ValueError(
             f"{folder} has a front-end of filters or an averaged one, for "
             "which the authors' files have no place."

@@ -227,7 +227,10 @@ class LeafStack(nn.Module):
         """Turn padded waveforms [B, 1, T] into tokens [B, N, dim]."""
         if torch.is_grad_enabled():  # computed again: 12 MiB a window less
             compressed = checkpoint(
-                self.compress, waveform, use_reentrant=False
+                self.compress,
+                waveform,
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing in it is random
             )
         else:
             compressed = self.compress(waveform)
@@ -240,8 +243,10 @@ class LeafStack(nn.Module):
     @torch.no_grad()
     def constrain(self):
         """Bring widths and compression back into their bounds."""
-        low, high = filters.gabor_width_range(self.taps)
-        self.log_width.clamp_(math.log(low), math.log(high))
+        # a rounding within the clamps of the forward pass, which let no
+        # gradient through beyond
+        low, high = map(math.log, filters.gabor_width_range(self.taps))
+        self.log_width.clamp_(low + 1e-6, high - 1e-6)
         self.pooling.clamp_(2 / self.taps, 0.5)
         self.compression.constrain()
 
@@ -475,14 +480,25 @@ def check_filters(settings: dict[str, Any]):
             raise ValueError(
                 f"{name}={settings[name]!r} must be one of {known}."
             )
-    if settings["num_filters"] < 1 or settings.get("taps", 1) % 2 == 0:
+    least = {"num_filters": 2, "stride": 1, "token_samples": 1}
+    least |= {"taps": 3, "filter_stride": 1, "frame": 1, "n_fft": 2}
+    for name, value in least.items():
+        if settings.get(name, value) < value:
+            raise ValueError(
+                f"{name}={settings[name]} must be {value} or more."
+            )
+    taps, n_fft = settings.get("taps", 1), settings.get("n_fft", 2**20)
+    if taps % 2 == 0 or n_fft % 2 or settings.get("frame", 1) > n_fft:
         raise ValueError(
-            f"num_filters={settings['num_filters']} must be 1 or more, and "
-            f"taps={settings.get('taps')} odd."
+            f"taps={taps} must be odd, n_fft={n_fft} even, and frame="
+            f"{settings.get('frame')} no longer than that."
         )
-    low = settings.get("min_low_hz", settings.get("min_hz"))
     highest = settings["sample_rate"] / 2
-    high = settings.get("max_hz", highest)
+    if "min_hz" in settings:
+        low, high = settings["min_hz"], settings["max_hz"]
+    else:  # the lowest band, and where the last one begins
+        low = settings["min_low_hz"] + settings["min_band_hz"]
+        high = highest - filters.MARGIN_HZ
     if not 0 < low < high <= highest:
         raise ValueError(
             f"Filters from {low} to {high} Hz must lie above 0 and up to "

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 # its height (full width, as a share of the rate)
 HALF_WIDTH = math.sqrt(2 * math.log(2)) / math.pi
 FLOOR = 1e-5  # of energies
+BLOCK = 256  # tokens whose moving averages are one product
+MARGIN_HZ = 100  # of SincNet's last edge to the highest frequency
 SMALLEST = -60.0  # exponent: 1e-26 of the highest tap
 
 Value = Union[float, Tensor]
@@ -123,12 +125,13 @@ def gabor_from_unit(
 
 def mel_edges(num_filters: int, low_hz: float, sample_rate: int) -> Tensor:
     """Give edges in Hz of SincNet's bands, equidistant in mel."""
-    return mel_points(num_filters + 1, low_hz, sample_rate / 2 - 100)
+    return mel_points(num_filters + 1, low_hz, sample_rate / 2 - MARGIN_HZ)
 
 
 def edges_from_unit(edges: Tensor, low_hz: float, sample_rate: int) -> Tensor:
     """Map numbers from 0 to 1 to edges in Hz of SincNet's bands."""
-    return low_hz + (sample_rate / 2 - 100 - low_hz) * edges.sort()[0]
+    range_hz = sample_rate / 2 - MARGIN_HZ - low_hz
+    return low_hz + range_hz * edges.sort()[0]
 
 
 def mel_matrix(
@@ -223,15 +226,19 @@ class PCEN(nn.Module):
 def moving_average(energy: Tensor, smooth: Tensor) -> Tensor:
     """Average energies [B, F, N] exponentially, with weights smooth [F].
 
-    M_0 = E_0, M_n = (1 - s) M_n-1 + s E_n, as a product with a matrix: a loop
+    M_0 = E_0, M_n = (1 - s) M_n-1 + s E_n, as products with matrices: a loop
     over tokens takes thousands of launches on a GPU and unrolls in an export.
     """
-    time = torch.arange(energy.shape[2], device=energy.device)
-    age = time[:, None] - time  # [N, N]
-    decay = torch.log1p(-smooth)[:, None, None]  # [F, 1, 1]
-    weights = torch.exp(decay * age.clamp(min=0)).tril()  # [F, N, N]
-    energy = energy * torch.where(time == 0, 1, smooth[:, None])
-    return torch.einsum("fnk,bfk->bfn", weights, energy)
+    decay = torch.log1p(-smooth)[:, None]  # [F, 1]
+    averages = [energy[:, :, :1]]  # M before the first token: M_0 is E_0 then
+    for block in energy.split(BLOCK, dim=2):  # [B, F, n]: memory grows with N
+        time = torch.arange(block.shape[2], device=energy.device)
+        age = (time[:, None] - time).clamp(min=0)  # [n, n]
+        weights = torch.exp(decay[:, :, None] * age).tril()  # [F, n, n]
+        new = torch.einsum("fnk,bfk->bfn", weights, block * smooth[:, None])
+        before = averages[-1][:, :, -1:]
+        averages.append(new + torch.exp(decay * (time + 1)) * before)
+    return torch.cat(averages[1:], dim=2)
 
 
 class Log(nn.Module):

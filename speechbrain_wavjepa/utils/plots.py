@@ -1,4 +1,4 @@
-"""All pictures: masks, the learning curve, scenes, scores and confusions.
+"""All pictures: masks, learning curves, scenes, filters, scores, confusions.
 
 Shapes: T samples, R samples of a response, C channels, N tokens of each, K
 target blocks.
@@ -328,6 +328,8 @@ def plot_filters(
                     **marker,
                 )
                 for key, values in drawn.parameters.items():
+                    several = len(tables) > 1
+                    key_label = f"{name}, {key}" if several else key
                     axes = pooling if key == "pooling_ms" else compression
                     axes.plot(
                         drawn.center_hz,
@@ -337,7 +339,7 @@ def plot_filters(
                         marker=MARKERS[key] if style == "-" else None,
                         markersize=3,
                         linewidth=0.8,
-                        label=key.split(".")[-1] if style == "-" else None,
+                        label=key_label if style == "-" else None,
                     )
         table = next(iter(tables.values()))
         count, highest = len(table.center_hz), table.frequencies[-1].item()

@@ -9,6 +9,7 @@ from pictures import is_drawn
 
 from speechbrain_wavjepa.cli import main
 from speechbrain_wavjepa.evaluation.filter_analysis import (
+    describe_channels,
     describe_filters,
     filter_figures,
     tone_response,
@@ -84,8 +85,8 @@ def test_mel_filters_lie_on_the_mel_scale():
 
 @pytest.mark.parametrize("kind", FRONTENDS)
 def test_untouched_filters_did_not_move(kind):
-    table = describe_filters(FRONTENDS[kind]())
-    figures = filter_figures(table, table)
+    frontend = FRONTENDS[kind]()
+    figures = filter_figures(*(describe_filters(frontend) for _ in range(2)))
     assert figures["moved_hz"] == figures["js_distance"] == 0
     assert figures["moved_width"] == 1
     assert 0 < figures["coverage"] <= 1
@@ -113,6 +114,9 @@ def test_each_ear_has_its_filters(share_weights):
     plant_gabor(frontend, 0, 5000, 200)
     left, right = (describe_filters(frontend, ear) for ear in (0, 1))
     assert torch.equal(left.center_hz, right.center_hz) == share_weights
+    tables = describe_channels("leaf", frontend)
+    ears = [f"leaf, channel {ear}" for ear in (1, 2)]
+    assert list(tables) == (["leaf"] if share_weights else ears)
 
 
 def test_a_tone_finds_the_filter_at_its_frequency():
@@ -133,8 +137,27 @@ def test_any_front_end_answers_tones(kind):
     assert frequencies.shape == (64,) and response.shape == (8, 64)
     assert frequencies[0].item() == pytest.approx(60)
     assert response.isfinite().all() and response.any()
-    again = tone_response(FRONTENDS[kind](), seed=1)[1]
-    assert not torch.equal(again, response)
+
+
+def test_the_noise_under_tones_follows_the_seed():
+    frontend = FRONTENDS["leaf"]()
+    first, again, other = (
+        tone_response(frontend, seed=s)[1] for s in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_frequencies_are_those_of_the_front_ends_rate():
+    frontend = LeafFrontend(8, 20, sample_rate=8000, max_hz=3900)
+    table = describe_filters(frontend)
+    assert table.frequencies[-1] == 4000 and table.center_hz[-1] < 3900
+    assert tone_response(frontend)[0][-1].item() == pytest.approx(3900)
+
+
+def test_tokens_too_far_apart_are_refused():
+    frontend = ConvFrontend(4, [[4, 2**18, 2**18]])
+    with pytest.raises(ValueError, match="tokens that far apart"):
+        tone_response(frontend)
 
 
 def test_the_command_draws_folders(tmp_path, capsys):
@@ -146,13 +169,22 @@ def test_the_command_draws_folders(tmp_path, capsys):
     output = tmp_path / "pictures"
     assert main(["filters", *folders, "--output", str(output)]) == 0
     figures = json.loads((output / "filters.json").read_text())
-    assert list(figures) == [*FRONTENDS]
+    names = [folder.replace("/", "_") for folder in folders]
+    assert list(figures) == names
+    figures = dict(zip(FRONTENDS, figures.values()))
     # random weights have no start that is known
     assert "moved_hz" in figures["leaf"] and "moved_hz" not in figures["conv"]
-    for name in ("filters", *(f"{kind}-tones" for kind in FRONTENDS)):
+    for name in ("filters", *(f"{name}-tones" for name in names)):
         assert is_drawn(output / f"{name}.png")
-    assert main(["filters", "nowhere", "--output", str(output)]) == 2
-    assert "nowhere" in capsys.readouterr().err
+    others = ["--output", str(tmp_path / "others")]
+    for arguments, message in (
+        ([folders[0], "--output", str(output)], "--overwrite"),
+        (["nowhere", *others], "nowhere"),
+        ([folders[0], folders[0], *others], "each once"),
+    ):
+        assert main(["filters", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "others").exists()
 
 
 def test_moved_filters_are_drawn_beside_their_start(tmp_path):

@@ -28,14 +28,17 @@ from speechbrain_wavjepa.evaluation.probes import (
 from speechbrain_wavjepa.lobes import (
     BlockMasker,
     ConvFrontend,
+    LeafFrontend,
+    MelFrontend,
     Predictor,
+    SincFrontend,
     TargetEncoder,
     WavJEPA,
     WavJEPAEmbedding,
 )
 from speechbrain_wavjepa.nnet import LayerSum, TransformerEncoder, positions
 
-WINDOW = 9640  # samples: 60 tokens
+WINDOW = 9640  # samples
 
 
 class NothingMoves(TorchDispatchMode):
@@ -101,11 +104,19 @@ def gpu(device, monkeypatch):
     getattr(torch.__future__, f"set_{setting}")(before)
 
 
-def make_model(channels):
+FRONTENDS = {
+    "conv": lambda c: ConvFrontend(8, [[8, 10, 5], [8, 4, 4], [8, 8, 8]], c),
+    "leaf": lambda c: LeafFrontend(8, 12, channels=c, filter_stride=4),
+    "sinc": lambda c: SincFrontend(8, 12, channels=c),
+    "mel": lambda c: MelFrontend(8, 12, "pcen", channels=c),
+}
+
+
+def make_model(channels, frontend="conv"):
     """Make a small model."""
     encoder = TransformerEncoder(24, 3, 3)
     return WavJEPA(
-        ConvFrontend(8, [[8, 10, 5], [8, 4, 4], [8, 8, 8]], channels),
+        FRONTENDS[frontend](channels),
         encoder,
         TargetEncoder(encoder, 2),
         Predictor(24, 16, 2, 2),
@@ -118,7 +129,7 @@ def make_batch(model, scenes):
     channels = model.frontend.channels
     collator = ClipCollator(
         BlockMasker(target_span=5, context_drop_span=5),
-        num_tokens=60,
+        num_tokens=model.frontend.num_tokens(WINDOW),
         windows_per_clip=3,
         window_samples=WINDOW,
         clip_samples=12000,
@@ -138,12 +149,20 @@ def make_batch(model, scenes):
 
 
 @pytest.mark.parametrize(
-    "channels, scenes", [(1, False), (2, False), (2, True)]
+    "channels, scenes, frontend",
+    [
+        (1, False, "conv"),
+        (2, False, "conv"),
+        (2, True, "conv"),
+        (1, False, "leaf"),
+        (2, False, "sinc"),
+        (1, False, "mel"),
+    ],
 )
 def test_forward_pass_loss_and_update_never_wait(
-    gpu, channels, scenes
+    gpu, channels, scenes, frontend
 ):
-    model = make_model(channels)
+    model = make_model(channels, frontend)
     batch = make_batch(model, scenes)
     brain = WavJEPABrain(
         {"wavjepa": model},

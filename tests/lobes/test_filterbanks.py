@@ -130,6 +130,18 @@ def test_filters_start_sorted_and_in_their_range(init):
     assert high.max() <= math.pi
 
 
+@pytest.mark.parametrize("taps", [201, 401])  # which round the other way
+@pytest.mark.parametrize("value", [9.0, -9.0])
+def test_the_widest_and_the_narrowest_filter_learn(taps, value):
+    frontend = make("leaf", taps=taps)
+    log_width = frontend.stacks[0].log_width
+    with torch.no_grad():
+        log_width[:3] = value
+    frontend.constrain()
+    frontend(torch.randn(1, 3000, 1)).square().sum().backward()
+    assert log_width.grad[:3].all()
+
+
 @pytest.mark.parametrize(
     "kind, name, value",
     [
@@ -183,13 +195,17 @@ def test_settings_build_it_again(kind):
     "kind, settings, message",
     [
         ("leaf", {"taps": 101}, "201 samples .* token_samples=240"),
-        ("leaf", {"taps": 400}, "taps=400 odd"),
+        ("leaf", {"taps": 400}, "taps=400 must be odd"),
+        ("leaf", {"stride": 0}, "stride=0 must be 1 or more"),
+        ("leaf", {"filter_stride": 0}, "filter_stride=0 must be 1"),
+        ("leaf_uniform", {"num_filters": 1}, "num_filters=1 must be 2"),
         ("leaf", {"filter_stride": 3}, "filter_stride=3 must divide"),
         ("leaf", {"init": "bark"}, "init='bark'"),
         ("leaf", {"compression": "root"}, "compression='root'"),
         ("leaf", {"max_hz": 9000}, "60.0 to 9000 Hz"),
-        ("sinc", {"min_low_hz": 8000}, "8000 to 8000.0 Hz"),
-        ("sinc", {"num_filters": 0}, "num_filters=0"),
+        ("sinc", {"min_low_hz": 7890}, "7940.0 to 7900.0 Hz"),
+        ("mel", {"frame": 600}, "n_fft=512 even, and frame=600 no longer"),
+        ("mel", {"n_fft": 511}, "n_fft=511 even"),
         ("mel", {"num_filters": 200}, "Mel filter .* n_fft=512"),
         ("mel", {"n_fft": 200, "frame": 200}, "200 samples .* token_samples"),
     ],

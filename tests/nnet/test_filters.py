@@ -10,9 +10,9 @@ from speechbrain_wavjepa.nnet import filters
 
 @pytest.mark.parametrize("smooth", [1e-4, 0.04, 0.7, 1 - 1e-4])
 def test_moving_average_equals_the_loop(smooth):
-    energy = torch.rand(2, 3, 200, dtype=torch.float64)
+    energy = torch.rand(2, 3, 600, dtype=torch.float64)  # of three blocks
     expected = [energy[:, :, 0]]
-    for n in range(1, 200):
+    for n in range(1, 600):
         previous = (1 - smooth) * expected[-1]
         expected.append(previous + smooth * energy[:, :, n])
     weights = torch.full((3,), smooth, dtype=torch.float64)

@@ -3,9 +3,12 @@
 import errno
 import inspect
 import json
-import multiprocessing
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,19 +19,23 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_wavjepa.utils import AtomicCheckpointer
 from speechbrain_wavjepa.utils.checkpoints import CHECKSUM_FILE, find_damage
 
-
 # Saves without end; the same number goes into two files of every checkpoint.
-def save_until_killed(folder, ready):
-    """Count up in the biases of two models, and save each count."""
-    models = {name: torch.nn.Linear(200, 200) for name in ("first", "second")}
-    checkpointer = AtomicCheckpointer(folder, models)
-    checkpointer.recover_if_possible()
-    count = int(models["first"].bias[0])
-    ready.set()
-    while True:
-        count += 1
-        fill(models, count)
-        checkpointer.save_and_keep_only(meta={"count": count}, num_to_keep=2)
+SAVER = """
+import sys, torch
+from speechbrain_wavjepa.utils.checkpoints import AtomicCheckpointer
+first, second = torch.nn.Linear(200, 200), torch.nn.Linear(200, 200)
+checkpointer = AtomicCheckpointer(
+    sys.argv[1], {"first": first, "second": second}
+)
+checkpointer.recover_if_possible()
+count = int(first.bias[0])
+print("ready", flush=True)
+while True:
+    count += 1
+    for model in (first, second):
+        torch.nn.init.constant_(model.bias, count)
+    checkpointer.save_and_keep_only(meta={"count": count}, num_to_keep=2)
+"""
 
 
 def make(folder, size=3):
@@ -244,18 +251,19 @@ def test_a_damaged_time_does_not_decide_the_order(tmp_path):
 
 
 def test_kills_at_random_points_never_leave_a_broken_checkpoint(tmp_path):
-    chance, counts = random.Random(0), []
-    context = multiprocessing.get_context("fork")  # without new imports
+    chance = random.Random(0)
+    counts = []
     for _ in range(15):
-        ready = context.Event()
-        process = context.Process(
-            target=save_until_killed, args=(tmp_path, ready)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        process.start()
-        assert ready.wait(60)
+        assert process.stdout.readline() == b"ready\n", process.stderr.read()
         time.sleep(chance.uniform(0.0, 0.15))
-        process.kill()
-        process.join()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
         models = {
             name: torch.nn.Linear(200, 200) for name in ("first", "second")
         }

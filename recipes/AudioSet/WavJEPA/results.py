@@ -16,8 +16,7 @@ from streams import is_synthetic, make_scene_sampler
 from speechbrain_wavjepa.augment import SceneMixer
 from speechbrain_wavjepa.augment.brir import RECEIVERS
 from speechbrain_wavjepa.evaluation.filter_analysis import (
-    describe_filters,
-    has_filters,
+    describe_channels,
     write_filters,
 )
 from speechbrain_wavjepa.evaluation.hear_task import read_multiclass_folds
@@ -75,11 +74,10 @@ def draw_input(brain, hparams, batch):
 
 
 def describe_frontend(hparams):
-    """Describe the filters of the front-end by its name, if it has any."""
-    frontend, rate = hparams["frontend"], hparams["sample_rate"]
-    if not has_filters(frontend):
-        return {}
-    return {"front-end": describe_filters(frontend, sample_rate=rate)}
+    """Describe the filters of the front-end, if it has any."""
+    return describe_channels(
+        "front-end", hparams["frontend"], hparams["sample_rate"]
+    )
 
 
 def load_probe(hparams):

@@ -169,10 +169,17 @@ class FineTuneBrain(sb.Brain):
             rates.append((layer, hparams.lr * hparams.layer_decay**depth))
         lowest = hparams.lr * hparams.layer_decay ** len(encoder.layers)
         rates += [(module, lowest) for module in below]
-        groups = [
-            {"params": list(module.parameters()), "lr": rate, "base_lr": rate}
-            for module, rate in rates
-        ]
+        # weight decay would pull filters to 0 Hz
+        spared = set(model.frontend.undecayed_parameters())
+        groups = []
+        for module, rate in rates:
+            group = {"lr": rate, "base_lr": rate}
+            weights = list(module.parameters())
+            groups.append({"params": [w for w in weights if w not in spared]})
+            groups[-1] |= group
+            if module is model.frontend:
+                weights = [weight for weight in weights if weight in spared]
+                groups.append({"params": weights, **group, "weight_decay": 0.0})
         self.optimizer = self.opt_class([g for g in groups if g["params"]])
         self.optimizers_dict = {"opt_class": self.optimizer}
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
@@ -200,6 +207,7 @@ class FineTuneBrain(sb.Brain):
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.modules.encoder.embedding_model.model.frontend.constrain()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
 
