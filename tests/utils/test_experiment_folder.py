@@ -173,7 +173,8 @@ def test_machines_that_do_not_share_the_folder_are_refused(
             )
         )  # fmt: skip
     main, other = (m.communicate(timeout=120)[0] for m in machines)
-    assert [machine.returncode for machine in machines] == [1, 1]
+    # gloo's threads may abort the one that ends last
+    assert all(machine.returncode for machine in machines)
     message = f"0 on {socket.gethostname()} is another folder than that of the"
     assert message in main and "a disk that all machines share" in main
     assert "it began" not in main + other
