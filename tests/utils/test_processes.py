@@ -17,6 +17,7 @@ from speechbrain_wavjepa.utils.processes import (
     LoaderWorkers,
     count_cores,
     explain_dead_workers,
+    explain_lost_process,
     find_rank,
     shorten_worker_error,
     worker_map,
@@ -344,3 +345,13 @@ if __name__ == "__main__":
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         assert result.returncode == 0, result.stderr
         assert ("hung up" in result.stderr) == told, result.stderr
+
+
+def test_a_lost_process_is_one_line():
+    text = "[gloo/transport/tcp/pair.cc:538] Connection closed by peer"
+    with pytest.raises(ConnectionError, match="Lost another .* start again"):
+        with explain_lost_process("start again"):
+            raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="^of another kind$"):
+        with explain_lost_process("start again"):
+            raise RuntimeError("of another kind")
